@@ -1,0 +1,35 @@
+"""Everything that evalkit raises on purpose.
+
+EvalkitError                  base: the message says what was expected, what came and what to do
+├── ConfigError               a setting is missing, unknown or contradicts another
+├── DataError                 an annotation file or folder is missing or malformed
+│   └── VideoError            one video cannot be opened or decoded (recorded as failed rows, never ends a run)
+├── MethodError               a method returned something that its contract forbids
+└── RunLocked                 another process is writing to the same run folder
+"""
+
+from __future__ import annotations
+
+
+class EvalkitError(Exception):
+    """Base of all errors that evalkit raises on purpose."""
+
+
+class ConfigError(EvalkitError):
+    """A setting is missing, unknown or contradicts another."""
+
+
+class DataError(EvalkitError):
+    """An annotation file or data folder is missing or malformed."""
+
+
+class VideoError(DataError):
+    """One video cannot be opened or decoded."""
+
+
+class MethodError(EvalkitError):
+    """A method returned something that its contract forbids."""
+
+
+class RunLocked(EvalkitError):
+    """Another process is writing to the same run folder."""

@@ -1,0 +1,43 @@
+"""What one answer spent. Every number is counted by the engine, never by a method."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """Wall-clock seconds of each stage, for the question's whole path (shared work in full, see `Ledger.shared_prefix`)."""
+
+    decode: float = 0.0
+    encode: float = 0.0
+    select: float = 0.0
+    prefill: float = 0.0
+    generate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The budget spent on one answer.
+
+    `ratio_achieved` = visual KV entries at answer time, summed over layers, divided by `tokens_dense` × layers.
+    """
+
+    frames_decoded: int  # distinct frames of the video that the method looked at
+    cells: int  # temporal cells encoded
+    tokens_dense: int  # visual tokens of the dense run: every sampled frame, every token
+    tokens_encoded: int  # visual tokens that the vision encoder produced for this method
+    tokens_selected: int  # visual tokens handed to the LLM
+    llm_tokens_fed: int  # tokens fed to the LLM: head, video, question, generated ones
+    kv_tokens_per_layer: tuple[int, ...]  # visual KV entries in each layer at answer time
+    kv_bytes: int  # bytes of those entries, keys and values
+    ratio_nominal: float
+    ratio_achieved: float
+    shared_prefix: bool  # the video's prefix was prefilled once for several questions
+    peak_bytes: int  # CUDA: allocator's peak; CPU: peak resident set of the process
+    seconds: Seconds = field(default_factory=Seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to answers.jsonl."""
+        return asdict(self)

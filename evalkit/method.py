@@ -1,0 +1,80 @@
+"""The contract between a compression method and the engine: four verbs, each defaulting to "keep all".
+
+A method is a frozen dataclass whose fields are its hyper-parameters. It holds no state of a video and never touches the
+model: it returns indices; the engine gathers, rotates, counts and undoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from evalkit.types import FramePlan, Keep, LayerChunk, Video, VisualTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The common limits of a grid cell.
+
+    `ratio` means the same for every method: visual KV entries at answer time, summed over layers, as a share of the
+    dense run's (every sampled frame, every token, every layer).
+    """
+
+    ratio: float  # in (0, 1]
+    frames: tuple[int, ...]  # frame numbers that the dense run decodes, unique and ascending
+    sample: Callable[[int], tuple[int, ...]]  # n -> n frame numbers, spread by the run's sampling preset
+    cell_frames: int  # frames per temporal cell (2 for Qwen2-VL)
+    height: int  # pixels of a dense frame
+    width: int
+    unit: int  # pixels per side of one visual token (28 for Qwen2-VL)
+    seed: int  # of the run; methods that draw at random mix in the video's name
+
+    @property
+    def cells(self) -> int:
+        """Temporal cells of the dense run."""
+        return -(-len(self.frames) // self.cell_frames)
+
+    @property
+    def places(self) -> int:
+        """Visual tokens in one dense cell."""
+        return (self.height // self.unit) * (self.width // self.unit)
+
+    @property
+    def dense_tokens(self) -> int:
+        """Visual tokens of the dense run."""
+        return self.cells * self.places
+
+    def cells_at(self, share: float) -> int:
+        """Whole cells nearest to `share` of the dense run's, at least one."""
+        return max(1, round(self.cells * share))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Keep everything. Subclasses override the verbs at which they intervene."""
+
+    identity_at_one: ClassVar[bool] = True  # False: a control that changes the input at any ratio
+    spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """Before decoding: which frames, at what size."""
+        return FramePlan(indices=budget.frames, height=budget.height, width=budget.width)
+
+    def select(self, tokens: VisualTokens, budget: Budget) -> VisualTokens:
+        """After the encoder: which visual tokens go to the LLM."""
+        return tokens
+
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Tensor | None:
+        """Before decoder layer `layer`: ascending positions in `tokens` that go on to it; None for all.
+
+        `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM.
+        """
+        return None
+
+    def evict(self, chunk: LayerChunk) -> Keep | None:
+        """After a layer's attention on a video chunk: what of it stays in that layer's cache; None for all."""
+        return None

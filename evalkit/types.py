@@ -1,0 +1,182 @@
+"""The value objects that flow through evalkit, in the order in which data meets them.
+
+Shape letters: F frames, T temporal cells (2 frames each for Qwen2-VL), P places per cell, N = visual tokens (T·P before
+compression), D feature width, S tokens of one chunk, H query heads, G key/value heads, d head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One row of a benchmark."""
+
+    benchmark: str  # format: videomme, mlvu or lvbench
+    id: str  # unique inside the benchmark
+    video_id: str
+    video_path: Path
+    text: str  # the question alone, without options
+    options: tuple[str, ...]  # texts without letters
+    answer: str  # right letter; "" where the official row has no right option (always scored wrong)
+    groups: Mapping[str, tuple[str, ...]]  # e.g. {"duration": ("short",), "task_type": ("count",)}; several labels allowed
+    row: Mapping[str, Any] = field(repr=False)  # the row in the shape that lmms-eval's task code reads
+    subtitle_path: Path | None = None
+    duration_s: float | None = None  # from the annotations; None where they do not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRow:
+    """A row of an annotation file that cannot be asked; it is recorded as failed, the run goes on."""
+
+    benchmark: str
+    id: str
+    message: str  # file, row, what was expected, what came, what to do
+    video_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A loaded question set."""
+
+    name: str  # format: videomme, mlvu or lvbench
+    label: str  # what tables call it: "VideoMME", or "generated videos (VideoMME format)"
+    root: Path
+    split: str  # e.g. test, dev
+    questions: tuple[Question, ...]
+    bad_rows: tuple[BadRow, ...] = ()
+    generated: bool = False  # True: evalkit's own generated videos
+    notes: tuple[str, ...] = ()  # quirks that tables repeat, e.g. "2 rows have no right option"
+
+    def by_video(self) -> dict[str, list[Question]]:
+        """Questions grouped by video id, in the order of first appearance."""
+        groups: dict[str, list[Question]] = {}
+        for question in self.questions:
+            groups.setdefault(question.video_id, []).append(question)
+        return groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """What is known of a video before decoding."""
+
+    path: Path
+    duration_s: float
+    fps: float  # average frames per second
+    frames: int  # decodable frames
+    height: int  # pixels
+    width: int  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePlan:
+    """Which frames a method wants decoded, and at what size.
+
+    `indices` are unique and ascending. `order` says how they fill the cells' frame slots, as positions in `indices`;
+    None means each once, in time order (a control may repeat or shuffle).
+    """
+
+    indices: tuple[int, ...]  # frame numbers in the video
+    height: int  # pixels, a multiple of patch × merge (28 for Qwen2-VL)
+    width: int
+    order: tuple[int, ...] | None = None
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Position in `indices` for every frame slot fed to the encoder."""
+        return tuple(range(len(self.indices))) if self.order is None else self.order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Decoded frames."""
+
+    pixels: np.ndarray = field(repr=False)  # (F, height, width, 3) uint8 RGB
+    indices: tuple[int, ...]  # (F,) frame numbers in the video
+    seconds: tuple[float, ...]  # (F,) presentation times, true ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualTokens:
+    """Visual features after the vision merger, and where each token comes from.
+
+    `slot` is the temporal cell whose position a token takes in the LLM: its own cell, unless a method packs survivors.
+    """
+
+    features: Tensor = field(repr=False)  # (N, D)
+    cell: Tensor = field(repr=False)  # (N,) long: temporal cell it was encoded in
+    place: Tensor = field(repr=False)  # (N,) long: raster index inside the cell's grid
+    slot: Tensor = field(repr=False)  # (N,) long: temporal cell that gives its position
+    pinned: Tensor = field(repr=False)  # (N,) bool: later stages keep it first
+    cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
+    grid: tuple[int, int]  # rows and columns of places in a cell
+
+    def __len__(self) -> int:
+        return int(self.features.shape[0])
+
+    @property
+    def seconds(self) -> Tensor:
+        """True time of each token, (N,) float64."""
+        return self.cell_seconds[self.cell]
+
+    @property
+    def cells(self) -> int:
+        """Number of distinct temporal slots that hold a token."""
+        return int(self.slot.unique().numel())
+
+    def keep(self, index: Tensor) -> VisualTokens:
+        """The tokens at `index` (ascending positions), all per-token fields aligned."""
+        return replace(
+            self,
+            features=self.features[index],
+            cell=self.cell[index],
+            place=self.place[index],
+            slot=self.slot[index],
+            pinned=self.pinned[index],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChunk:
+    """What one decoder layer sees of one video chunk, after its attention ran on the whole chunk."""
+
+    layer: int  # 0-based
+    layers: int  # decoder layers in all
+    queries: Tensor = field(repr=False)  # (H, S, d) before rotation
+    keys: Tensor = field(repr=False)  # (G, S, d) before rotation
+    positions: Tensor = field(repr=False)  # (3, S) M-RoPE ids at this layer, as used
+    rotate: Rotate = field(repr=False)  # applies the layer's rotary embedding: rotate(x, positions)
+    pinned: Tensor = field(repr=False)  # (S,) bool
+    room: int  # tokens of this chunk that the budget leaves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which tokens of a chunk stay in a layer's cache."""
+
+    index: Tensor  # (K,) long, ascending positions in the chunk
+    positions: Tensor | None = None  # (3, K) new M-RoPE ids; None keeps the old ones
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Rotate = Callable[[Tensor, Tensor], Tensor]  # ((heads, S, d), (3, S)) -> (heads, S, d)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """How a protocol reads a model's reply."""
+
+    letter: str | None  # None: no option could be read
+    correct: bool
