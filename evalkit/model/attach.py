@@ -1,0 +1,171 @@
+"""Hang a method's verbs on the decoder layers for one feed, and take them off again.
+
+One `Feed` lives for one call of the language model. Before each layer it narrows the hidden states (`prune`) and hands
+the layer the rotary embedding of the ids that hold there; after each layer's attention it cuts the cache (`evict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from evalkit.errors import MethodError
+from evalkit.method import Budget, Method
+from evalkit.types import LayerChunk, VisualTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from evalkit.model.context import Context
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of `x` (heads, S, d) with cos and sin (S, d), halves paired as Qwen does."""
+    low, high = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-high, low], dim=-1) * sin
+
+
+def check_index(index: Tensor, length: int, verb: str) -> Tensor:
+    """The contract of every verb that keeps tokens: a non-empty, ascending, unique long index inside the chunk."""
+    wrong = (
+        index.ndim != 1
+        or index.dtype != torch.long
+        or len(index) == 0
+        or int(index[0]) < 0
+        or int(index[-1]) >= length
+        or bool((index[1:] <= index[:-1]).any())
+    )
+    if wrong:
+        raise MethodError(
+            f"{verb}() must return ascending, unique positions (long, 1-D, not empty) in [0, {length}); "
+            f"{index.dtype = }, {tuple(index.shape) = }, {index[:8].tolist() = }"
+        )
+    return index
+
+
+class Feed:
+    """One feed of text (`tokens` None) or of one video chunk."""
+
+    def __init__(
+        self,
+        text_model: nn.Module,
+        context: Context,
+        positions: Tensor,
+        *,
+        decoding: bool = False,
+        method: Method | None = None,
+        tokens: VisualTokens | None = None,
+        budget: Budget | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.model, self.context = text_model, context
+        self.layers: list[nn.Module] = list(text_model.layers)  # type: ignore[arg-type]
+        self.positions = positions  # (3, n) ids of the tokens still alive, in the uncompressed layout
+        self.decoding, self.method, self.tokens, self.budget, self.share = decoding, method, tokens, budget, share
+        self.full = int(positions.shape[1])
+        self.projected: dict[str, Tensor] = {}
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks are on inside the block and off after it, whatever happens."""
+        handles = []
+        try:
+            for i, layer in enumerate(self.layers):
+                handles.append(layer.register_forward_pre_hook(self._before(i), with_kwargs=True))
+                if self._overrides("evict"):
+                    handles += self._watch(i, layer.self_attn)  # type: ignore[arg-type]
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _overrides(self, verb: str) -> bool:
+        if self.method is None or self.tokens is None:
+            return False
+        return getattr(type(self.method), verb) is not getattr(Method, verb)
+
+    def _before(self, i: int) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            hidden: Tensor = args[0]
+            if self._overrides("prune"):
+                hidden = self._prune(i, hidden)
+            ids = self._ids_at(i)
+            if ids is not self.positions or ids.shape[1] != self.full:
+                kwargs = {**kwargs, "position_embeddings": self.model.rotary_emb(hidden, ids[:, None].to(hidden.device))}  # type: ignore[operator]
+            self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
+            if self.tokens is not None:
+                self.context.visual[i] += ids.shape[1]
+            return (hidden, *args[1:]), kwargs
+
+        return hook
+
+    def _prune(self, i: int, hidden: Tensor) -> Tensor:
+        assert self.method is not None and self.tokens is not None and self.budget is not None
+        index = self.method.prune(i, len(self.layers), self.tokens, self.budget)
+        if index is None:
+            return hidden
+        check_index(index, len(self.tokens), f"{type(self.method).__name__}.prune")
+        self.tokens, self.positions = self.tokens.keep(index), self.positions[:, index]
+        return hidden[:, index.to(hidden.device)]
+
+    def _ids_at(self, i: int) -> Tensor:
+        """Ids that hold at layer i. Where its ids were re-forged, time goes on from its last stored id.
+
+        While decoding all three rows move by that shift, in prefill the temporal row alone: the released ReTaKe code
+        does so (its decoding ids are one expanded row).
+        """
+        if not self.context.shifted[i]:
+            return self.positions
+        stored = self.context.positions[i]
+        shift = int(stored[0, -1]) + 1 - int(self.positions[0, 0])
+        ids = self.positions.clone()
+        ids[: 3 if self.decoding else 1] += shift
+        return ids
+
+    def _watch(self, i: int, attention: nn.Module) -> list[Any]:
+        """Keep the un-rotated projections of a layer, and cut its cache once its attention has run."""
+
+        def remember(name: str) -> Any:
+            return lambda _module, _args, out: self.projected.__setitem__(name, out)
+
+        return [
+            attention.q_proj.register_forward_hook(remember("q")),  # type: ignore[union-attr,operator]
+            attention.k_proj.register_forward_hook(remember("k")),  # type: ignore[union-attr,operator]
+            attention.register_forward_hook(lambda module, _args, _out: self._evict(i, module)),
+        ]
+
+    def _evict(self, i: int, attention: nn.Module) -> None:
+        assert self.method is not None and self.tokens is not None
+        queries, keys = (self._heads(self.projected.pop(name), attention) for name in "qk")
+        size = int(keys.shape[1])
+        chunk = LayerChunk(
+            layer=i,
+            layers=len(self.layers),
+            queries=queries,
+            keys=keys,
+            positions=self.context.positions[i][:, -size:],
+            rotate=self._rotate,
+            pinned=self.tokens.pinned,
+            room=max(1, int(self.share * size + 1e-9)),
+        )
+        keep = self.method.evict(chunk)
+        if keep is None:
+            return
+        index = check_index(keep.index, size, f"{type(self.method).__name__}.evict")
+        new = None if keep.positions is None else self._rotate(keys[:, index.to(keys.device)], keep.positions)[None]
+        self.context.cut_chunk(i, size, index.cpu(), new, keep.positions)
+        self.context.shifted[i] = self.context.shifted[i] or keep.positions is not None
+        self.context.visual[i] -= size - len(index)
+
+    @staticmethod
+    def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
+        """(1, S, heads·d) -> (heads, S, d)."""
+        _, size, _ = projected.shape
+        return projected.view(size, -1, int(attention.head_dim)).transpose(0, 1)  # type: ignore[arg-type]
+
+    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        cos, sin = self.model.rotary_emb(x, positions[:, None].to(x.device))  # type: ignore[operator]
+        return rotate(x, cos[0], sin[0])

@@ -1,0 +1,46 @@
+"""Causal attention of a chunk that follows a cache, registered under a name of its own.
+
+transformers builds one mask for all layers from the first layer's cache length. With a cache length of its own in every
+layer that mask is wrong, and under an unknown attention name it is None, which stock sdpa reads as "the chunk stands
+alone". This function needs no mask: it aligns the causal triangle to the lower right corner by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NAME = "evalkit_causal_lower_right"
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend from a chunk's S queries (1, H, S, d) to all L keys (1, G, L, d), of which the last S are the chunk's own.
+
+    Returns the output as (1, S, H, d), as transformers expects, and no weights.
+    """
+    chunk, length = query.shape[2], key.shape[2]
+    bias = None if chunk == 1 else causal_lower_right(chunk, length)
+    out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling, enable_gqa=True)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def register() -> str:
+    """Make the function known to transformers and return the name to load a model with."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend)
+    return NAME

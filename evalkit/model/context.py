@@ -1,0 +1,69 @@
+"""What the LLM has read so far: keys and values of every layer, each with a length of its own, and their position ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point to which a context can be cut back."""
+
+    lengths: tuple[int, ...]  # per layer
+    next_id: int
+    visual: tuple[int, ...]  # per layer
+
+
+class Context:
+    """One sequence in the making: the cache, and what the cache alone does not know.
+
+    `positions[l]` (3, length of layer l) are the M-RoPE ids with which layer l's keys were rotated.
+    `next_id` is the id that follows in the uncompressed layout; `shifted[l]` says that layer l's ids were re-forged, so
+    that what follows there is moved up to its last stored id.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.cache = DynamicCache()
+        self.positions: list[Tensor] = [torch.empty(3, 0, dtype=torch.long) for _ in range(layers)]
+        self.shifted = [False] * layers
+        self.visual = [0] * layers  # visual entries per layer
+        self.next_id = 0
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Cached entries of each layer."""
+        return tuple(int(p.shape[1]) for p in self.positions)
+
+    def mark(self) -> Mark:
+        """Remember this point."""
+        return Mark(self.lengths, self.next_id, tuple(self.visual))
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget everything fed since `mark`: exact, since later tokens never change earlier keys and values."""
+        for i, length in enumerate(mark.lengths):
+            self.positions[i] = self.positions[i][:, :length]
+            if i < len(self.cache.layers):
+                layer = self.cache.layers[i]
+                layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
+        self.next_id, self.visual = mark.next_id, list(mark.visual)
+
+    def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
+        """Of the last `chunk` entries of a layer keep those at `index`; replace their keys and ids where given.
+
+        Shapes: index (K,), keys (1, G, K, d), positions (3, K).
+        """
+        stored = self.cache.layers[layer]
+        start = stored.keys.shape[2] - chunk
+        kept = stored.keys[:, :, start:][:, :, index] if keys is None else keys
+        stored.keys = torch.cat([stored.keys[:, :, :start], kept], dim=2)
+        stored.values = torch.cat([stored.values[:, :, :start], stored.values[:, :, start:][:, :, index]], dim=2)
+        old = self.positions[layer]
+        ids = old[:, start:][:, index] if positions is None else positions
+        self.positions[layer] = torch.cat([old[:, :start], ids], dim=1)

@@ -1,0 +1,228 @@
+"""Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923): pixels to features, features to an answer.
+
+The prefill loop is ours: head, then the video in chunks of whole cells, then the tail. Batch size is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from evalkit.errors import ConfigError
+from evalkit.method import Budget, Method
+from evalkit.model import positions
+from evalkit.model.attach import Feed
+from evalkit.model.context import Context
+from evalkit.types import VisualTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+VIDEO_PAD = "<|video_pad|>"
+# Qwen2-VL's own template, for checkpoints that come without one.
+TEMPLATE = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    "<|vision_start|><|video_pad|><|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+class Qwen2VL:
+    """A Qwen2-VL checkpoint behind the engine's few calls."""
+
+    cell_frames = 2
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+    ) -> None:
+        vision = model.config.vision_config
+        self.model, self.tokenizer = model, tokenizer
+        self.text = model.model.language_model
+        self.patch, self.merge = int(vision.patch_size), int(vision.spatial_merge_size)
+        self.unit = self.patch * self.merge
+        self.layers = len(self.text.layers)
+        # the processor's fused form of "divide by 255, subtract the mean, divide by the deviation"
+        self._mean = torch.tensor(mean) * 255
+        self._std = torch.tensor(std) * 255
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @property
+    def kv_entry_bytes(self) -> int:
+        """Bytes of one token's keys and values in one layer."""
+        config = self.text.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return 2 * int(config.num_key_value_heads) * int(width) * int(self.model.dtype.itemsize)
+
+    # ---- prompt
+
+    def prompt(self, text: str, *, video: bool) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video, split at the video placeholder of the checkpoint's own chat template.
+
+        Without a video its wrapper tokens go too.
+        """
+        if self.tokenizer is None:
+            raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
+        head, tail = self._rendered(text).split(VIDEO_PAD, 1)
+        if not video:
+            head, tail = head.removesuffix("<|vision_start|>"), tail.removeprefix("<|vision_end|>")
+        return self._ids(head), self._ids(tail)
+
+    def _rendered(self, text: str) -> str:
+        # a question may spell special tokens; they must stay text
+        safe = text.replace("<|", "< |")
+        if not self.tokenizer.chat_template:
+            return TEMPLATE.format(text=safe)
+        content = [{"type": "video"}, {"type": "text", "text": safe}]
+        rendered: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        if rendered.count(VIDEO_PAD) != 1:
+            raise ConfigError(f"expected one {VIDEO_PAD} from the chat template of a video prompt, got: {rendered!r}")
+        return rendered
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    # ---- vision
+
+    def patches(self, pixels: np.ndarray) -> Tensor:
+        """uint8 frames (2T, height, width, 3) -> normalised patches (T·h·w, 3·2·patch²) in Qwen's order."""
+        frames, height, width, _ = pixels.shape
+        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
+        m, p = self.merge, self.patch
+        x = x.permute(0, 3, 1, 2).reshape(frames // 2, 2, 3, height // (m * p), m, p, width // (m * p), m, p)
+        return x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * 2 * p * p)
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
+
+        Cells do not attend to each other in the vision tower, so slicing is exact.
+        """
+        step = slice_cells * self.cell_frames
+        return torch.cat([self._encode_slice(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+
+    def _encode_slice(self, pixels: np.ndarray) -> Tensor:
+        frames, height, width, _ = pixels.shape
+        grid = (frames // self.cell_frames, height // self.patch, width // self.patch)
+        return self.encode_patches(self.patches(pixels), grid)
+
+    def encode_patches(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Normalised patches (T·h·w, C) of a grid (T, h, w in patches) -> features (T·P, D)."""
+        visual = self.model.model.visual
+        thw = torch.tensor([grid], device=self.device)
+        features: Tensor = visual(patches.to(self.device, visual.dtype), grid_thw=thw).pooler_output
+        return features
+
+    # ---- language
+
+    def time_ids(self, tokens: VisualTokens) -> Tensor:
+        """Temporal position of each token counted from the video's start, (N,) long: its slot."""
+        return tokens.slot
+
+    def feed_text(self, context: Context, ids: Sequence[int], *, decoding: bool = False) -> Tensor:
+        """Feed text tokens; returns the hidden state of the last one (D,)."""
+        embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
+        where = positions.text(context.next_id, len(ids))
+        context.next_id = positions.following(where)
+        return self._run(Feed(self.text, context, where, decoding=decoding), embeds, context)
+
+    def feed_video(
+        self,
+        context: Context,
+        tokens: VisualTokens,
+        method: Method,
+        budget: Budget,
+        *,
+        chunk_cells: int | None,
+    ) -> None:
+        """Feed visual tokens in chunks of `chunk_cells` whole temporal cells (None: all at once)."""
+        start = context.next_id
+        where = positions.video(start, self.time_ids(tokens), tokens.place, tokens.grid[1])
+        share = min(1.0, budget.ratio * budget.dense_tokens / len(tokens))
+        for index in chunks(tokens.slot, chunk_cells):
+            part, ids = tokens.keep(index), where[:, index]
+            feed = Feed(self.text, context, ids, method=method, tokens=part, budget=budget, share=share)
+            self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
+        context.next_id = positions.following(where)
+
+    def _run(self, feed: Feed, embeds: Tensor, context: Context) -> Tensor:
+        with feed.attached():
+            out = self.text(
+                inputs_embeds=embeds,
+                position_ids=feed.positions[:, None].to(self.device),
+                attention_mask={"full_attention": None},
+                past_key_values=context.cache,
+                use_cache=True,
+            )
+        hidden: Tensor = out.last_hidden_state[0, -1]
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden state (D,) -> logits (V,)."""
+        out: Tensor = self.model.lm_head(hidden)
+        return out
+
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a reply."""
+        configured = self.model.generation_config.eos_token_id
+        ids = set(configured if isinstance(configured, list) else [configured]) - {None}
+        if self.tokenizer is not None and self.tokenizer.eos_token_id is not None:
+            ids.add(self.tokenizer.eos_token_id)
+        return frozenset(ids)
+
+    def generate(self, context: Context, hidden: Tensor, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
+        """Greedy decoding from the last prompt token's hidden state (D,); returns the new ids without the ending one."""
+        ids: list[int] = []
+        ends = self.stop_ids()
+        while len(ids) < max_new_tokens:
+            token = int(self.logits(hidden).argmax())
+            if token in ends:
+                break
+            ids.append(token)
+            if stop and any(s in self.tokenizer.decode(ids) for s in stop):
+                break
+            if len(ids) < max_new_tokens:
+                hidden = self.feed_text(context, [token], decoding=True)
+        return ids
+
+    def context(self) -> Context:
+        """A new, empty context."""
+        return Context(self.layers)
+
+
+class Qwen25VL(Qwen2VL):
+    """Qwen2.5-VL: time in the positions is absolute, `tokens_per_second` ids a second."""
+
+    def time_ids(self, tokens: VisualTokens) -> Tensor:
+        """True seconds of each token's slot since the first, in ids; (N,) long."""
+        rate = float(self.model.config.vision_config.tokens_per_second)
+        seconds = tokens.cell_seconds - tokens.cell_seconds[0]
+        # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
+        return torch.floor(seconds * rate + 1e-3).long()[tokens.slot]
+
+
+FAMILIES: dict[str, type[Qwen2VL]] = {"qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
+
+
+def chunks(slot: Tensor, cells: int | None) -> Iterator[Tensor]:
+    """Positions (ascending) of the tokens of each run of `cells` temporal slots; `slot` (N,) must not decrease."""
+    if cells is None:
+        yield torch.arange(len(slot))
+        return
+    group = slot // cells
+    for value in group.unique_consecutive():
+        yield (group == value).nonzero()[:, 0]

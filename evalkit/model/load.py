@@ -1,0 +1,119 @@
+"""Load a checkpoint folder or hub id. Safetensors only; nothing of the checkpoint's own code is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evalkit.errors import ConfigError
+from evalkit.model import attention
+from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, FAMILIES, Qwen2VL
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WHOLE_FILE_BYTES = 256 * 2**20  # larger weight files are identified by samples of their bytes
+SAMPLES = 64
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where present, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"backbone.device={name}, but torch {torch.__version__} sees no CUDA device; use auto or cpu")
+    return device
+
+
+def load(path: str, *, dtype: str = "float32", device: str = "auto") -> Qwen2VL:
+    """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
+
+    Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
+    try:
+        config = AutoConfig.from_pretrained(path)
+        if config.model_type not in FAMILIES:
+            raise ConfigError(
+                f"{path}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {config.model_type!r}"
+            )
+        model = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"backbone.path={path}: expected a checkpoint folder (config.json, *.safetensors, tokenizer.json) or a hub "
+            f"id that can be reached; {type(error).__name__}: {error}"
+        ) from error
+    mean, std = _normalisation(path)
+    family = FAMILIES[config.model_type]
+    return family(model.to(pick_device(device)).eval(), _tokenizer(path), mean=mean, std=std)
+
+
+def _tokenizer(path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.glob("*token*")) and not (folder / "vocab.json").exists():
+        return None  # weights alone, as in parity traces: the caller feeds ids
+    return AutoTokenizer.from_pretrained(path)
+
+
+def _normalisation(path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of pixel values, from the checkpoint where it says so."""
+    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        found = _file(path, name)
+        if found is not None:
+            settings = json.loads(found.read_text(encoding="utf-8"))
+            if "image_mean" in settings and "image_std" in settings:
+                return tuple(settings["image_mean"]), tuple(settings["image_std"])
+    return CLIP_MEAN, CLIP_STD
+
+
+def _file(path: str, name: str) -> Path | None:
+    from transformers.utils import cached_file
+
+    local = Path(path) / name
+    if Path(path).is_dir():
+        return local if local.exists() else None
+    found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def weights_identity(path: str) -> str:
+    """A hash of a checkpoint's config, tokenizer and weights; never of where they lie.
+
+    Weight files over 256 MB are read at 64 evenly spaced places and at both ends.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(path, local_files_only=True, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    digest = hashlib.sha256()
+    names = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt"})
+    for file in names:
+        digest.update(f"{file.name}:{file.stat().st_size}:".encode())
+        _update(digest, file)
+    return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(stream.read())
+            return
+        block = 2**16
+        for i in range(SAMPLES + 1):
+            stream.seek(i * (size - block) // SAMPLES)
+            digest.update(stream.read(block))
