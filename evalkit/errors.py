@@ -5,7 +5,7 @@ EvalkitError                  base: the message says what was expected, what cam
 ├── DataError                 an annotation file or folder is missing or malformed
 │   └── VideoError            one video cannot be opened or decoded (recorded as failed rows, never ends a run)
 ├── MethodError               a method returned something that its contract forbids
-└── RunLocked                 another process is writing to the same run folder
+└── RunLockedError               another process is writing to the same run folder
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ class MethodError(EvalkitError):
     """A method returned something that its contract forbids."""
 
 
-class RunLocked(EvalkitError):
+class RunLockedError(EvalkitError):
     """Another process is writing to the same run folder."""

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """Wall-clock seconds of each stage, for the question's whole path (shared work in full, see `Ledger.shared_prefix`)."""
+    """Wall-clock seconds of each stage on a question's whole path; shared work counts in full (`shared_prefix`)."""
 
     decode: float = 0.0
     encode: float = 0.0

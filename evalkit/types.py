@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from evalkit.ledger import Ledger
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -29,7 +31,9 @@ class Question:
     text: str  # the question alone, without options
     options: tuple[str, ...]  # texts without letters
     answer: str  # right letter; "" where the official row has no right option (always scored wrong)
-    groups: Mapping[str, tuple[str, ...]]  # e.g. {"duration": ("short",), "task_type": ("count",)}; several labels allowed
+    groups: Mapping[
+        str, tuple[str, ...]
+    ]  # e.g. {"duration": ("short",), "task_type": ("count",)}; several labels allowed
     row: Mapping[str, Any] = field(repr=False)  # the row in the shape that lmms-eval's task code reads
     subtitle_path: Path | None = None
     duration_s: float | None = None  # from the annotations; None where they do not say
@@ -132,7 +136,7 @@ class VisualTokens:
     @property
     def cells(self) -> int:
         """Number of distinct temporal slots that hold a token."""
-        return int(self.slot.unique().numel())
+        return len(set(self.slot.tolist()))
 
     def keep(self, index: Tensor) -> VisualTokens:
         """The tokens at `index` (ascending positions), all per-token fields aligned."""
@@ -180,3 +184,29 @@ class Reply:
 
     letter: str | None  # None: no option could be read
     correct: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One line of answers.jsonl: what one method at one ratio answered to one question, and what it spent."""
+
+    benchmark: str
+    question_id: str
+    video_id: str
+    groups: Mapping[str, tuple[str, ...]]
+    method: str
+    ratio: float
+    text: str  # the model's words
+    letter: str | None
+    gold: str
+    correct: bool | None  # None: failed, hence not scored
+    status: str  # ok, unparsed or failed
+    error: str | None
+    prompt_sha: str
+    ledger: Ledger | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        groups = {key: list(labels) for key, labels in self.groups.items()}
+        ledger = None if self.ledger is None else self.ledger.to_dict()
+        return {**vars(self), "groups": groups, "ledger": ledger}

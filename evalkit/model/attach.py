@@ -51,7 +51,7 @@ class Feed:
 
     def __init__(
         self,
-        text_model: nn.Module,
+        text_model: Any,
         context: Context,
         positions: Tensor,
         *,
@@ -62,7 +62,7 @@ class Feed:
         share: float = 1.0,
     ) -> None:
         self.model, self.context = text_model, context
-        self.layers: list[nn.Module] = list(text_model.layers)  # type: ignore[arg-type]
+        self.layers: list[Any] = list(text_model.layers)
         self.positions = positions  # (3, n) ids of the tokens still alive, in the uncompressed layout
         self.decoding, self.method, self.tokens, self.budget, self.share = decoding, method, tokens, budget, share
         self.full = int(positions.shape[1])
@@ -76,7 +76,7 @@ class Feed:
             for i, layer in enumerate(self.layers):
                 handles.append(layer.register_forward_pre_hook(self._before(i), with_kwargs=True))
                 if self._overrides("evict"):
-                    handles += self._watch(i, layer.self_attn)  # type: ignore[arg-type]
+                    handles += self._watch(i, layer.self_attn)
             yield
         finally:
             for handle in handles:
@@ -94,7 +94,7 @@ class Feed:
                 hidden = self._prune(i, hidden)
             ids = self._ids_at(i)
             if ids is not self.positions or ids.shape[1] != self.full:
-                kwargs = {**kwargs, "position_embeddings": self.model.rotary_emb(hidden, ids[:, None].to(hidden.device))}  # type: ignore[operator]
+                kwargs = {**kwargs, "position_embeddings": self._embedding(hidden, ids)}
             self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
             if self.tokens is not None:
                 self.context.visual[i] += ids.shape[1]
@@ -103,7 +103,9 @@ class Feed:
         return hook
 
     def _prune(self, i: int, hidden: Tensor) -> Tensor:
-        assert self.method is not None and self.tokens is not None and self.budget is not None
+        assert self.method is not None
+        assert self.tokens is not None
+        assert self.budget is not None
         index = self.method.prune(i, len(self.layers), self.tokens, self.budget)
         if index is None:
             return hidden
@@ -125,20 +127,26 @@ class Feed:
         ids[: 3 if self.decoding else 1] += shift
         return ids
 
-    def _watch(self, i: int, attention: nn.Module) -> list[Any]:
+    def _embedding(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin (1, S, d) for ids (3, S), on the device and in the dtype of `x`."""
+        cos, sin = self.model.rotary_emb(x, ids[:, None].to(x.device))
+        return cos, sin
+
+    def _watch(self, i: int, attention: Any) -> list[Any]:
         """Keep the un-rotated projections of a layer, and cut its cache once its attention has run."""
 
         def remember(name: str) -> Any:
             return lambda _module, _args, out: self.projected.__setitem__(name, out)
 
         return [
-            attention.q_proj.register_forward_hook(remember("q")),  # type: ignore[union-attr,operator]
-            attention.k_proj.register_forward_hook(remember("k")),  # type: ignore[union-attr,operator]
+            attention.q_proj.register_forward_hook(remember("q")),
+            attention.k_proj.register_forward_hook(remember("k")),
             attention.register_forward_hook(lambda module, _args, _out: self._evict(i, module)),
         ]
 
-    def _evict(self, i: int, attention: nn.Module) -> None:
-        assert self.method is not None and self.tokens is not None
+    def _evict(self, i: int, attention: Any) -> None:
+        assert self.method is not None
+        assert self.tokens is not None
         queries, keys = (self._heads(self.projected.pop(name), attention) for name in "qk")
         size = int(keys.shape[1])
         chunk = LayerChunk(
@@ -161,11 +169,11 @@ class Feed:
         self.context.visual[i] -= size - len(index)
 
     @staticmethod
-    def _heads(projected: Tensor, attention: nn.Module) -> Tensor:
+    def _heads(projected: Tensor, attention: Any) -> Tensor:
         """(1, S, heads·d) -> (heads, S, d)."""
         _, size, _ = projected.shape
-        return projected.view(size, -1, int(attention.head_dim)).transpose(0, 1)  # type: ignore[arg-type]
+        return projected.view(size, -1, int(attention.head_dim)).transpose(0, 1)
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        cos, sin = self.model.rotary_emb(x, positions[:, None].to(x.device))  # type: ignore[operator]
+        cos, sin = self._embedding(x, positions)
         return rotate(x, cos[0], sin[0])

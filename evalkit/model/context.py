@@ -1,4 +1,4 @@
-"""What the LLM has read so far: keys and values of every layer, each with a length of its own, and their position ids."""
+"""What the LLM has read so far: keys, values and position ids of every layer, each with a length of its own."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +35,52 @@ def load(path: str, *, dtype: str = "float32", device: str = "auto") -> Qwen2VL:
 
     Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
-    if dtype not in DTYPES:
-        raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
-    try:
-        config = AutoConfig.from_pretrained(path)
-        if config.model_type not in FAMILIES:
-            raise ConfigError(
-                f"{path}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {config.model_type!r}"
-            )
+    config = _config(path, dtype)
+    with _explained(path):
         model = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=DTYPES[dtype],
             use_safetensors=True,
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
         )
+        tokenizer = _tokenizer(path)
+    mean, std = _normalisation(path)
+    return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+
+
+def skeleton(path: str, *, dtype: str = "float32") -> Qwen2VL:
+    """The model's shape without its weights: sizes can be read off, nothing can be computed."""
+    from transformers import AutoModelForImageTextToText
+
+    config = _config(path, dtype)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype])
+    return FAMILIES[config.model_type](model, None)
+
+
+def _config(path: str, dtype: str) -> Any:
+    from transformers import AutoConfig
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
+    with _explained(path):
+        config = AutoConfig.from_pretrained(path)
+    if config.model_type not in FAMILIES:
+        raise ConfigError(f"{path}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {config.model_type!r}")
+    return config
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"backbone.path={path}: expected a checkpoint folder (config.json, *.safetensors, tokenizer.json) or a hub "
             f"id that can be reached; {type(error).__name__}: {error}"
         ) from error
-    mean, std = _normalisation(path)
-    family = FAMILIES[config.model_type]
-    return family(model.to(pick_device(device)).eval(), _tokenizer(path), mean=mean, std=std)
 
 
 def _tokenizer(path: str) -> Any:
@@ -98,7 +122,9 @@ def weights_identity(path: str) -> str:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(path, local_files_only=True, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        folder = Path(
+            snapshot_download(path, local_files_only=True, allow_patterns=["*.json", "*.safetensors", "*.txt"])
+        )
     digest = hashlib.sha256()
     names = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt"})
     for file in names:

@@ -1,8 +1,8 @@
 """M-RoPE position ids, laid out by us.
 
-transformers' own `get_rope_index` starts the text after a video at `start + max(rows, columns)` in 5.3–5.23, so that the
-question lands inside the video's time span; here text continues after the largest id of any row, as the models were
-trained (Qwen2-VL, arXiv 2409.12191, §2.1). Rows of every tensor: time, height, width.
+transformers' own `get_rope_index` starts the text after a video at `start + max(rows, columns)` in 5.3–5.23, so that
+the question lands inside the video's time span; here text continues after the largest id of any row, as the models
+were trained (Qwen2-VL, arXiv 2409.12191, §2.1). Rows of every tensor: time, height, width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def text(start: int, length: int) -> Tensor:
 
 
 def video(start: int, time: Tensor, place: Tensor, columns: int) -> Tensor:
-    """Ids of visual tokens, (3, N): `time` (N,) long counted from 0, `place` (N,) raster index in a grid of `columns`."""
+    """Ids of visual tokens, (3, N): `time` (N,) long from 0 on, `place` (N,) raster index in a grid of `columns`."""
     return torch.stack([time, place // columns, place % columns]) + start
 
 

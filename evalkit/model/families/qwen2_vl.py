@@ -67,6 +67,11 @@ class Qwen2VL:
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return 2 * int(config.num_key_value_heads) * int(width) * int(self.model.dtype.itemsize)
 
+    def parameters(self) -> tuple[int, int]:
+        """Weights of the vision tower and of the language model."""
+        vision, language = (sum(p.numel() for p in m.parameters()) for m in (self.model.model.visual, self.text))
+        return vision, language
+
     # ---- prompt
 
     def prompt(self, text: str, *, video: bool) -> tuple[list[int], list[int]]:
@@ -185,7 +190,7 @@ class Qwen2VL:
         return frozenset(ids)
 
     def generate(self, context: Context, hidden: Tensor, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
-        """Greedy decoding from the last prompt token's hidden state (D,); returns the new ids without the ending one."""
+        """Greedy decoding from the last prompt token's hidden state (D,); returns the new ids without the end."""
         ids: list[int] = []
         ends = self.stop_ids()
         while len(ids) < max_new_tokens:
@@ -224,5 +229,5 @@ def chunks(slot: Tensor, cells: int | None) -> Iterator[Tensor]:
         yield torch.arange(len(slot))
         return
     group = slot // cells
-    for value in group.unique_consecutive():
+    for value in dict.fromkeys(group.tolist()):
         yield (group == value).nonzero()[:, 0]

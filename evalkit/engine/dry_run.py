@@ -1,0 +1,90 @@
+"""What a grid would cost: frames, tokens, cache and time, with no frame decoded and no weight read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from evalkit.data import video as video_file
+from evalkit.engine.answer import Arm, Engine
+from evalkit.errors import EvalkitError
+from evalkit.model import load
+from evalkit.types import Benchmark, Video
+
+if TYPE_CHECKING:
+    from evalkit.engine.grid import Grid
+
+TEXT_TOKENS = 150  # assumed length of head, question and options
+ASSUMED = "seconds: 2 × parameters × tokens at this device's measured matrix speed; decoding is not in it"
+
+
+def estimate(grid: Grid) -> str:
+    """The table that `dry_run=true` prints."""
+    model = load.skeleton(grid.checkpoint, dtype=grid.cfg.backbone.dtype)
+    engine = Engine(backbone=model, protocol=grid.protocol, sampling=grid.sampling, seed=grid.cfg.seed)
+    speed = matrix_speed(grid.device, model.model.dtype)
+    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, engine, speed)]
+    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g", intfmt=",")
+    return f"Nothing is run. {ASSUMED}.\n\n{table}"
+
+
+def _rows(benchmark: Benchmark, arms: list[Arm], engine: Engine, speed: float) -> Iterator[dict[str, Any]]:
+    videos, broken = _probe(benchmark)
+    for arm in arms:
+        spent = [_video(arm, video, asked, engine, speed) for video, asked in videos]
+        yield {
+            "benchmark": benchmark.label,
+            "method": arm.name,
+            "ratio": arm.ratio,
+            "questions": len(benchmark.questions),
+            "videos": len(videos),
+            "unreadable": broken,
+            **{key: sum(row[key] for row in spent) / max(1, len(spent)) for key in ("frames", "tokens", "KV MB")},
+            "seconds": sum(row["seconds"] for row in spent),
+        }
+
+
+def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
+    """Readable videos, each with its number of questions, and how many cannot be read."""
+    found = []
+    groups = benchmark.by_video()
+    for questions in groups.values():
+        try:
+            found.append((video_file.probe(questions[0].video_path), len(questions)))
+        except EvalkitError:
+            continue
+    return found, len(groups) - len(found)
+
+
+def _video(arm: Arm, video: Video, asked: int, engine: Engine, speed: float) -> dict[str, float]:
+    """Frames, tokens and cache of one video under one arm. What `select` and later verbs keep is taken as the ratio."""
+    budget = engine.budget(arm, video)
+    plan = arm.method.frames(video, budget)
+    model = engine.backbone
+    cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
+    tokens = cells * (plan.height // model.unit) * (plan.width // model.unit)
+    kept = min(tokens, round(arm.ratio * budget.dense_tokens))
+    vision, language = model.parameters()
+    work = 2 * (vision * tokens * model.merge**2 + language * (kept + asked * TEXT_TOKENS))
+    return {
+        "frames": len(plan.indices),
+        "tokens": kept,
+        "KV MB": kept * model.layers * model.kv_entry_bytes / 1e6,
+        "seconds": work / speed,
+    }
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of a square matrix product on this device, the best of a few."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    return 2 * size**3 / min(_timed(lambda: float((a @ a)[0, 0])) for _ in range(4))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,173 @@
+"""A grid of methods and ratios over question sets: video outermost, every answer stored as it comes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from evalkit.data import protocols
+from evalkit.engine import identity, settings
+from evalkit.engine.answer import Arm, Engine
+from evalkit.engine.store import RunFolder
+from evalkit.model import load
+from evalkit.types import Answer, BadRow, Benchmark, Question
+
+log = logging.getLogger(__name__)
+QUIET_SECONDS = 30.0  # between progress lines where the output is no terminal
+
+
+class Grid:
+    """One call of run_eval.py: question sets × arms on one backbone."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        self.arms = settings.arms(cfg)
+        self.sampling = settings.sampling(cfg)
+        self.protocol = protocols.get(cfg.protocol)
+        self.benchmarks = settings.question_sets(cfg)
+        self.device = load.pick_device(cfg.backbone.device)
+
+    @cached_property
+    def checkpoint(self) -> str:
+        """Folder or hub id of the weights."""
+        return settings.checkpoint(self.cfg)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Loaded on first use, so that a finished grid loads no model."""
+        backbone = self.cfg.backbone
+        return Engine(
+            backbone=load.load(self.checkpoint, dtype=backbone.dtype, device=backbone.device),
+            protocol=self.protocol,
+            sampling=self.sampling,
+            reader=self.cfg.reader,
+            chunk_cells=backbone.chunk_cells,
+            encode_cells=backbone.encode_cells,
+            share=self.cfg.share,
+            seed=self.cfg.seed,
+        )
+
+    @cached_property
+    def _common(self) -> dict[str, Any]:
+        """The parts of the identity that all runs of the grid share."""
+        backbone = self.cfg.backbone
+        return {
+            "code": identity.code(),
+            "weights": load.weights_identity(self.checkpoint),
+            "dtype": backbone.dtype,
+            "chunk_cells": backbone.chunk_cells,
+            "sampling": vars(self.sampling),
+            "protocol": [self.protocol.name, self.protocol.version],
+            "reader": self.cfg.reader,
+            "seed": self.cfg.seed,
+        }
+
+    def config(self, benchmark: Benchmark, arm: Arm) -> dict[str, Any]:
+        """config.yaml of one run, its identity first."""
+        parts = {
+            **self._common,
+            "benchmark": [benchmark.name, benchmark.split, benchmark.generated, identity.rows(benchmark)],
+            "method": identity.method(arm.method),
+            "ratio": arm.ratio,
+        }
+        return {
+            "identity": identity.of(parts),
+            "benchmark": {
+                "name": benchmark.name,
+                "label": benchmark.label,
+                "split": benchmark.split,
+                "questions": len(benchmark.questions) + len(benchmark.bad_rows),
+                "generated": benchmark.generated,
+                "root": str(benchmark.root),
+                "notes": list(benchmark.notes),
+            },
+            "backbone": {**OmegaConf.to_container(self.cfg.backbone, resolve=True), "path": self.checkpoint},  # type: ignore[dict-item]
+            "sampling": OmegaConf.to_container(self.cfg.sampling, resolve=True),
+            "method": {"name": arm.name, **parts["method"]["fields"], "class": parts["method"]["class"]},
+            "ratio": arm.ratio,
+            "protocol": {"name": self.protocol.name, "version": self.protocol.version},
+            "reader": self.cfg.reader,
+            "share": self.cfg.share,
+            "seed": self.cfg.seed,
+            "identity_parts": parts,
+        }
+
+    def folder(self, benchmark: Benchmark, arm: Arm, config: Mapping[str, Any]) -> Path:
+        """Where one run lies: readable names, told apart by the identity."""
+        name = f"{arm.name}-r{arm.ratio:g}-{config['identity'][:8]}"
+        kind = f"generated-{benchmark.name}" if benchmark.generated else benchmark.name
+        return Path(self.cfg.results_dir) / kind / str(self.cfg.backbone.name) / name
+
+    # ---- running
+
+    def run(self) -> tuple[list[Path], int]:
+        """Answer what is missing. Returns the run folders and the number of rows that failed."""
+        with ExitStack() as stack:
+            stack.enter_context(logging_redirect_tqdm())
+            opened: list[tuple[Benchmark, dict[Arm, RunFolder]]] = []
+            for benchmark in self.benchmarks:
+                opened.append((benchmark, {}))
+                for arm in self.arms:
+                    config = self.config(benchmark, arm)
+                    run = RunFolder(self.folder(benchmark, arm, config), config, str(self.device))
+                    stack.callback(run.close)
+                    opened[-1][1][arm] = run
+            self._answer_all(opened)
+            runs = [run for _, by_arm in opened for run in by_arm.values()]
+            return [run.path for run in runs], sum(run.failed for run in runs)
+
+    def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[Arm, RunFolder]]]) -> None:
+        work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in _pending(benchmark, runs)]
+        todo = sum(len(rows) for _, _, pending in work for rows in pending.values())
+        done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
+        log.info("%d answers stored already, %d to give", done, todo)
+        terminal = sys.stderr.isatty()
+        with tqdm(total=todo, unit="answer", disable=not todo, mininterval=0.5 if terminal else QUIET_SECONDS) as bar:
+            for benchmark, runs, pending in work:
+                bar.set_description(benchmark.label, refresh=False)
+                for arm, answer in self._answers(pending):
+                    runs[arm].append(answer)
+                    bar.update()
+
+    def _answers(self, pending: Mapping[Arm, Sequence[Question | BadRow]]) -> Iterator[tuple[Arm, Answer]]:
+        bad = {arm: [row for row in rows if isinstance(row, BadRow)] for arm, rows in pending.items()}
+        yield from ((arm, _refused(arm, row)) for arm, rows in bad.items() for row in rows)
+        good = {arm: asked for arm, rows in pending.items() if (asked := [r for r in rows if isinstance(r, Question)])}
+        if good:
+            yield from self.engine.answers(good)
+
+
+def _pending(benchmark: Benchmark, runs: Mapping[Arm, RunFolder]) -> Iterator[dict[Arm, list[Question | BadRow]]]:
+    """What each arm has not answered: first the rows that cannot be asked, then video by video."""
+    yield {arm: [b for b in benchmark.bad_rows if b.id not in run.status] for arm, run in runs.items()}
+    answered = {arm: run.answered() for arm, run in runs.items()}
+    for questions in benchmark.by_video().values():
+        yield {arm: [q for q in questions if q.id not in answered[arm]] for arm in runs}
+
+
+def _refused(arm: Arm, row: BadRow) -> Answer:
+    return Answer(
+        benchmark=row.benchmark,
+        question_id=row.id,
+        video_id=row.video_id,
+        groups={},
+        method=arm.name,
+        ratio=arm.ratio,
+        text="",
+        letter=None,
+        gold="",
+        correct=None,
+        status="failed",
+        error=row.message,
+        prompt_sha="",
+        ledger=None,
+    )

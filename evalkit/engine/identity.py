@@ -1,0 +1,75 @@
+"""What makes two runs the same run: everything that can change an answer, and nothing that cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import evalkit
+from evalkit.method import Method
+from evalkit.types import Benchmark
+
+ENGINE_ROOMS = ("data", "engine", "model", "method.py", "types.py")  # evalkit's code on the way to an answer
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers")
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain values, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rows(benchmark: Benchmark) -> str:
+    """Hash of everything in the question set that can change an answer or its score; never of paths."""
+    return digest(
+        [[q.id, q.video_id, q.text, q.options, q.answer, dict(q.row)] for q in benchmark.questions]
+        + [[b.id, b.message] for b in benchmark.bad_rows]
+    )
+
+
+def method(method: Method) -> dict[str, Any]:
+    """Class, hyper-parameters, and the source of the class and of what its package lends it."""
+    cls = type(method)
+    return {"class": f"{cls.__module__}.{cls.__qualname__}", "fields": asdict(method), "source": source(cls)}
+
+
+def source(cls: type) -> str:
+    """Hash of the source files of a method: its module's, and those in the same package that the module uses."""
+    modules = sorted(_used(sys.modules[cls.__module__], set()), key=lambda m: m.__name__)
+    return digest([inspect.getsource(module) for module in modules])
+
+
+def _used(module: ModuleType, seen: set[ModuleType]) -> set[ModuleType]:
+    seen.add(module)
+    package = module.__name__.split(".")[0]
+    for value in list(vars(module).values()):
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        other = sys.modules.get(name) if isinstance(name, str) else None
+        if other is not None and name and name.split(".")[0] == package != "evalkit" and other not in seen:
+            _used(other, seen)
+    return seen
+
+
+def code() -> dict[str, str]:
+    """Versions of the libraries that compute, and a hash of evalkit's own code on the way to an answer."""
+    root = Path(evalkit.__file__).parent
+    files = sorted(f for room in ENGINE_ROOMS for f in _files(root / room))
+    own = digest([[f.relative_to(root).as_posix(), f.read_text(encoding="utf-8")] for f in files])
+    return {"evalkit": own, **{name: version(name) for name in LIBRARIES}}
+
+
+def _files(room: Path) -> Iterable[Path]:
+    return [room] if room.is_file() else room.rglob("*.py")
+
+
+def of(parts: Mapping[str, Any]) -> str:
+    """The identity of a run from its parts."""
+    return digest(dict(parts))

@@ -1,0 +1,82 @@
+"""From a composed Hydra configuration to the objects of a run. Every complaint names the setting and its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from evalkit.data import benchmarks
+from evalkit.data.sampling import Sampling
+from evalkit.engine.answer import Arm
+from evalkit.errors import ConfigError
+from evalkit.method import Method
+from evalkit.types import Benchmark
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def question_sets(cfg: DictConfig) -> list[Benchmark]:
+    """The benchmarks named by `benchmark` and found under `benchmark.root`."""
+    if cfg.benchmark.root is None:
+        raise ConfigError(
+            f"benchmark={cfg.benchmark.name} needs benchmark.root=DIR, the folder with its annotations and videos"
+        )
+    return benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
+
+
+def arms(cfg: DictConfig) -> list[Arm]:
+    """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
+    chosen = [cfg.method] if cfg.method is not None else [_method_config(name) for name in cfg.methods]
+    ratios = [cfg.ratio] if cfg.ratio is not None else list(cfg.ratios)
+    built = {str(config.name): _build(config) for config in chosen}
+    return [Arm(name, method, ratio) for name, method in built.items() for ratio in dict.fromkeys(map(_ratio, ratios))]
+
+
+def _method_config(name: str) -> DictConfig:
+    file = CONF / "method" / f"{name}.yaml"
+    known = sorted(f.stem for f in file.parent.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"methods: expected names among {known} (files in conf/method/), got {name!r}")
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _build(config: DictConfig) -> Method:
+    fields = {key: value for key, value in config.items() if key != "name"}
+    method = instantiate(fields)
+    if not isinstance(method, Method):
+        raise ConfigError(
+            f"method {config.name}: expected _target_ to name a subclass of evalkit.method.Method, got {method!r}"
+        )
+    return method
+
+
+def _ratio(value: Any) -> float:
+    try:
+        ratio = float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}") from error
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}")
+    return ratio
+
+
+def sampling(cfg: DictConfig) -> Sampling:
+    """The sampling preset."""
+    return Sampling(**OmegaConf.to_container(cfg.sampling, resolve=True))  # type: ignore[arg-type]
+
+
+def checkpoint(cfg: DictConfig) -> str:
+    """Folder or hub id of the backbone's weights; the tiny one is written to `backbone.folder` on first use."""
+    if cfg.backbone.path is not None:
+        return str(cfg.backbone.path)
+    from evalkit.tiny.model import random_checkpoint
+
+    folder = Path(cfg.backbone.folder)
+    if not (folder / "config.json").exists():
+        random_checkpoint(folder, seed=int(cfg.backbone.seed))
+    return str(folder)

@@ -1,0 +1,158 @@
+"""Run folders: one line per answer, appended and flushed as it is given, so that nothing finished is ever lost.
+
+A folder is locked while a process writes to it. Reading it back, the last line of a question counts; a line that a
+killed process left unfinished is dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from evalkit.errors import DataError, RunLockedError
+from evalkit.types import Answer
+
+log = logging.getLogger(__name__)
+
+ANSWERS = "answers.jsonl"
+PACKAGES = (
+    "evalkit",
+    "torch",
+    "torchvision",
+    "transformers",
+    "lmms-eval",
+    "av",
+    "torchcodec",
+    "decord",
+    "numpy",
+    "pandas",
+)
+
+
+class RunFolder:
+    """One method at one ratio on one benchmark."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any], device: str) -> None:
+        """Open a run folder, creating it where it is new.
+
+        Raises RunLockedError when another process holds it.
+        """
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        self._write("environment.json", json.dumps(environment(device), indent=2) + "\n")
+        self.status = {line["question_id"]: line["status"] for line in self._mend()}
+        self._out = (path / ANSWERS).open("a", encoding="utf-8")
+
+    def _locked(self) -> IO[str]:
+        lock = (self.path / ".lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise RunLockedError(
+                f"{self.path}: another process is writing to this run folder; wait for it, or give results_dir=DIR"
+            ) from error
+        return lock
+
+    def _mend(self) -> list[dict[str, Any]]:
+        """Lines written so far. An unfinished last line is cut off, so that the next one starts on its own."""
+        file = self.path / ANSWERS
+        if not file.exists():
+            return []
+        data = file.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            log.warning("%s: dropped an unfinished last line of %d bytes", file, len(data) - len(whole))
+            with file.open("r+b") as stream:
+                stream.truncate(len(whole))
+        return [self._line(file, n, line) for n, line in enumerate(whole.decode().splitlines(), 1)]
+
+    @staticmethod
+    def _line(file: Path, number: int, line: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = json.loads(line)
+            value["question_id"], value["status"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{file}, line {number}: expected a JSON object with question_id and status, got {line[:80]!r}; "
+                "mend or delete the line, or move the folder away to start anew"
+            ) from error
+        return value
+
+    def answered(self) -> set[str]:
+        """Ids of questions that need no further try; failed ones are tried again."""
+        return {id_ for id_, status in self.status.items() if status != "failed"}
+
+    @property
+    def failed(self) -> int:
+        """Questions whose last try failed."""
+        return sum(status == "failed" for status in self.status.values())
+
+    def append(self, answer: Answer) -> None:
+        """Write one answer; it is on disk when this returns."""
+        json.dump(answer.to_dict(), self._out, ensure_ascii=False)
+        self._out.write("\n")
+        self._out.flush()
+        os.fsync(self._out.fileno())
+        self.status[answer.question_id] = answer.status
+
+    def close(self) -> dict[str, Any]:
+        """Write the summary, release the lock, return the summary."""
+        counts = {s: sum(v == s for v in self.status.values()) for s in ("ok", "unparsed", "failed")}
+        summary = {"questions": len(self.status), **counts}
+        self._write("summary.json", json.dumps(summary, indent=2) + "\n")
+        self._out.close()
+        self._lock.close()
+        return summary
+
+    def _write(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.new"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / name)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the run was made with."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "device": device,
+        "versions": {name: package_version(name) for name in PACKAGES},
+        "git": git_state(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a distribution, None where it is absent."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of evalkit's checkout and whether it has uncommitted changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *args: str) -> str:
+    out = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True)
+    return out.stdout.strip()

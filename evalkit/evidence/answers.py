@@ -1,0 +1,161 @@
+"""Reading run folders: what was run (config.yaml) and what was answered (answers.jsonl)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from evalkit.errors import DataError
+from evalkit.evidence.line import need, read, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from evalkit.types import Answer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One benchmark answered with one method at one ratio. `answers` hold each question once, ordered by id."""
+
+    folder: Path
+    config: Mapping[str, Any] = field(repr=False)
+    answers: tuple[Answer, ...] = field(repr=False)
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that can change an answer."""
+        return str(self.config["identity"])
+
+    @property
+    def label(self) -> str:
+        """What tables call the benchmark."""
+        return str(self.config["benchmark"]["label"])
+
+    @property
+    def split(self) -> str:
+        """The benchmark's split, e.g. test or dev."""
+        return str(self.config["benchmark"]["split"])
+
+    @property
+    def method(self) -> str:
+        """The method's configured name."""
+        return str(self.config["method"]["name"])
+
+    @property
+    def ratio(self) -> float:
+        """Nominal ratio, in (0, 1]."""
+        return float(self.config["ratio"])
+
+    @property
+    def setup(self) -> tuple[str, str, str]:
+        """Backbone, frame sampling and protocol: runs are compared only where all three agree."""
+        sampling, protocol = self.config["sampling"], self.config["protocol"]
+        frames = f", {sampling['frames']} frames" if sampling.get("frames") else ""
+        version = f" {protocol['version']}" if protocol.get("version") else ""
+        return str(self.config["backbone"]["name"]), f"{sampling['preset']}{frames}", f"{protocol['name']}{version}"
+
+
+def load(folder: Path) -> list[Run]:
+    """All runs below `folder`, at any depth, ordered by benchmark, setup, method and falling ratio.
+
+    Of several lines for a question the last one counts. A last line without line end that cannot be read is left out
+    with a warning: the process was killed while writing it.
+
+    Raises DataError when there is no run, a file is malformed, or two folders hold the same run.
+    """
+    runs = [_run(file.parent) for file in sorted(folder.rglob("answers.jsonl"))]
+    if not runs:
+        raise DataError(
+            f"{folder}: expected run folders with config.yaml and answers.jsonl in it, found none. "
+            "Name the results_dir of a run, or run an evaluation first."
+        )
+    _refuse_twins(runs)
+    return sorted(runs, key=lambda run: (run.label, run.split, run.setup, run.method, -run.ratio, run.identity))
+
+
+def _refuse_twins(runs: list[Run]) -> None:
+    first: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        other = first.setdefault((run.identity, run.method), run.folder)
+        if other != run.folder:
+            raise DataError(
+                f"{run.folder}: holds the same run as {other} (identity {run.identity}); "
+                "its questions would count twice. Keep one of the two folders."
+            )
+
+
+def _run(folder: Path) -> Run:
+    config = _config(folder / "config.yaml")
+    last: dict[str, Answer] = {}
+    for where, row in _rows(folder / "answers.jsonl"):
+        answer = read(row, where)
+        _check_belongs(answer, config, where)
+        last[answer.question_id] = answer
+    return Run(folder=folder, config=config, answers=tuple(last[key] for key in sorted(last)))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: not there, but answers.jsonl beside it is. Restore it or remove the folder.")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected YAML as written by the run, but {error}. Restore it.") from error
+    where = str(path)
+    config = typed(config, dict, where, "the file")
+    need(config, "identity", str, where)
+    need(config, "ratio", (int, float), where)
+    for section, keys in _SECTIONS.items():
+        for key in keys:
+            need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+    return dict(config)
+
+
+_SECTIONS = {
+    "benchmark": ("name", "label", "split", "questions"),
+    "backbone": ("name",),
+    "sampling": ("preset",),
+    "method": ("name",),
+    "protocol": ("name",),
+}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every line's place ("file, line 3") and its object."""
+    *lines, torn = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
+    if torn.strip():
+        try:
+            row = _parse(torn, f"{path}, line {len(lines) + 1}")
+        except DataError as error:
+            log.warning("%s It is the last line and was cut off while being written: left out.", error)
+        else:
+            yield f"{path}, line {len(lines) + 1}", row
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: expected one JSON object, but {error}. Repair or remove the line.") from error
+    return dict(typed(row, dict, where, "the line"))
+
+
+def _check_belongs(answer: Answer, config: Mapping[str, Any], where: str) -> None:
+    expected = (config["benchmark"]["name"], config["method"]["name"], config["ratio"])
+    came = (answer.benchmark, answer.method, answer.ratio)
+    if came != expected:
+        raise DataError(
+            f"{where}: expected an answer of the run in config.yaml (benchmark, method, ratio = {expected}), "
+            f"came {came}. Answers of different runs were mixed: remove the line or restore the folder."
+        )

@@ -1,0 +1,141 @@
+"""The two compact tables: one row per method and ratio, one pair of tables per setup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from evalkit.evidence.budget import spent
+from evalkit.evidence.groups import KEYS, Entry, entries, rank
+from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.evidence.answers import Run
+
+Setup = tuple[str, str, str]
+Row = tuple[str, float]  # method and ratio
+
+_ACCURACY_CAPTION = """
+The first column of a benchmark is its official average. ± is half the 95 % interval of the micro accuracy (every
+question counts once), clustered by video. n counts scored questions: failed ones are left out of every percentage,
+unparsed replies are wrong.
+"""
+
+_TOKENS = {
+    "frames": ("frames", 1),
+    "cells": ("cells", 1),
+    "tokens_encoded": ("encoded", 0),
+    "tokens_selected": ("selected", 0),
+    "llm_tokens_fed": ("LLM tokens", 0),
+    "kv_tokens": ("KV tokens", 1),
+    "kv_mb": ("KV MB", 2),
+}
+_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
+_TIMES = {f"{stage}_s": (f"{stage} s", 3) for stage in _STAGES} | {"peak_mb": ("peak MB", 0)}
+
+_BUDGET_CAPTION = """
+Means per question over all benchmarks; n counts answered questions. ratio is nominal, achieved is counted: visual KV
+entries at answer time as a share of the dense run. encoded and selected count visual tokens, LLM tokens all that were
+fed. KV tokens are visual entries per layer and KV MB their bytes in all layers, at answer time. Seconds are per
+question, with work that questions share counted in full for each; peak MB is the highest of all questions.
+"""
+_OFF_CAPTION = "! achieved differs from nominal by more than 2 % on a benchmark.\n"
+
+
+def accuracy_section(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+    """The accuracy table with its head lines and caption; `scores` is the long table of the same runs."""
+    parts = ["# Accuracy (percent)\n"]
+    for setup, members in _by_setup(runs).items():
+        parts += [setup_line(setup), head_lines(members), _accuracy_table(members, scores)]
+    return "\n".join(parts) + _ACCURACY_CAPTION
+
+
+def budget_section(runs: Sequence[Run], spending: pd.DataFrame) -> str:
+    """The token-budget table, tokens first, then seconds and memory of the same rows."""
+    parts = ["# Token budget\n"]
+    off = spending[spending["ratio_off"] & (spending["group"] == "all")]
+    missed = set(off[list(KEYS[2:])].itertuples(index=False, name=None))
+    for setup, members in _by_setup(runs).items():
+        marked = {(method, ratio) for *other, method, ratio in missed if tuple(other) == setup}
+        parts += [setup_line(setup), *_budget_tables(members, marked)]
+    return "\n".join(parts) + _BUDGET_CAPTION + (_OFF_CAPTION if missed else "")
+
+
+def _by_setup(runs: Sequence[Run]) -> dict[Setup, list[Entry]]:
+    setups: dict[Setup, list[Entry]] = {}
+    for entry in entries(runs):
+        setups.setdefault(entry.run.setup, []).append(entry)
+    return setups
+
+
+def _rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:
+    """The members of each row, one per benchmark; methods by first appearance, ratios falling."""
+    place = rank(entry.run.method for entry in members)
+    rows: dict[Row, list[Entry]] = {}
+    for entry in sorted(members, key=lambda entry: (place[entry.run.method], -entry.run.ratio, entry.method)):
+        rows.setdefault((entry.method, entry.run.ratio), []).append(entry)
+    return rows
+
+
+def _head(row: Row) -> dict[str, str]:
+    return {"method": row[0], "ratio": f"{row[1]:g}"}
+
+
+def _accuracy_table(members: Sequence[Entry], scores: pd.DataFrame) -> str:
+    own = dict(list(scores.groupby(list(KEYS), sort=False)))
+    names = column_names(members)
+    cells: dict[Row, dict[str, dict[str, str]]] = {}  # row → benchmark's name → column → text
+    counts: list[dict[str, int]] = []
+    for row, parts in _rows(members).items():
+        frames = {names[part.run.label, part.run.split]: own[tuple(part.key.values())] for part in parts}
+        cells[row] = {name: _cells(frame, name) for name, frame in frames.items()}
+        counts.append(_counts(list(frames.values())))
+    columns = list(
+        dict.fromkeys(column for name in names.values() for row in cells.values() for column in row.get(name, ()))
+    )
+    texts = [_head(row) | _fill(columns, cells[row]) for row in cells]
+    shown = [name for name in ("n", "failed", "unparsed") if name == "n" or any(count[name] for count in counts)]
+    return render(
+        pd.DataFrame([t | {name: str(c[name]) for name in shown} for t, c in zip(texts, counts, strict=True)])
+    )
+
+
+def _cells(scores: pd.DataFrame, name: str) -> dict[str, str]:
+    """Column → text for one run. The interval stands beside the micro accuracy, to which it belongs."""
+    averages = scores[scores["group"] == "average"]
+    means = {
+        mean.removesuffix(" (official)"): percent
+        for mean, percent in averages[["value", "percent"]].itertuples(index=False)
+    }
+    overall = scores[scores["group"] == "all"].iloc[0]
+    if means and "micro" not in means:
+        means["micro"] = overall["percent"]
+    half = f" ± {number(overall['half_width'], 1)}"
+    return {f"{name} {mean}": number(p, 1) + (half if mean == "micro" else "") for mean, p in means.items()}
+
+
+def _fill(columns: Sequence[str], cells: dict[str, dict[str, str]]) -> dict[str, str]:
+    found = {column: text for texts in cells.values() for column, text in texts.items()}
+    return {column: found.get(column, "–") for column in columns}
+
+
+def _counts(scores: Sequence[pd.DataFrame]) -> dict[str, int]:
+    overall = pd.concat([frame[frame["group"] == "all"] for frame in scores])
+    return {name: int(overall[name].sum()) for name in ("n", "failed", "unparsed")}
+
+
+def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:
+    tokens, times = [], []
+    for row, parts in _rows(members).items():
+        means = spent([answer for part in parts for answer in part.run.answers], row[1])
+        achieved = number(means["ratio_achieved"], 3) + (" !" if row in marked else "")
+        tokens.append(_head(row) | {"achieved": achieved, "n": str(means["n"])} | _numbers(means, _TOKENS))
+        times.append(_head(row) | _numbers(means, _TIMES))
+    return [render(pd.DataFrame(tokens)), render(pd.DataFrame(times))]
+
+
+def _numbers(means: dict[str, Any], columns: dict[str, tuple[str, int]]) -> dict[str, str]:
+    return {title: number(means[name], decimals) for name, (title, decimals) in columns.items()}

@@ -1,0 +1,87 @@
+"""How runs and answers are put in rows: the key columns, their order, and the groups of questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from evalkit.evidence.answers import Run
+    from evalkit.types import Answer
+
+KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio")
+
+# Labels whose alphabetical order would mislead; others are sorted by name after them.
+_DURATIONS = ("short", "medium", "long", "<2 min", "2-15 min", "15-60 min", ">60 min")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run and the name that tables give its method."""
+
+    run: Run
+    method: str
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The key columns, `KEYS` → value."""
+        run = self.run
+        values = (run.label, run.split, *run.setup, self.method, run.ratio)
+        return dict(zip(KEYS, values, strict=True))
+
+
+def entries(runs: Sequence[Run]) -> list[Entry]:
+    """Runs in table order: benchmarks, setups and methods by first appearance, ratios falling.
+
+    Runs that differ only in something no column shows (a hyper-parameter, the method's source, the subset) get the
+    head of their identity hash behind the method's name: they are never pooled and never look the same.
+    """
+    count = Counter(_visible(run) for run in runs)
+    return [
+        Entry(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}")
+        for run in _ordered(runs)
+    ]
+
+
+def _visible(run: Run) -> tuple[Any, ...]:
+    return (run.label, run.split, *run.setup, run.method, run.ratio)
+
+
+def _ordered(runs: Sequence[Run]) -> list[Run]:
+    benchmarks = rank((run.label, run.split) for run in runs)
+    setups = rank(run.setup for run in runs)
+    methods = rank(run.method for run in runs)
+
+    def place(run: Run) -> tuple[Any, ...]:
+        return benchmarks[run.label, run.split], setups[run.setup], methods[run.method], -run.ratio, run.identity
+
+    return sorted(runs, key=place)
+
+
+def rank(values: Iterable[Any]) -> dict[Any, int]:
+    """Each distinct value's place by first appearance."""
+    return {value: place for place, value in enumerate(dict.fromkeys(values))}
+
+
+def grouped(answers: Sequence[Answer], kinds: Sequence[str] | None = None) -> dict[tuple[str, str], list[Answer]]:
+    """Answers under ("all", "all") and under every (kind, label); one with several labels stands under each.
+
+    `kinds` limits the kinds; None takes all. Duration comes first.
+    """
+    groups: dict[tuple[str, str], list[Answer]] = {}
+    for answer in answers:
+        for kind, label in _labels(answer.groups, kinds):
+            groups.setdefault((kind, label), []).append(answer)
+    return {("all", "all"): list(answers)} | {key: groups[key] for key in sorted(groups, key=_group_place)}
+
+
+def _labels(groups: Mapping[str, tuple[str, ...]], kinds: Sequence[str] | None) -> list[tuple[str, str]]:
+    return [(kind, label) for kind, labels in groups.items() if kinds is None or kind in kinds for label in labels]
+
+
+def _group_place(key: tuple[str, str]) -> tuple[bool, str, int, str]:
+    kind, label = key
+    return kind != "duration", kind, _DURATIONS.index(label) if label in _DURATIONS else len(_DURATIONS), label

@@ -1,0 +1,80 @@
+"""One line of answers.jsonl, checked."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import DataError
+from evalkit.ledger import Ledger, Seconds
+from evalkit.types import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STATUSES = ("ok", "unparsed", "failed")
+
+
+def read(row: dict[str, Any], where: str) -> Answer:
+    """The answer in `row`; `where` names file and line in the DataError that anything malformed raises."""
+    status = need(row, "status", str, where)
+    correct = need(row, "correct", (bool, type(None)), where)
+    if status not in STATUSES or (correct is None) != (status == "failed"):
+        raise DataError(
+            f"{where}: expected status ok or unparsed with correct true or false, or failed with null; "
+            f"came {status = }, {correct = }. Repair or remove the line."
+        )
+    ledger = need(row, "ledger", (dict, type(None)), where)
+    texts = {key: need(row, key, str, where) for key in _TEXTS}
+    return Answer(
+        groups=_groups(need(row, "groups", dict, where), where),
+        ratio=float(need(row, "ratio", (int, float), where)),
+        letter=need(row, "letter", (str, type(None)), where),
+        correct=correct,
+        status=status,
+        error=need(row, "error", (str, type(None)), where),
+        ledger=None if ledger is None else _ledger(ledger, f"{where}: ledger"),
+        **texts,
+    )
+
+
+_TEXTS = ("benchmark", "question_id", "video_id", "method", "text", "gold", "prompt_sha")
+
+
+def _groups(groups: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
+    for kind in groups:
+        for label in need(groups, kind, list, f"{where}: groups"):
+            typed(label, str, f"{where}: groups", kind)
+    return {kind: tuple(dict.fromkeys(labels)) for kind, labels in groups.items()}
+
+
+def _ledger(row: dict[str, Any], where: str) -> Ledger:
+    """Fields that this version does not know are ignored, so that answers of newer versions stay readable."""
+    number = (int, float)
+    seconds = need(row, "seconds", dict, where)
+    layers = need(row, "kv_tokens_per_layer", list, where)
+    counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
+    return Ledger(
+        seconds=Seconds(**{f.name: float(need(seconds, f.name, number, where)) for f in fields(Seconds)}),
+        kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
+        **counts,
+    )
+
+
+_NESTED = ("seconds", "kv_tokens_per_layer")
+
+
+def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """`row[key]`, which must be there and of `kind`; DataError otherwise."""
+    if key not in row:
+        raise DataError(f"{where}: {key} is missing. Repair or remove it, or answer again in a fresh results_dir.")
+    return typed(row[key], kind, where, key)
+
+
+def typed(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:
+    """`value`, which must be of `kind`; DataError otherwise."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        expected = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
+        raise DataError(f"{where}: expected {what} to be {expected}, came {value!r}. Repair or remove it.")
+    return value

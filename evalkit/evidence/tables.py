@@ -1,0 +1,81 @@
+"""The two tables: accuracy and token budget, compact for the terminal and README, long for files."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from evalkit.evidence import compact, layout
+from evalkit.evidence.accuracy import Averages, accuracy, official
+from evalkit.evidence.budget import budget
+from evalkit.evidence.groups import KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evalkit.evidence.answers import Run
+
+__all__ = ["accuracy", "budget", "markdown", "write"]
+
+_DECIMALS = {
+    "percent": 1,
+    "low": 1,
+    "high": 1,
+    "frames": 1,
+    "cells": 1,
+    "kv_tokens": 1,
+    "kv_mb": 3,
+    "ratio_achieved": 3,
+}
+_DECIMALS |= {f"{stage}_s": 3 for stage in ("decode", "encode", "select", "prefill", "generate", "total")}
+_TEXTS = (*KEYS[:-1], "group", "value")  # aligned to the left; all else are numbers
+
+
+def markdown(runs: Sequence[Run], averages: Averages = official) -> str:
+    """Both compact tables as Markdown that also reads well in a terminal of 120 columns."""
+    return compact.accuracy_section(runs, accuracy(runs, averages)) + "\n" + compact.budget_section(runs, budget(runs))
+
+
+def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> None:
+    """Write accuracy.csv, accuracy.md, budget.csv and budget.md into `folder`, each replaced whole.
+
+    The same answers give the same bytes. The .md files open with the compact table.
+    """
+    scores, spending = accuracy(runs, averages), budget(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "accuracy.csv", _csv(scores))
+    _replace(folder / "accuracy.md", compact.accuracy_section(runs, scores) + "\n" + _long(scores, "half_width"))
+    _replace(folder / "budget.csv", _csv(spending))
+    _replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _long(frame: pd.DataFrame, *hidden: str) -> str:
+    """The whole frame; key columns that never vary stand in the head lines already."""
+    constant = [key for key in KEYS[:-2] if frame[key].nunique() == 1]
+    shown = frame.drop(columns=[*hidden, *constant])
+    texts = pd.DataFrame({name: [_text(value, name) for value in shown[name]] for name in shown.columns})
+    return "## By group of questions\n\n" + layout.render(texts, left=[c for c in shown.columns if c in _TEXTS])
+
+
+def _text(value: Any, column: str) -> str:
+    if column in _TEXTS:
+        return str(value)
+    if column == "ratio":
+        return f"{value:g}"
+    if column == "ratio_off":
+        return "off" if value else ""
+    return layout.number(value, _DECIMALS.get(column, 0))
+
+
+def _replace(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8", newline="\n")
+    fresh.replace(path)

@@ -1,0 +1,151 @@
+"""Training batches: worlds, the visual tokens chosen from them, and several questions about each.
+
+All questions of a video share its tokens in one sequence: head, video, then one tail per question that sees the video and
+itself only. Each tail has the positions it would have alone, as the engine lays them out.
+Shape letters: B videos, M visual tokens, C concepts, Q questions a video, A tokens of a tail, S = head + M + Q·A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evalkit.tiny import prompts, symbols
+from evalkit.tiny.model import GRID
+from evalkit.tiny.questions import KINDS, Asked, Choice, ask, choose
+from evalkit.tiny.world import World, draw
+
+IGNORE = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How large the samples of a batch are."""
+
+    videos: int
+    questions: int  # per video
+    dense: int  # cells that the video is sampled at
+    cells: int  # of them, how many are shown; those with an event are preferred, and all are numbered anew
+    tokens: int  # visual tokens shown; those with an event are preferred
+    objects: tuple[int, int] = (3, 6)  # fewest and most
+    options: bool = True  # False: the question alone, answered by a word
+    kinds: tuple[str, ...] = tuple(KINDS)
+    unseen: float = 0.1  # share of the questions on moments that no sampled frame shows that are kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One training batch."""
+
+    concepts: Tensor  # (B, M, C) weights over words
+    cell: Tensor  # (B, M) long
+    place: Tensor  # (B, M) long
+    tails: Tensor  # (B, Q, A) long, padded with 0
+    word_at: Tensor  # (B, Q) long: index of the question mark in its tail
+    words: Tensor  # (B, Q, V) target shares over tokens at the question mark
+    reply_at: Tensor  # (B, Q) long: index of the token after which the letter comes; 0 without options
+    letter: Tensor  # (B, Q) long: the letter's token id
+    kinds: list[list[str]]
+    worlds: list[World]
+    shown: list[np.ndarray]  # (cells,) dense cell numbers shown
+    cells: int
+
+
+def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
+    """The batch of this seed."""
+    rng = np.random.default_rng(seed)
+    style = str(rng.choice(prompts.FORMATS, p=(0.25, 0.375, 0.375)))
+    samples = [_sample(shape, style, rng) for _ in range(shape.videos)]
+    length = max(len(t) for s in samples for t in s["tails"])
+    columns = {k: [s[k] for s in samples] for k in samples[0]}
+    return Batch(
+        concepts=torch.from_numpy(np.stack(columns["concepts"])),
+        cell=torch.from_numpy(np.stack(columns["cell"])),
+        place=torch.from_numpy(np.stack(columns["place"])),
+        tails=torch.tensor([[t + [0] * (length - len(t)) for t in tails] for tails in columns["tails"]]),
+        word_at=torch.tensor(columns["word_at"]),
+        words=_shares(columns["right"], vocabulary),
+        reply_at=torch.tensor(columns["reply_at"]),
+        letter=torch.tensor(columns["letter"]),
+        kinds=columns["kinds"],
+        worlds=columns["world"],
+        shown=columns["shown"],
+        cells=shape.cells,
+    )
+
+
+def _sample(shape: Shape, style: str, rng: np.random.Generator) -> dict[str, object]:
+    world = draw(int(rng.integers(2**40)), objects=int(rng.integers(shape.objects[0], shape.objects[1] + 1)))
+    times = symbols.moments(shape.dense)
+    weights = symbols.weights(world, times)
+    shown = _choose_cells(weights, shape, rng)
+    visible = times.reshape(-1, 2)[shown].ravel()
+    weights = weights[shown]
+    picked = _choose_tokens(weights, shape, rng)
+    asked = _choose_questions(world, visible, shape, rng)
+    choices = [choose(a, int(rng.integers(4)), rng) for a in asked]
+    cell, place = np.divmod(picked, GRID * GRID)
+    return {
+        "concepts": weights.reshape(-1, weights.shape[-1])[picked],
+        "cell": cell,
+        "place": place,
+        "kinds": [a.kind for a in asked],
+        "world": world,
+        "shown": shown,
+        **_tails(choices, style, shape.options),
+    }
+
+
+def _choose_cells(weights: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    busy = weights[:, :, symbols.MARKS].max((1, 2)) > 0.3
+    order = np.argsort(rng.random(len(weights)) - 2 * (busy & (rng.random(len(weights)) < 0.97)))
+    return np.sort(order[: shape.cells])
+
+
+def _choose_tokens(weights: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    busy = weights[:, :, symbols.MARKS].max(2).ravel() > 0.3
+    order = np.argsort(rng.random(len(busy)) - 2 * (busy & (rng.random(len(busy)) < 0.97)))
+    return np.sort(order[: shape.tokens])
+
+
+def _choose_questions(world: World, times: np.ndarray, shape: Shape, rng: np.random.Generator) -> list[Asked]:
+    """Questions with every kind equally likely."""
+    pool: dict[str, list[Asked]] = {}
+    for kind in shape.kinds:
+        good = [
+            a
+            for a in ask(world, [kind])
+            if kind == "scene" or symbols.seen(a.evidence, times) or rng.random() < shape.unseen
+        ]
+        if good:
+            pool[kind] = good
+    kinds = list(pool)
+    drawn = [kinds[i % len(kinds)] for i in rng.permutation(max(len(kinds), shape.questions))[: shape.questions]]
+    return [pool[k][int(rng.integers(len(pool[k])))] for k in drawn]
+
+
+def _tails(choices: list[Choice], style: str, options: bool) -> dict[str, object]:
+    words = prompts.words()
+    if options:
+        tails = [[*prompts.tail_ids(c, style), words["ABCD"[c.answer]]] for c in choices]
+    else:
+        tails = [prompts.question_ids(c.asked.text) for c in choices]
+    mark = words["?"]
+    return {
+        "tails": tails,
+        "word_at": [t.index(mark) for t in tails],
+        "reply_at": [len(t) - 2 if options else 0 for t in tails],
+        "letter": [words["ABCD"[c.answer]] if options else IGNORE for c in choices],
+        "right": [[words[" " + w] for w in c.asked.right] for c in choices],
+    }
+
+
+def _shares(right: list[list[list[int]]], vocabulary: int) -> Tensor:
+    shares = torch.zeros(len(right), len(right[0]), vocabulary)
+    for b, row in enumerate(right):
+        for q, ids in enumerate(row):
+            shares[b, q, ids] = 1 / len(ids)
+    return shares

@@ -1,0 +1,1 @@
+"""Compression methods and controls: one file each, over the four verbs of `evalkit.method.Method`."""

@@ -1,0 +1,94 @@
+"""Honest controls: what a score is worth is seen beside them, at the same budget.
+
+`RandomFrames` and `LowRes` are the simplest ways to spend a ratio; `Single`, `Shuffled` and `Blind` take away what a
+question should need: other moments, their order, the video itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+from evalkit.method import Budget, Method
+from evalkit.types import FramePlan, Video
+from methods.uniform import spread
+
+
+def dice(budget: Budget, video: Video, purpose: str) -> random.Random:
+    """A generator that depends on the run's seed and the video's file name alone."""
+    key = f"{budget.seed}:{video.path.name}:{purpose}"
+    return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFrames(Method):
+    """As many cells as uniform sampling has, drawn at random among the dense run's."""
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """`ratio` of the dense run's cells, in time order; a cell keeps its frames together."""
+        cells = sorted(dice(budget, video, "frames").sample(range(budget.cells), budget.cells_at(budget.ratio)))
+        size = budget.cell_frames
+        indices = tuple(i for c in cells for i in budget.frames[c * size : (c + 1) * size])
+        return FramePlan(indices=indices, height=budget.height, width=budget.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRes(Method):
+    """Smaller frames, and as many of them as the budget then allows.
+
+    Both sides shrink by √ratio, rounded up to whole tokens; what the rounding overspends, fewer cells give back.
+    """
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """Frames spread over the video at the reduced size."""
+        rows, columns = (self._shrunk(side // budget.unit, budget.ratio) for side in (budget.height, budget.width))
+        share = budget.ratio * budget.places / (rows * columns)
+        return FramePlan(indices=spread(budget, share), height=rows * budget.unit, width=columns * budget.unit)
+
+    @staticmethod
+    def _shrunk(tokens: int, ratio: float) -> int:
+        return max(1, math.ceil(tokens * math.sqrt(ratio) - 1e-9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single(Method):
+    """The middle frame of the dense run, shown over and over: the budget of uniform sampling, one moment's content."""
+
+    identity_at_one: ClassVar[bool] = False
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """One frame number, repeated to fill `ratio` of the cells."""
+        middle = budget.frames[len(budget.frames) // 2]
+        slots = budget.cells_at(budget.ratio) * budget.cell_frames
+        return FramePlan(indices=(middle,), height=budget.height, width=budget.width, order=(0,) * slots)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled(Method):
+    """Uniform sampling's frames in random order: what remains when time is taken away."""
+
+    identity_at_one: ClassVar[bool] = False
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """The same frames as uniform sampling, cells permuted; a cell keeps its frames together."""
+        indices = spread(budget, budget.ratio)
+        size = budget.cell_frames
+        cells = [tuple(range(i, min(i + size, len(indices)))) for i in range(0, len(indices), size)]
+        dice(budget, video, "order").shuffle(cells)
+        order = tuple(slot for cell in cells for slot in cell)
+        return FramePlan(indices=indices, height=budget.height, width=budget.width, order=order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind(Method):
+    """No video at all: what the questions give away. It spends nothing, whatever the ratio."""
+
+    identity_at_one: ClassVar[bool] = False
+    spends: ClassVar[bool] = False
+
+    def frames(self, video: Video, budget: Budget) -> FramePlan:
+        """No frames."""
+        return FramePlan(indices=(), height=budget.height, width=budget.width)
