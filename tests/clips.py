@@ -16,7 +16,14 @@ ROWS, COLUMNS = 3, 4  # blocks: 12 bits, frame numbers up to 4095
 # Every encoder on one thread: threads change the bits that come out.
 CODECS = {
     "libx264": {"preset": "veryfast", "crf": "20", "threads": "1"},
-    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "lag-in-frames": "12", "threads": "1"},
+    "libvpx-vp9": {
+        "deadline": "realtime",
+        "cpu-used": "8",
+        "crf": "24",
+        "b": "0",
+        "lag-in-frames": "12",
+        "threads": "1",
+    },
     "libsvtav1": {"preset": "12", "crf": "24", "svtav1-params": "lp=1"},
 }
 

@@ -71,8 +71,10 @@ def config(**changes: Any) -> dict[str, Any]:
         "protocol": {"name": "lmms_eval", "version": "0.7.3"},
         "share": True,
     }
-    return {key: value | changes[key] if isinstance(value, dict) and key in changes else changes.get(key, value)
-            for key, value in parts.items()}
+    return {
+        key: value | changes[key] if isinstance(value, dict) and key in changes else changes.get(key, value)
+        for key, value in parts.items()
+    }
 
 
 def write_run(folder: Path, rows: Sequence[dict[str, Any]], **changes: Any) -> Path:

@@ -38,6 +38,7 @@ def interval(videos: list[list[int]]) -> stats.Interval:
         [[1], [0, 0, 0, 0, 1], [1, 1]],
         [[1, 1, 1], [0, 0, 0]],
         [[0, 1], [1, 1], [0, 0], [1, 0, 1, 1], [1]],
+        [[0, 1, 1, 0, 1], [1, 1, 0, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 1, 0, 0, 1]],
     ],
 )
 def test_equals_the_plain_formula(videos: list[list[int]]) -> None:
@@ -45,17 +46,23 @@ def test_equals_the_plain_formula(videos: list[list[int]]) -> None:
     ours = interval(videos)
     assert (ours.n, ours.clusters) == (sum(map(len, videos)), len(videos))
     assert ours.percent == pytest.approx(percent)
-    assert ours.half_width == pytest.approx(half_width, rel=1e-3)
-    assert ours.low == pytest.approx(max(0, percent - half_width), rel=1e-3)
-    assert ours.high == pytest.approx(min(100, percent + half_width), rel=1e-3)
+    low, high = max(0, percent - half_width), min(100, percent + half_width)
+    assert ours.low == pytest.approx(low, rel=1e-3)
+    assert ours.high == pytest.approx(high, rel=1e-3)
+    assert ours.half_width == pytest.approx(max(percent - low, high - percent), rel=1e-3)
 
 
 def test_hand_computed() -> None:
-    """Videos 2 of 2, 0 of 2, 1 of 2: residuals 1, -1, 0; SE = sqrt(3/2 · 2) / 6 = 0.28868."""
-    ours = interval([[1, 1], [0, 0], [1, 0]])
+    """Videos 3 of 4, 2 of 4, 2 of 4, 1 of 4: residuals 1, 0, 0, -1; SE = sqrt(4/3 · 2) / 16 = 0.102062."""
+    ours = interval([[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]])
     assert ours.percent == 50
-    assert ours.half_width == pytest.approx(100 * 4.303 * 0.28868, rel=1e-3)
-    assert (ours.low, ours.high) == (0, 100)
+    assert ours.half_width == pytest.approx(100 * 3.182 * 0.102062, rel=1e-3)
+    assert (ours.low, ours.high) == (pytest.approx(50 - ours.half_width), pytest.approx(50 + ours.half_width))
+
+
+def test_an_interval_ends_at_0_and_100() -> None:
+    ours = interval([[1, 1], [0, 0], [1, 0]])
+    assert (ours.low, ours.high, ours.half_width) == (0, 100, 50)
 
 
 def test_order_and_names_do_not_matter() -> None:

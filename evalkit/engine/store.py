@@ -51,10 +51,14 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
-        self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-        self._write("environment.json", json.dumps(environment(device), indent=2) + "\n")
-        self.status = {line["question_id"]: line["status"] for line in self._mend()}
-        self._out = (path / ANSWERS).open("a", encoding="utf-8")
+        try:
+            self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            self._write("environment.json", json.dumps(environment(device), indent=2) + "\n")
+            self.status = {line["question_id"]: line["status"] for line in self._mend()}
+            self._out = (path / ANSWERS).open("a", encoding="utf-8")
+        except BaseException:
+            self._lock.close()
+            raise
 
     def _locked(self) -> IO[str]:
         lock = (self.path / ".lock").open("w", encoding="utf-8")

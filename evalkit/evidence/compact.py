@@ -29,8 +29,8 @@ _TOKENS = {
     "cells": ("cells", 1),
     "tokens_encoded": ("encoded", 0),
     "tokens_selected": ("selected", 0),
-    "llm_tokens_fed": ("LLM tokens", 0),
-    "kv_tokens": ("KV tokens", 1),
+    "llm_tokens_fed": ("LLM", 0),
+    "kv_tokens": ("KV", 1),
     "kv_mb": ("KV MB", 2),
 }
 _STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
@@ -38,9 +38,10 @@ _TIMES = {f"{stage}_s": (f"{stage} s", 3) for stage in _STAGES} | {"peak_mb": ("
 
 _BUDGET_CAPTION = """
 Means per question over all benchmarks; n counts answered questions. ratio is nominal, achieved is counted: visual KV
-entries at answer time as a share of the dense run. encoded and selected count visual tokens, LLM tokens all that were
-fed. KV tokens are visual entries per layer and KV MB their bytes in all layers, at answer time. Seconds are per
-question, with work that questions share counted in full for each; peak MB is the highest of all questions.
+entries at answer time as a share of the dense run. encoded and selected count visual tokens, LLM counts all tokens fed
+to it, text and scoring passes included. KV counts visual entries per layer and KV MB their bytes in all layers, at
+answer time. Seconds are per question, with work that questions share counted in full for each; peak MB is the highest
+of all questions.
 """
 _OFF_CAPTION = "! achieved differs from nominal by more than 2 % on a benchmark.\n"
 

@@ -22,9 +22,9 @@ class Interval:
     n: int  # questions
     clusters: int  # videos
     percent: float
-    low: float  # cut at 0
-    high: float  # cut at 100
-    half_width: float  # the larger distance from `percent` to an end, before cutting
+    low: float  # not below 0
+    high: float  # not above 100
+    half_width: float  # the larger distance from `percent` to an end
 
 
 def accuracy(correct: Sequence[bool], clusters: Sequence[Hashable]) -> Interval:
@@ -75,11 +75,13 @@ def _wilson(share: float, trials: int, quantile: float) -> tuple[float, float]:
 
 
 def _interval(n: int, clusters: int, share: float, low: float, high: float) -> Interval:
+    if not math.isnan(low):
+        low, high = max(0.0, low), min(1.0, high)
     return Interval(
         n=n,
         clusters=clusters,
         percent=100 * share,
-        low=100 * (math.nan if math.isnan(low) else max(0.0, low)),
-        high=100 * (math.nan if math.isnan(high) else min(1.0, high)),
+        low=100 * low,
+        high=100 * high,
         half_width=100 * max(share - low, high - share),
     )

@@ -120,7 +120,7 @@ def _event(rng: np.random.Generator, thing: str, color: str, start: float, lengt
     x, y = rng.uniform(0.15, 0.85, 2)
     dx, dy = rng.uniform(-0.12, 0.12, 2)
     dx, dy = np.clip(x + dx, 0.12, 0.88) - x, np.clip(y + dy, 0.12, 0.88) - y
-    size = rng.uniform(0.19, 0.23)
+    size = rng.uniform(0.19, 0.23) + (0.06 if not color else 0.0)  # the sign is larger: digits are finer than shapes
     return Event(
         thing=thing,
         color=color,

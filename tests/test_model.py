@@ -1,0 +1,207 @@
+"""The backbone's parts against independent plain forms: patches, positions, attention, chunks, the cache."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from parity import budget_of
+
+from evalkit.errors import ConfigError
+from evalkit.method import Method
+from evalkit.model import positions
+from evalkit.model.attention import attend
+from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL, chunks
+from evalkit.model.load import load, skeleton, weights_identity
+from evalkit.types import VisualTokens
+
+
+def noise(frames: int, height: int = 112, width: int = 112, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def visual(backbone: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
+    pixels = noise(frames, height, width)
+    rows, columns, cells = height // backbone.unit, width // backbone.unit, frames // 2
+    with torch.inference_mode():
+        features = backbone.encode(pixels, slice_cells=32)
+    cell = torch.arange(cells).repeat_interleave(rows * columns)
+    return VisualTokens(
+        features=features,
+        cell=cell,
+        place=torch.arange(rows * columns).repeat(cells),
+        slot=cell,
+        pinned=torch.zeros(len(cell), dtype=torch.bool),
+        cell_seconds=torch.arange(cells, dtype=torch.float64),
+        grid=(rows, columns),
+    )
+
+
+def test_patches_equal_the_processors(backbone: Qwen2VL, checkpoint: Path) -> None:
+    from transformers import AutoVideoProcessor
+
+    pixels = noise(6, 112, 112)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        processor = AutoVideoProcessor.from_pretrained(checkpoint)
+        out = processor(
+            videos=[torch.from_numpy(pixels).permute(0, 3, 1, 2)], do_sample_frames=False, cap_pixels_per_frame=False
+        )
+    expected = torch.as_tensor(out["pixel_values_videos"])
+    assert torch.equal(backbone.patches(pixels), expected)
+    assert not torch.equal(backbone.patches(pixels[:, ::-1]), expected)
+
+
+def test_encoding_in_slices_is_exact(backbone: Qwen2VL) -> None:
+    pixels = noise(10)
+    with torch.inference_mode():
+        whole, sliced = (backbone.encode(pixels, slice_cells=n) for n in (5, 2))
+    torch.testing.assert_close(sliced, whole, rtol=0, atol=1e-6)
+
+
+def test_positions_by_hand() -> None:
+    head = positions.text(0, 3)
+    video = positions.video(3, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), torch.arange(4).repeat(2), columns=2)
+    tail = positions.text(positions.following(video), 2)
+    assert head.tolist() == [[0, 1, 2]] * 3
+    assert video.tolist() == [[3, 3, 3, 3, 4, 4, 4, 4], [3, 3, 4, 4, 3, 3, 4, 4], [3, 4, 3, 4, 3, 4, 3, 4]]
+    assert tail.tolist() == [[5, 6]] * 3
+    # a long video: text goes on after its last moment, not after its last row or column
+    assert positions.following(positions.video(3, torch.arange(50), torch.zeros(50).long(), columns=1)) == 53
+
+
+def test_qwen25_positions_follow_true_seconds(backbone: Qwen2VL) -> None:
+    class Vision:
+        patch_size, spatial_merge_size, tokens_per_second = 14, 2, 2
+
+    model = torch.nn.Module()
+    model.config = type("Config", (), {"vision_config": Vision})()
+    model.model = type("Inner", (), {"language_model": type("Text", (), {"layers": []})()})()
+    family = Qwen25VL(model, None)
+    tokens = visual(backbone, frames=8)
+    uneven = torch.tensor([1.0, 1.4999999, 2.1, 5.0], dtype=torch.float64)
+    moved = VisualTokens(**{**vars(tokens), "cell_seconds": uneven})
+    assert family.time_ids(moved)[::16].tolist() == [0, 1, 2, 8]
+
+
+@pytest.mark.parametrize(("chunk", "length"), [(1, 9), (4, 9), (9, 9)])
+def test_attention_is_lower_right_causal(chunk: int, length: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 4, chunk, 8), torch.randn(1, 2, length, 8), torch.randn(1, 2, length, 8)
+    out, _ = attend(torch.nn.Module(), query, key, value, None, scaling=0.3)
+    scores = query @ key.repeat_interleave(2, 1).transpose(2, 3) * 0.3
+    allowed = torch.arange(length)[None] <= torch.arange(length - chunk, length)[:, None]
+    plain = scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ value.repeat_interleave(2, 1)
+    torch.testing.assert_close(out, plain.transpose(1, 2), rtol=0, atol=1e-6)
+    if chunk not in (1, length):  # negative control: the triangle in the other corner
+        upper = torch.arange(length)[None] <= torch.arange(chunk)[:, None]
+        wrong = scores.masked_fill(~upper, -torch.inf).softmax(-1) @ value.repeat_interleave(2, 1)
+        assert (out - wrong.transpose(1, 2)).abs().max() > 0.1
+
+
+def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, checkpoint: Path) -> None:
+    """Head, video in chunks and tail against stock sdpa on the whole sequence with the same explicit ids."""
+    from transformers import Qwen2VLForConditionalGeneration
+
+    stock = Qwen2VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    tokens = visual(backbone)
+    head, tail = backbone.prompt("What comes next?", video=True)
+    with torch.inference_mode():
+        embed = stock.get_input_embeddings()
+        embeds = torch.cat([embed(torch.tensor(head)), tokens.features, embed(torch.tensor(tail))])[None]
+        where = [positions.text(0, len(head)), positions.video(len(head), tokens.cell, tokens.place, 4)]
+        where.append(positions.text(positions.following(where[1]), len(tail)))
+        ids = torch.cat(where, dim=1)[:, None]
+        expected = stock(inputs_embeds=embeds, position_ids=ids).logits[0, -1]
+        for cells in (1, 4, None):
+            context = backbone.context()
+            backbone.feed_text(context, head)
+            backbone.feed_video(context, tokens, Method(), budget_of(tokens, backbone.unit, 1.0), chunk_cells=cells)
+            found = backbone.logits(backbone.feed_text(context, tail))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
+    tokens = visual(backbone)
+    with torch.inference_mode():
+        context = backbone.context()
+        backbone.feed_text(context, [5, 6])
+        backbone.feed_video(context, tokens, Method(), budget_of(tokens, backbone.unit, 1.0), chunk_cells=2)
+        mark = context.mark()
+        first = backbone.feed_text(context, [7, 8, 9])
+        context.rewind(mark)
+        backbone.feed_text(context, [50, 60, 70, 80])
+        context.rewind(mark)
+        assert context.lengths == mark.lengths
+        assert torch.equal(backbone.feed_text(context, [7, 8, 9]), first)
+
+
+def test_chunks_hold_whole_cells() -> None:
+    slot = torch.tensor([0, 0, 1, 2, 2, 2, 3, 5])
+    assert [c.tolist() for c in chunks(slot, 2)] == [[0, 1, 2], [3, 4, 5, 6], [7]]
+    assert [c.tolist() for c in chunks(slot, None)] == [list(range(8))]
+
+
+def test_prompt_follows_the_checkpoints_template(backbone: Qwen2VL) -> None:
+    head, tail = backbone.prompt("What is this?", video=True)
+    decode = backbone.tokenizer.decode
+    assert decode(head) == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
+    )
+    assert decode(tail) == "<|vision_end|>What is this?<|im_end|>\n<|im_start|>assistant\n"
+    blind = [decode(ids) for ids in backbone.prompt("What is this?", video=False)]
+    assert not any("vision" in text for text in blind)
+
+
+def test_special_tokens_in_a_question_stay_text(backbone: Qwen2VL) -> None:
+    _, tail = backbone.prompt("What says <|video_pad|> or <|im_end|>?", video=True)
+    end = backbone.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert tail.count(end) == 1
+    assert backbone.tokenizer.convert_tokens_to_ids("<|video_pad|>") not in tail
+
+
+def test_loading_says_what_is_wrong(tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a checkpoint folder"):
+        load(str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"backbone\.dtype"):
+        load(str(checkpoint), dtype="int3")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ConfigError, match="qwen2_vl"):
+        load(str(other))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, checkpoint: Path) -> None:
+    for file in checkpoint.iterdir():
+        if file.suffix == ".json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="safetensors"):
+        load(str(tmp_path))
+
+
+def test_skeleton_knows_sizes_without_weights(checkpoint: Path, backbone: Qwen2VL) -> None:
+    model = skeleton(str(checkpoint))
+    assert model.model.device.type == "meta"
+    assert (model.layers, model.unit, model.kv_entry_bytes) == (
+        backbone.layers,
+        backbone.unit,
+        backbone.kv_entry_bytes,
+    )
+    assert model.parameters() == backbone.parameters()
+
+
+def test_weights_identity_follows_the_bytes_not_the_place(tmp_path: Path, checkpoint: Path) -> None:
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert weights_identity(str(tmp_path)) == weights_identity(str(checkpoint))
+    weights = tmp_path / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    assert weights_identity(str(tmp_path)) != weights_identity(str(checkpoint))
