@@ -60,7 +60,7 @@ def make(
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video of (height, width) `size`; `ticks` are the frames' times in units of 1 / rate, for a varying rate."""
+    """Write a video of (height, width) `size`; `ticks` are the frames' times in units of 1 / rate, where they vary."""
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=CODECS[codec] | (options or {}))
         stream.height, stream.width = size

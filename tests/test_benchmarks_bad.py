@@ -317,12 +317,10 @@ def test_a_column_of_another_type_makes_bad_rows(tmp_path):
 
 
 def test_a_parquet_file_without_rows_is_an_error(tmp_path):
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = rows.write_parquet(tmp_path / rows.VIDEOMME_FILE, [rows.videomme_row()])
     pq.write_table(pq.ParquetFile(file).read().slice(0, 0), file)
-    assert isinstance(pq.ParquetFile(file).read(), pa.Table)
     with pytest.raises(DataError, match="has none"):
         load("videomme", tmp_path)
 

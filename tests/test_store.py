@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_an_unfinished_line_is_cut_off(tmp_path: Path) -> None:
     second.append(answer("b"))
     second.close()
     assert [json.loads(line)["question_id"] for line in (tmp_path / ANSWERS).read_text().splitlines()] == ["a", "b"]
+
+
+def test_line_separators_inside_a_reply_do_not_split_a_line(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    first.append(replace(answer("a"), text="B\u2028C\u0085D"))
+    first.close()
+    second = run(tmp_path)
+    assert second.answered() == {"a"}
+    second.close()
 
 
 def test_a_broken_line_in_the_middle_names_file_and_line(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_a_question_with_two_labels_counts_under_each(tmp_path: Path) -> None:
     assert line(scores, value="y").percent == 50
 
 
+def test_a_label_said_twice_counts_once_and_duration_comes_first(tmp_path: Path) -> None:
+    labels = {"category": ["c"], "duration": ["short"], "task_type": ["x", "x"]}
+    scores = tables.accuracy(answers.load(write_run(tmp_path / "r", [row("1", True, groups=labels)])), averages)
+    assert line(scores, value="x").n == 1
+    assert list(scores["group"]) == ["all", "average", "average", "duration", "category", "task_type"]
+
+
 def test_only_failures(tmp_path: Path) -> None:
     runs = answers.load(write_run(tmp_path / "r", [row("1", None), row("2", None)]))
     scores = tables.accuracy(runs, averages)

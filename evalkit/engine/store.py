@@ -82,7 +82,7 @@ class RunFolder:
             log.warning("%s: dropped an unfinished last line of %d bytes", file, len(data) - len(whole))
             with file.open("r+b") as stream:
                 stream.truncate(len(whole))
-        return [self._line(file, n, line) for n, line in enumerate(whole.decode().splitlines(), 1)]
+        return [self._line(file, n, line) for n, line in enumerate(whole.decode().split("\n")[:-1], 1)]
 
     @staticmethod
     def _line(file: Path, number: int, line: str) -> dict[str, Any]:

@@ -117,10 +117,10 @@ def _slots(rng: np.random.Generator, count: int, cuts: list[float]) -> tuple[lis
 
 
 def _event(rng: np.random.Generator, thing: str, color: str, start: float, length: float) -> Event:
-    x, y = rng.uniform(0.15, 0.85, 2)
-    dx, dy = rng.uniform(-0.12, 0.12, 2)
-    dx, dy = np.clip(x + dx, 0.12, 0.88) - x, np.clip(y + dy, 0.12, 0.88) - y
     size = rng.uniform(0.19, 0.23) + (0.06 if not color else 0.0)  # the sign is larger: digits are finer than shapes
+    low, high = size / 2 + 0.01, 1 - size / 2 - 0.01  # always whole inside the frame
+    x, y = rng.uniform(low, high, 2)
+    end_x, end_y = (np.clip(c + d, low, high) for c, d in zip((x, y), rng.uniform(-0.12, 0.12, 2), strict=True))
     return Event(
         thing=thing,
         color=color,
@@ -128,7 +128,7 @@ def _event(rng: np.random.Generator, thing: str, color: str, start: float, lengt
         end=start + length,
         x=float(x),
         y=float(y),
-        dx=float(dx),
-        dy=float(dy),
+        dx=float(end_x - x),
+        dy=float(end_y - y),
         size=float(size),
     )
