@@ -1,0 +1,1 @@
+"""Question sets, their protocols and their videos."""

@@ -1,0 +1,129 @@
+"""The protocol of lmms-eval: prompts, reader and scores by its own task code, read from its own task files.
+
+lmms-eval's YAML loader executes a task's utils.py from its path; so do we, since a plain import of anything below
+`lmms_eval.tasks` runs that package's __init__, which takes 5–10 s and 900 MB for code that is not used here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.data.protocols.base import Average, Protocol, macro, micro
+from evalkit.errors import ConfigError
+from evalkit.types import Reply
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from evalkit.types import Question
+
+_TASKS = {"videomme": "videomme/videomme.yaml", "mlvu": "mlvu/mlvu_dev.yaml", "lvbench": "lvbench/lvbench.yaml"}
+_READER = "lmms_eval.tasks._task_utils.mcq_extract"  # imported by every utils.py when it first reads a reply
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The parts of one task's utils.py that its YAML names."""
+
+    doc_to_text: Callable[[Mapping[str, Any]], str]
+    process_results: Callable[[Mapping[str, Any], list[str]], Mapping[str, Any]]
+    extract: Callable[[str], str]  # reply -> letter, "" if none; what process_results reads with
+
+
+@dataclass(frozen=True)
+class LmmsEval(Protocol):
+    """lmms-eval's tasks videomme (without subtitles), mlvu_dev and lvbench, with the prompts of its default models.
+
+    Differs: a reply that cannot be read is wrong even where the row has no right option, whereas their comparison takes
+    an empty letter to equal an empty gold.
+    """
+
+    name: str = "lmms_eval"
+    version: str = field(default_factory=lambda: f"lmms-eval {importlib.metadata.version('lmms-eval')}")
+    stop: tuple[str, ...] = ("\n\n",)  # its tasks' default `until`, the few-shot delimiter
+
+    def prompt(self, question: Question) -> str:
+        """Their doc_to_text of the row."""
+        return _task(question.benchmark).doc_to_text(question.row)
+
+    def max_new_tokens(self, benchmark_name: str) -> int:
+        """As in the task's YAML."""
+        return int(_config(benchmark_name)["generation_kwargs"]["max_new_tokens"])
+
+    def read(self, question: Question, text: str) -> Reply:
+        """Their process_results of the row and the reply."""
+        task = _task(question.benchmark)
+        letter = task.extract(text) or None
+        (metric,) = task.process_results(question.row, [text]).values()
+        right = metric["pred_answer"] == metric["answer"] if isinstance(metric, Mapping) else bool(metric)
+        return Reply(letter=letter, correct=letter is not None and right)
+
+    def averages(self, benchmark_name: str, rows: Average) -> dict[str, float]:
+        """MLVU: mean of the tasks' accuracies, and micro; the others: micro.
+
+        Equal to their aggregation over whole sets; a subset's macro is taken over the tasks in it, where theirs counts
+        an absent task as 0.
+        """
+        _file(benchmark_name)
+        if not rows:
+            return {}
+        if benchmark_name == "mlvu":
+            return {"macro (official)": macro(rows, "task_type"), "micro": micro(rows)}
+        return {"micro (official)": micro(rows)}
+
+
+@cache
+def _task(benchmark: str) -> _Task:
+    config, file = _config(benchmark), _file(benchmark)
+    reader = file.parent.parent / "_task_utils" / "mcq_extract.py"
+    _module(_READER, reader)
+    module = _module(f"lmms_eval.tasks.{file.parent.name}.utils", file.parent / "utils.py")
+    wording = config["lmms_eval_specific_kwargs"]["default"]
+    ask, score = (getattr(module, config[key].removeprefix("utils.")) for key in ("doc_to_text", "process_results"))
+    return _Task(partial(ask, lmms_eval_specific_kwargs=wording), score, module.extract_characters_regex)
+
+
+@cache
+def _config(benchmark: str) -> dict[str, Any]:
+    """The task's YAML, with the names of its functions as plain strings."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", lambda _, node: node.value)
+    config: dict[str, Any] = yaml.load(_file(benchmark).read_text(encoding="utf-8"), Loader)
+    return config
+
+
+def _file(benchmark: str) -> Path:
+    if benchmark not in _TASKS:
+        raise ConfigError(f"lmms_eval has no task here for {benchmark!r}; it has {', '.join(_TASKS)}")
+    return Path(str(importlib.resources.files("lmms_eval"))) / "tasks" / _TASKS[benchmark]
+
+
+def _module(name: str, file: Path) -> ModuleType:
+    """lmms-eval's module `name`, executed from its own file under its own name unless it is there already."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(
+            f"{file}: expected this file of lmms-eval, found none; install lmms-eval in the tested version"
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
