@@ -87,6 +87,34 @@ def audio_only(path: Path) -> Path:
     return path
 
 
+def with_cover(path: Path) -> Path:
+    """Silence with a cover picture: a video stream that is no video."""
+    with av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic.value
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate, silence.pts = 16000, 0
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(5, 32, 32), format="rgb24")))
+        container.mux(sound.encode(silence))
+        for stream in (cover, sound):
+            container.mux(stream.encode())
+    return path
+
+
+def cut_at_start(whole: Path, path: Path, ticks: int) -> Path:
+    """An mp4 cut without encoding, so that an edit list hides the frames before time `ticks` of the whole one."""
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(whole)) as source, av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream, packet.pts, packet.dts = stream, packet.pts - ticks, packet.dts - ticks
+                container.mux(packet)
+    return path
+
+
 def truncated(whole: Path, path: Path, share: float) -> Path:
     """The first `share` of a file's bytes."""
     data = whole.read_bytes()

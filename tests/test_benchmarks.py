@@ -138,6 +138,11 @@ def test_mlvu_videos(tmp_path, place):
     assert one("mlvu", tmp_path).questions[0].video_path.samefile(video)
 
 
+def test_mlvu_missing_video_is_expected_in_its_tasks_folder(tmp_path):
+    rows.write_json(tmp_path / "json" / "3_ego.json", [rows.mlvu_row()])
+    assert one("mlvu", tmp_path).questions[0].video_path == tmp_path / "video" / "3_ego" / "street_1.mp4"
+
+
 def test_mlvu_one_name_is_one_video_in_all_tasks(tmp_path):
     for stem in ("1_plotQA", "7_topic_reasoning"):
         rows.write_json(tmp_path / "json" / f"{stem}.json", [rows.mlvu_row()])
@@ -228,6 +233,11 @@ def test_lvbench_official_lines(tmp_path, file):
     assert last.duration_s is None
     assert first.row["question"] == rows.lvbench_qa()["question"]
     assert "options" not in first.row  # lmms-eval would append them to a question that has them already
+
+
+def test_lvbench_question_cannot_rename_its_lines_video(tmp_path):
+    rows.write_lines(tmp_path / rows.LVBENCH_LINES, [rows.lvbench_line(qa=[rows.lvbench_qa(video_path="other.mp4")])])
+    assert one("lvbench", tmp_path).questions[0].video_path == tmp_path / "Cm-_1.mp4"
 
 
 @pytest.mark.parametrize("file", [rows.LVBENCH_FILE, "train-0.parquet"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import clips
@@ -33,6 +34,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
+@cache
 def built(name: str, ratio: float = 1.0) -> Arm:
     (arm,) = arms(composed(f"method={name}", f"ratio={ratio}"))
     return arm

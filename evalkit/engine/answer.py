@@ -19,7 +19,7 @@ import torch
 from evalkit.data import video as video_file
 from evalkit.data.benchmarks import duration_bucket
 from evalkit.engine.clock import Clock, peak_bytes
-from evalkit.errors import MethodError
+from evalkit.errors import ConfigError, MethodError
 from evalkit.ledger import Ledger
 from evalkit.method import Budget, Method
 from evalkit.types import Answer, FramePlan, Frames, Question, Video, VisualTokens
@@ -74,6 +74,8 @@ class Engine:
             clock = Clock(self.backbone.device)
             with clock.stage("decode"):
                 frames = self._decode(video, list(dict.fromkeys(plans.values())))
+        except ConfigError:
+            raise  # wrong settings concern the whole run
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             yield from self._failures(pending, error)
             return
@@ -205,6 +207,14 @@ class Engine:
                 answer = self._answer(arm, question, video, context, spent, (*clocks, clock))
             except Exception as error:  # noqa: BLE001 – as above
                 answer = failure(arm, question, error)
+                log.warning(
+                    "%s %s not answered by %s at ratio %g: %s",
+                    question.benchmark,
+                    question.id,
+                    arm.name,
+                    arm.ratio,
+                    error,
+                )
             yield arm, answer
 
     def _prefix(self, context: Context, method: Method, budget: Budget, tokens: VisualTokens | None) -> None:
@@ -264,9 +274,11 @@ class Engine:
         )
 
     def _failures(self, pending: Mapping[Arm, Sequence[Question]], error: Exception) -> Iterator[tuple[Arm, Answer]]:
-        for arm, questions in pending.items():
-            for question in questions:
-                yield arm, failure(arm, question, error)
+        rows = [(arm, failure(arm, question, error)) for arm, questions in pending.items() for question in questions]
+        first = rows[0][1]
+        log.warning("%s: %d answers about video %s not given: %s", first.benchmark, len(rows), first.video_id, error)
+        log.debug("where it failed", exc_info=error)
+        yield from rows
 
 
 def groups(question: Question, video: Video) -> dict[str, tuple[str, ...]]:
@@ -276,8 +288,6 @@ def groups(question: Question, video: Video) -> dict[str, tuple[str, ...]]:
 
 def failure(arm: Arm, question: Question, error: Exception) -> Answer:
     """A question that could not be answered: neither right nor wrong."""
-    log.warning("%s %s not answered (%s at ratio %g): %s", question.benchmark, question.id, arm.name, arm.ratio, error)
-    log.debug("where it failed", exc_info=error)
     return Answer(
         benchmark=question.benchmark,
         question_id=question.id,

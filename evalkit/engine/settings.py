@@ -29,7 +29,7 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
 
 def arms(cfg: DictConfig) -> list[Arm]:
     """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
-    chosen = [cfg.method] if cfg.method is not None else [_method_config(name) for name in cfg.methods]
+    chosen = [cfg.method] if cfg.get("method") else [_method_config(name) for name in cfg.methods]
     ratios = [cfg.ratio] if cfg.ratio is not None else list(cfg.ratios)
     built = {str(config.name): _build(config) for config in chosen}
     return [Arm(name, method, ratio) for name, method in built.items() for ratio in dict.fromkeys(map(_ratio, ratios))]

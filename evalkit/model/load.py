@@ -38,7 +38,7 @@ def load(path: str, *, dtype: str = "float32", device: str = "auto") -> Qwen2VL:
     from transformers import AutoModelForImageTextToText
 
     config = _config(path, dtype)
-    with _explained(path):
+    with _explained(path), _quiet():
         model = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=DTYPES[dtype],
@@ -81,6 +81,20 @@ def _explained(path: str) -> Iterator[None]:
             f"backbone.path={path}: expected a checkpoint folder (config.json, *.safetensors, tokenizer.json) or a hub "
             f"id that can be reached; {type(error).__name__}: {error}"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar for loading: the run has one of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _tokenizer(path: str) -> Any:

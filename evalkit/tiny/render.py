@@ -28,7 +28,9 @@ def _spots(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, count: int, r
 
 def _beach(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shore = 0.75 + 0.02 * np.sin(x * rng.uniform(10, 20) + rng.uniform(0, 6))
-    return np.where((y > shore)[..., None], _mix((225, 200, 140), (240, 220, 165), y), _mix((110, 180, 215), (150, 210, 225), y))
+    return np.where(
+        (y > shore)[..., None], _mix((225, 200, 140), (240, 220, 165), y), _mix((110, 180, 215), (150, 210, 225), y)
+    )
 
 
 def _forest(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +49,9 @@ def _city(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _snow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.where(_spots(x, y, rng, 30, 0.04)[..., None], np.float32((205, 215, 230)), _mix((228, 232, 238), (238, 240, 244), y))
+    return np.where(
+        _spots(x, y, rng, 30, 0.04)[..., None], np.float32((205, 215, 230)), _mix((228, 232, 238), (238, 240, 244), y)
+    )
 
 
 def _sea(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +65,9 @@ def _meadow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def _night(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.where(_spots(x, y, rng, 60, 0.008)[..., None], np.float32((190, 190, 200)), _mix((10, 10, 28), (22, 20, 45), y))
+    return np.where(
+        _spots(x, y, rng, 60, 0.008)[..., None], np.float32((190, 190, 200)), _mix((10, 10, 28), (22, 20, 45), y)
+    )
 
 
 TEXTURES: dict[str, Texture] = {

@@ -97,7 +97,9 @@ def _official_question(videos: files.VideoFolders, row: Row, name: str) -> Quest
         "question_id": name,
     }
     video, suffix = fields.video_name(data, "video")
-    return _built(shaped, name, video, videos.path(video, suffix, f"video/{stem}"), text.strip(), options)
+    return _built(
+        shaped, name, video, videos.path(video, suffix, f"video/{stem}"), text.strip(), tuple(map(str.strip, options))
+    )
 
 
 def _identify(row: Row) -> str:
