@@ -123,9 +123,10 @@ def truncated(whole: Path, path: Path, share: float) -> Path:
 
 
 def damaged(whole: Path, path: Path, start: float, stop: float) -> Path:
-    """A file whose bytes between two shares of its length are overwritten."""
+    """An mp4 (faststart) whose coded pictures are overwritten between two shares of their bytes."""
     data = bytearray(whole.read_bytes())
-    first, last = int(len(data) * start), int(len(data) * stop)
+    body = data.index(b"mdat") + 4
+    first, last = (body + int((len(data) - body) * share) for share in (start, stop))
     data[first:last] = b"\xa5" * (last - first)
     path.write_bytes(bytes(data))
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,7 @@ def test_qwen25_positions_follow_true_seconds(backbone: Qwen2VL) -> None:
     family = Qwen25VL(model, None)
     tokens = visual(backbone, frames=8)
     uneven = torch.tensor([1.0, 1.4999999, 2.1, 5.0], dtype=torch.float64)
-    moved = VisualTokens(**{**vars(tokens), "cell_seconds": uneven})
-    assert family.time_ids(moved)[::16].tolist() == [0, 1, 2, 8]
+    assert family.time_ids(replace(tokens, cell_seconds=uneven))[::16].tolist() == [0, 1, 2, 8]
 
 
 @pytest.mark.parametrize(("chunk", "length"), [(1, 9), (4, 9), (9, 9)])
@@ -138,6 +138,52 @@ def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
         context.rewind(mark)
         assert context.lengths == mark.lengths
         assert torch.equal(backbone.feed_text(context, [7, 8, 9]), first)
+
+
+@pytest.fixture(scope="module")
+def qwen25(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2.5-VL with windowed and full layers in its vision tower."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    vision = {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2}
+    vision |= {"window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    torch.manual_seed(0)
+    ids = {"video_token_id": 60, "image_token_id": 61, "vision_start_token_id": 62, "vision_end_token_id": 63}
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids))
+    folder = tmp_path_factory.mktemp("qwen25")
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
+    """Encoding in slices, true seconds in the positions, and prefill in chunks, against the stock model."""
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    family = load(str(qwen25), device="cpu")
+    assert isinstance(family, Qwen25VL)
+    stock = Qwen2_5_VLForConditionalGeneration.from_pretrained(qwen25, dtype=torch.float32).eval()
+    pixels = noise(12, 84, 112)
+    grid = torch.tensor([[6, 6, 8]])
+    time = torch.tensor([0, 1, 1, 4, 5, 20])  # half seconds, unevenly kept
+    tokens = replace(visual(family, 12, 84, 112), cell_seconds=time.double() / 2 + 0.25)
+    with torch.inference_mode():
+        features = stock.model.visual(family.patches(pixels), grid_thw=grid).pooler_output
+        torch.testing.assert_close(family.encode(pixels, slice_cells=4), features, rtol=0, atol=1e-5)
+        embed = stock.get_input_embeddings()
+        embeds = torch.cat([embed(torch.tensor([1, 2])), features, embed(torch.tensor([3, 4, 5]))])[None]
+        places = torch.arange(12).repeat(6)
+        rows = [time.repeat_interleave(12), places // 4, places % 4]
+        ids = torch.cat([torch.arange(2).expand(3, -1), torch.stack(rows) + 2, torch.arange(23, 26).expand(3, -1)], 1)
+        expected = stock(inputs_embeds=embeds, position_ids=ids[:, None]).logits[0, -1]
+        for cells in (1, 2, None):
+            context = family.context()
+            family.feed_text(context, [1, 2])
+            family.feed_video(context, tokens, Method(), budget_of(tokens, family.unit, 1.0), chunk_cells=cells)
+            found = family.logits(family.feed_text(context, [3, 4, 5]))
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_chunks_hold_whole_cells() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -11,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evalkit.data import protocols
 from evalkit.engine import identity, settings
 from evalkit.engine.answer import Arm, Engine
+from evalkit.engine.progress import progress
 from evalkit.engine.store import RunFolder
 from evalkit.model import load
 from evalkit.types import Answer, BadRow, Benchmark, Question
 
 log = logging.getLogger(__name__)
-QUIET_SECONDS = 30.0  # between progress lines where the output is no terminal
 
 
 class Grid:
@@ -130,8 +128,7 @@ class Grid:
         todo = sum(len(rows) for _, _, pending in work for rows in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
         log.info("%d answers stored already, %d to give", done, todo)
-        terminal = sys.stderr.isatty()
-        with tqdm(total=todo, unit="answer", disable=not todo, mininterval=0.5 if terminal else QUIET_SECONDS) as bar:
+        with progress(todo) as bar:
             for benchmark, runs, pending in work:
                 bar.set_description(benchmark.label, refresh=False)
                 for arm, answer in self._answers(pending):

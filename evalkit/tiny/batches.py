@@ -52,6 +52,7 @@ class Batch:
     worlds: list[World]
     shown: list[np.ndarray]  # (cells,) dense cell numbers shown
     cells: int
+    dense: int
 
 
 def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
@@ -74,6 +75,7 @@ def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
         worlds=columns["world"],
         shown=columns["shown"],
         cells=shape.cells,
+        dense=shape.dense,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ import av
 import numpy as np
 
 from evalkit.data.readers.timeline import Key, Timeline, opened, packets
-from evalkit.errors import VideoError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -77,11 +77,16 @@ class Cursor:
         return self._behind
 
     def skip_to(self, ticks: int) -> None:
-        """Seek, where a key frame not yet fed to the decoder precedes `ticks`."""
+        """Seek, where a key frame precedes `ticks` that is neither in the decoder yet nor the very next frame."""
         key = self._timeline.key_before(ticks)
-        if key.ticks > self._fed:
+        if key.ticks > max(self._fed, self._next()):
             self._behind = self.ahead = None
             self._frames = self._decoded(self._packets_from(key))
+
+    def _next(self) -> int:
+        """Time of the frame after the last one that was decoded."""
+        latest, every = self.ahead or self._behind, self._timeline.ticks
+        return every[0] if latest is None else every[min(self._timeline.index_at(latest.pts) + 1, len(every) - 1)]
 
     def _packets_from(self, key: Key) -> Iterator[Any]:
         """Packets from `key` on, or from earlier: containers seek by either time, so where it landed is looked at."""
@@ -94,20 +99,15 @@ class Cursor:
         return chain([first], stream)
 
     def _decoded(self, stream: Iterator[Any]) -> Iterator[Any]:
-        """Whole frames, in presentation order."""
-        shown = None
+        """Whole frames in presentation order; around a damage decoders also give frames out of order, left out here."""
+        shown = -math.inf
         for packet in stream:
             if packet.is_keyframe and packet.size:
                 self._fed = packet.pts
             for frame in self._decode(packet):
-                if frame.is_corrupt or frame.pts is None:
-                    continue
-                if shown is not None and frame.pts < shown:
-                    raise VideoError(
-                        f"{self._timeline.path}: expected frames in time order, got {frame.pts} after {shown}"
-                    )
-                shown = frame.pts
-                yield frame
+                if not frame.is_corrupt and frame.pts is not None and frame.pts > shown:
+                    shown = frame.pts
+                    yield frame
 
     def _decode(self, packet: Any) -> list[Any]:
         try:

@@ -149,10 +149,18 @@ def _is_shown(packet: Any) -> bool:
 
 def _picture_stream(container: Any, path: Path) -> Any:
     stream = container.streams.best("video")
-    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:  # a song's cover is no video
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
-        raise VideoError(f"{path}: expected a file with a video stream, got only: {kinds}; {REPLACE}")
+    if stream is None or _is_cover(stream):
+        kinds = [
+            f"{stream.type} (a cover picture)" if _is_cover(stream) else stream.type for stream in container.streams
+        ]
+        raise VideoError(
+            f"{path}: expected a file with a video stream, got: {', '.join(kinds) or 'no stream'}; {REPLACE}"
+        )
     return stream
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _check(path: Path, container: Any, stream: Any, shown: Sequence[Entry]) -> None:

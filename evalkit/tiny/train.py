@@ -1,0 +1,169 @@
+"""`python -m evalkit.tiny.train`: teach the small model, lesson by lesson; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.tiny import recipe
+
+if TYPE_CHECKING:
+    from evalkit.tiny.language import Scores
+    from evalkit.tiny.recipe import Lesson
+
+SAVE_EVERY = 50
+LOG_EVERY = 25
+WARM_UP = 100
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m evalkit.tiny.train", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("data/train"), help="folder of checkpoints and the curve")
+    parser.add_argument("--out", type=Path, help="folder for the finished checkpoint (default: WORK/model)")
+    parser.add_argument("--seed", type=int, default=recipe.SEED)
+    given = parser.parse_args()
+    train(given.work, given.out or given.work / "model", seed=given.seed)
+
+
+def train(work: Path, out: Path, *, seed: int) -> None:
+    """All lessons; checkpoints and curve.csv in `work`, the finished checkpoint folder in `out`."""
+    from evalkit.tiny import model as tiny_model
+
+    work.mkdir(parents=True, exist_ok=True)
+    run = Run(work, seed)
+    for number, lesson in enumerate(recipe.LESSONS):
+        run.lesson(number, lesson)
+    tiny_model.save(run.plain, out)
+
+
+class Run:
+    """Model, optimiser and progress."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        from accelerate import Accelerator
+        from accelerate.utils import set_seed
+
+        from evalkit.tiny.model import random_model
+
+        set_seed(seed)
+        self.work, self.seed = work, seed
+        self.accelerator = Accelerator()
+        self.model = self.accelerator.prepare(random_model(seed).train())
+        self.done = (0, 0)  # lesson, steps of it
+        self.state = work / "state.pt"
+        self.optimizer = self._optimizer()
+        if self.state.exists():
+            self._load()
+
+    @property
+    def plain(self) -> Any:
+        """The model without accelerate's wrapper."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def lesson(self, number: int, lesson: Lesson) -> None:
+        """The lesson's remaining steps."""
+        first = self.done[1] if self.done[0] == number else 0
+        if self.done[0] > number:
+            return
+        if first == 0:
+            self.optimizer = self._optimizer()
+        tally, begun = Tally(), time.monotonic()
+        for step in range(first, lesson.steps):
+            self._step(number, lesson, step, tally)
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == lesson.steps:
+                self._log(lesson.name, step + 1, time.monotonic() - begun, tally)
+                tally, begun = Tally(), time.monotonic()
+            if (step + 1) % SAVE_EVERY == 0:
+                self._save((number, step + 1))
+        self._save((number + 1, 0))
+
+    def _step(self, number: int, lesson: Lesson, step: int, tally: Tally) -> None:
+        from evalkit.tiny import lessons
+
+        share = step / max(1, lesson.steps - 1)
+        rate = lesson.rate[0] + share * (lesson.rate[1] - lesson.rate[0])
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
+        scores, kinds = lessons.scores(self.plain, lesson, self.seed * 10**9 + number * 10**6 + step)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(scores.loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        tally.add(scores, kinds)
+
+    def _optimizer(self) -> Any:
+        import torch
+
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
+        return self.accelerator.prepare(optimizer)
+
+    def _save(self, done: tuple[int, int]) -> None:
+        import torch
+
+        self.done = done
+        part = self.state.with_suffix(".part")
+        model, optimizer = self.plain.state_dict(), self.optimizer.state_dict()
+        torch.save({"model": model, "optimizer": optimizer, "done": list(done)}, part)
+        part.replace(self.state)
+
+    def _load(self) -> None:
+        import torch
+
+        state = torch.load(self.state, weights_only=True)
+        self.plain.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = (state["done"][0], state["done"][1])
+
+    def _log(self, lesson: str, step: int, seconds: float, tally: Tally) -> None:
+        row = {"lesson": lesson, "step": step, "seconds": f"{seconds:.0f}", **tally.row()}
+        print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+        path = self.work / "curve.csv"
+        new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class Tally:
+    """Accuracy since the last line of the curve."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.words: list[bool] = []
+        self.letters: list[bool] = []
+        self.by_kind: dict[str, list[bool]] = defaultdict(list)
+
+    def add(self, scores: Scores, kinds: Iterable[Iterable[str]]) -> None:
+        """Count one batch."""
+        self.losses.append(float(scores.loss.detach()))
+        words, letters = scores.word_right.flatten().tolist(), scores.letter_right.flatten().tolist()
+        self.words += words
+        self.letters += letters
+        for kind, word in zip((k for row in kinds for k in row), words, strict=True):
+            self.by_kind[kind].append(word)
+
+    def row(self) -> dict[str, str]:
+        """Mean loss, accuracy of words and letters, accuracy of words by kind."""
+        kinds = " ".join(f"{k}:{_mean(v):.2f}" for k, v in sorted(self.by_kind.items()))
+        return {
+            "loss": f"{_mean(self.losses):.3f}",
+            "word": f"{_mean(self.words):.3f}",
+            "letter": f"{_mean(self.letters):.3f}",
+            "kinds": kinds,
+        }
+
+
+def _mean(values: list[Any]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+if __name__ == "__main__":
+    main()
