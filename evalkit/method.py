@@ -60,6 +60,11 @@ class Method:
     identity_at_one: ClassVar[bool] = True  # False: a control that changes the input at any ratio
     spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
 
+    @property
+    def asks(self) -> bool:
+        """True: what it does depends on the question, so its prefix is not shared between questions."""
+        return False
+
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """Before decoding: which frames, at what size."""
         return FramePlan(indices=budget.frames, height=budget.height, width=budget.width)

@@ -114,7 +114,8 @@ class Frames:
 class VisualTokens:
     """Visual features after the vision merger, and where each token comes from.
 
-    `slot` is the temporal cell whose position a token takes in the LLM: its own cell, unless a method packs survivors.
+    `slot` is the temporal cell whose position a token takes in the LLM: its own cell, unless a method packs survivors
+    into the first `span` slots; text then follows that much earlier. Tokens are ordered by slot, then place.
     """
 
     features: Tensor = field(repr=False)  # (N, D)
@@ -124,6 +125,7 @@ class VisualTokens:
     pinned: Tensor = field(repr=False)  # (N,) bool: later stages keep it first
     cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
     grid: tuple[int, int]  # rows and columns of places in a cell
+    span: int | None = None  # slots that the video takes in the LLM's time; None: all T
 
     def __len__(self) -> int:
         return int(self.features.shape[0])
@@ -132,11 +134,6 @@ class VisualTokens:
     def seconds(self) -> Tensor:
         """True time of each token, (N,) float64."""
         return self.cell_seconds[self.cell]
-
-    @property
-    def cells(self) -> int:
-        """Number of distinct temporal slots that hold a token."""
-        return len(set(self.slot.tolist()))
 
     def keep(self, index: Tensor) -> VisualTokens:
         """The tokens at `index` (ascending positions), all per-token fields aligned."""
@@ -162,6 +159,7 @@ class LayerChunk:
     rotate: Rotate = field(repr=False)  # applies the layer's rotary embedding: rotate(x, positions)
     pinned: Tensor = field(repr=False)  # (S,) bool
     room: int  # tokens of this chunk that the budget leaves
+    prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +167,10 @@ class Keep:
     """Which tokens of a chunk stay in a layer's cache."""
 
     index: Tensor  # (K,) long, ascending positions in the chunk
-    positions: Tensor | None = None  # (3, K) new M-RoPE ids; None keeps the old ones
+    positions: Tensor | None = None  # (3, K) new M-RoPE ids; None keeps the old ones. What follows continues from them
+    align_text: bool = (
+        False  # following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code
+    )
 
 
 if TYPE_CHECKING:

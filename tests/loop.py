@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.data.sampling import Sampling
-
 from evalkit.engine.answer import Arm, Engine
 from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL

@@ -1,18 +1,28 @@
-"""Replay traces of released reference code through the engine's own path: feed_text, feed_video, decode."""
+"""Replay traces of released reference code through the engine's own path: select, feed_text, feed_video, decode.
+
+python tests/parity.py retake DIR [--tolerance 1e-4]     one line per case; exit 1 where anything differs
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.load import load
 from evalkit.types import VisualTokens
+from methods.retake import ReTaKe
 
 FORBIDDEN = 2  # end of text, which the reference forbade while it picked the next token
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -20,11 +30,16 @@ class Difference:
     """How far a replay lies from its trace."""
 
     logits: float
-    keys: float
-    values: float
+    cache: float  # keys and values
     lengths: bool  # exact?
     positions: bool
+    selection: bool
     tokens: bool
+
+    def within(self, tolerance: float) -> bool:
+        """Close where closeness is asked for, exact where exactness is."""
+        exact = self.lengths and self.positions and self.selection and self.tokens
+        return exact and max(self.logits, self.cache) < tolerance
 
 
 def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens:
@@ -61,24 +76,28 @@ def budget_of(tokens: VisualTokens, unit: int, ratio: float) -> Budget:
 
 
 @torch.inference_mode()
-def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_cells: int | None) -> Difference:
+def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_cells: float | None) -> Difference:
     """Run one trace and compare everything that it holds."""
     trace = load_file(file)
     ids = trace["input_ids"][0].tolist()
-    tokens = tokens_of(backbone, trace)
+    dense = tokens_of(backbone, trace)
+    budget = budget_of(dense, backbone.unit, ratio)
+    tokens = method.select(dense, budget)
     start = ids.index(backbone.model.config.video_token_id)
+    tail = ids[start + len(dense) :]
     context = backbone.context()
     backbone.feed_text(context, ids[:start])
-    backbone.feed_video(context, tokens, method, budget_of(tokens, backbone.unit, ratio), chunk_cells=chunk_cells)
-    hidden = backbone.feed_text(context, ids[start + len(tokens) :])
+    backbone.feed_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(tail))
+    hidden = backbone.feed_text(context, tail)
 
-    lengths, keys, values, positions = True, 0.0, 0.0, True
-    for i, layer in enumerate(context.cache.layers):
-        key, value = trace[f"prefill_key.{i}"], trace[f"prefill_value.{i}"]
-        lengths &= layer.keys.shape == key.shape
-        keys = max(keys, (layer.keys - key).abs().max().item())
-        values = max(values, (layer.values - value).abs().max().item())
-        positions &= torch.equal(context.positions[i], trace[f"prefill_position.{i}"][:, 0])
+    lengths, cache, positions = True, 0.0, True
+    for i, layer in enumerate(context.layers):
+        for mine, theirs in ((layer.keys, trace[f"prefill_key.{i}"]), (layer.values, trace[f"prefill_value.{i}"])):
+            same = mine.shape == theirs.shape
+            lengths &= same
+            cache = max(cache, (mine - theirs).abs().max().item() if same else float("inf"))
+        stored = trace.get(f"prefill_position.{i}")
+        positions &= stored is None or torch.equal(context.positions[i], stored[:, 0])
 
     steps, picked = [], []
     for _ in range(len(trace["step_logits"])):
@@ -88,5 +107,76 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
         allowed[FORBIDDEN] = -torch.inf
         picked.append(int(allowed.argmax()))
         hidden = backbone.feed_text(context, picked[-1:], decoding=True)
-    difference = (torch.stack(steps) - trace["step_logits"]).abs().max().item()
-    return Difference(difference, keys, values, lengths, positions, picked == trace["generated_ids"][0].tolist())
+    return Difference(
+        logits=(torch.stack(steps) - trace["step_logits"]).abs().max().item(),
+        cache=cache,
+        lengths=lengths,
+        positions=positions,
+        selection=_selected(tokens, method, trace),
+        tokens=picked == trace["generated_ids"][0].tolist(),
+    )
+
+
+def _selected(tokens: VisualTokens, method: Method, trace: dict[str, torch.Tensor]) -> bool:
+    """DPSelect's cells and, where it hands them on, its peaks, (T', P) each; True where the trace has none."""
+    frames, peaks = trace.get("dpselect.frame_index"), trace.get("dpselect.keypatch_mask")
+    places = tokens.grid[0] * tokens.grid[1]
+    same = frames is None or torch.equal(tokens.cell.view(-1, places), frames)
+    pinned = peaks is None or not getattr(method, "pin", True)
+    return same and (pinned or torch.equal(tokens.pinned.view(-1, places), peaks.bool()))
+
+
+def retake_method(settings: dict[str, Any]) -> ReTaKe:
+    """The method that a case's own settings describe."""
+    select = settings.get("visual_compression_kwargs") if settings.get("visual_compression") else None
+    cache = settings["kvcache_compression_kwargs"]
+    budget: dict[str, Any] = {"kv_ratio": cache.get("compression_ratio")}
+    if cache["dynamic_compression_ratio"]:
+        budget = {"max_input_length": cache["max_input_length"]}
+    return ReTaKe(
+        patch_sync=select["patch_sync"] if select else True,
+        select_ratio=select["compression_ratio"] if select else 1.0,
+        pin=bool(select and select["return_keyframe_mask"]),
+        pivots="released",
+        reforge=cache["pos_embed_reforge"],
+        **budget,
+    )
+
+
+def retake(folder: Path) -> dict[str, Difference]:
+    """Every case of a folder: model/, cases.json and a trace each."""
+    backbones: dict[str, Qwen2VL] = {}
+    found = {}
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        rope = f"yarn{case['yarn_factor']:g}" if case["yarn_factor"] else "none"
+        if rope not in backbones:
+            backbones[rope] = load(str(folder / "model"), device="cpu", rope=rope)
+        method = retake_method(case["longvideo_kwargs"])
+        # tokens of a chunk, as the reference reads its own setting: min(frames, T) · H · W / 8
+        cells = min(case["chunk_frames"], case["grid"][0]) / 2
+        ratio = min(method.select_ratio or 1.0, 1.0)
+        found[name] = replay(backbones[rope], folder / f"{name}.safetensors", method, ratio, cells)
+    return found
+
+
+def main() -> int:
+    """Print a table; 1 where a case is off."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paper", choices=["retake"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE)
+    args = parser.parse_args()
+    found = retake(args.folder)
+    for name, d in found.items():
+        verdict = "ok" if d.within(args.tolerance) else "DIFFERS"
+        exact = ", ".join(
+            f"{key} {'exact' if getattr(d, key) else 'WRONG'}"
+            for key in Difference.__annotations__
+            if key not in ("logits", "cache")
+        )
+        print(f"{verdict:8}{name:36}logits {d.logits:.1e}  cache {d.cache:.1e}  {exact}")
+    return 0 if found and all(d.within(args.tolerance) for d in found.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,7 +85,7 @@ def test_qwen25_positions_follow_true_seconds(backbone: Qwen2VL) -> None:
     family = Qwen25VL(model, None)
     tokens = visual(backbone, frames=8)
     uneven = torch.tensor([1.0, 1.4999999, 2.1, 5.0], dtype=torch.float64)
-    assert family.time_ids(replace(tokens, cell_seconds=uneven))[::16].tolist() == [0, 1, 2, 8]
+    assert family.slot_times(replace(tokens, cell_seconds=uneven)).tolist() == [0, 1, 2, 8]
 
 
 @pytest.mark.parametrize(("chunk", "length"), [(1, 9), (4, 9), (9, 9)])
@@ -187,9 +187,19 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
 
 
 def test_chunks_hold_whole_cells() -> None:
-    slot = torch.tensor([0, 0, 1, 2, 2, 2, 3, 5])
-    assert [c.tolist() for c in chunks(slot, 2)] == [[0, 1, 2], [3, 4, 5, 6], [7]]
-    assert [c.tolist() for c in chunks(slot, None)] == [list(range(8))]
+    slot, place = torch.tensor([0, 0, 1, 2, 2, 2, 3, 5]), torch.tensor([0, 3, 2, 0, 1, 2, 3, 1])
+    tokens = VisualTokens(
+        features=torch.empty(8, 1),
+        cell=slot,
+        place=place,
+        slot=slot,
+        pinned=slot > 9,
+        cell_seconds=torch.zeros(6),
+        grid=(2, 2),
+    )
+    assert [c.tolist() for c in chunks(tokens, 2)] == [[0, 1, 2], [3, 4, 5, 6], [7]]
+    assert [c.tolist() for c in chunks(tokens, None)] == [list(range(8))]
+    assert [c.tolist() for c in chunks(tokens, 1.5)] == [[0, 1], [2, 3, 4, 5], [6], [7]]
 
 
 def test_prompt_follows_the_checkpoints_template(backbone: Qwen2VL) -> None:

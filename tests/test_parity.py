@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parity import replay
+from parity import TOLERANCE, replay, retake
 
 from evalkit.method import Method
-from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
-
-TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +20,20 @@ def reference(golden: Path) -> Qwen2VL:
 @pytest.mark.parametrize("chunk_cells", [1, 4, 5, None], ids=["one cell", "the golden's", "uneven", "whole video"])
 def test_identity_chunked(reference: Qwen2VL, golden: Path, chunk_cells: int | None) -> None:
     found = replay(reference, golden / "retake" / "identity_chunked.safetensors", Method(), 1.0, chunk_cells)
-    assert max(found.logits, found.keys, found.values) < TOLERANCE
-    assert found.lengths
-    assert found.positions
-    assert found.tokens
+    assert found.within(TOLERANCE)
 
 
 def test_text_inside_the_video_span_is_another_model(
     reference: Qwen2VL, golden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: the layout of transformers' own get_rope_index, which starts text at start + max(h, w)."""
-    monkeypatch.setattr(positions, "following", lambda ids: int(ids[1:].max()) + 1)
+    monkeypatch.setattr(Qwen2VL, "ids_after", lambda _, tokens: max(tokens.grid))
     found = replay(reference, golden / "retake" / "identity_chunked.safetensors", Method(), 1.0, 4)
     assert found.logits > 0.1
     assert not found.positions
+
+
+def test_every_retake_case(golden: Path) -> None:
+    found = retake(golden / "retake")
+    assert len(found) >= 11
+    assert not [name for name, difference in found.items() if not difference.within(TOLERANCE)]

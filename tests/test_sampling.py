@@ -108,9 +108,10 @@ def test_qwen_vl_utils_agrees(frames: int, fps: float) -> None:
     pool = torch.linspace(0, frames - 1, n).round().long().tolist()  # the line that its three readers share
     assert qwen_vl_utils_pool(frames, fps, 2.0) == pool
     total = utils.MODEL_SEQ_LEN * 28 * 28 * 0.9
-    most = max(min(utils.VIDEO_MAX_TOKEN_NUM * 28 * 28, total / n * 2), int(3136 * 1.05))
-    expected = utils.smart_resize(1080, 1920, factor=28, min_pixels=3136, max_pixels=min(602112, most))
-    assert composed("lmms_eval").size(video(frames, fps, 1080, 1920), 28) == expected
+    for least in (3136, 300_000):
+        most = max(min(utils.VIDEO_MAX_TOKEN_NUM * 28 * 28, total / n * 2), int(least * 1.05))
+        expected = utils.smart_resize(1080, 1920, factor=28, min_pixels=least, max_pixels=min(602112, most))
+        assert sampling("lmms_eval", min_pixels=least).size(video(frames, fps, 1080, 1920), 28) == expected
 
 
 # ---- retake
@@ -200,6 +201,8 @@ def test_fps_takes_a_frame_every_so_often() -> None:
     assert sampler.indices(video(256), 20) == sampler.indices(video(250), 20)
     ntsc = 30000 / 1001
     assert sampler.indices(video(300, ntsc), 20) == tuple(int(k * ntsc / 2 + 1e-6) for k in range(20))
+    assert sampling("fps", fps=ntsc, frames=2000).count(video(1000, ntsc), 2) == 1000
+    assert sampling("fps", fps=ntsc / 2, frames=2000).indices(video(1000, ntsc), 500) == tuple(range(0, 1000, 2))
 
 
 def test_fps_caps_and_spreads_evenly() -> None:

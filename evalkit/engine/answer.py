@@ -136,10 +136,7 @@ class Engine:
             yield from self._failures(group, error)
             return
         for arm, questions in group.items():
-            try:
-                yield from self._arm(arm, video, plan, tokens, (decoding, clock), questions)
-            except Exception as error:  # noqa: BLE001 – as above
-                yield from self._failures({arm: questions}, error)
+            yield from self._arm(arm, video, plan, tokens, (decoding, clock), questions)
 
     def _encode(self, plan: FramePlan, frames: Frames) -> VisualTokens:
         size = self.backbone.cell_frames
@@ -184,15 +181,32 @@ class Engine:
         clocks: tuple[Clock, ...],
         questions: Sequence[Question],
     ) -> Iterator[tuple[Arm, Answer]]:
+        """One prefix for all questions, or one for each where the method asks."""
+        batches = [[question] for question in questions] if arm.method.asks else [questions]
+        for batch in batches:
+            yield from self._batch(arm, video, plan, encoded, clocks, batch)
+
+    def _batch(
+        self,
+        arm: Arm,
+        video: Video,
+        plan: FramePlan,
+        encoded: VisualTokens | None,
+        clocks: tuple[Clock, ...],
+        questions: Sequence[Question],
+    ) -> Iterator[tuple[Arm, Answer]]:
         budget, clock = self.budget(arm, video), Clock(self.backbone.device)
         if self.backbone.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.backbone.device)
-        with torch.inference_mode():
-            with clock.stage("select"):
-                tokens = None if encoded is None else arm.method.select(encoded, budget)
-            context = self.backbone.context()
-            with clock.stage("prefill"):
-                self._prefix(context, arm.method, budget, tokens)
+        try:
+            with torch.inference_mode():
+                with clock.stage("select"):
+                    tokens = None if encoded is None else arm.method.select(encoded, budget)
+                with clock.stage("prefill"):
+                    context = self._prefix(arm.method, budget, tokens, questions[0])
+        except Exception as error:  # noqa: BLE001 – as above
+            yield from self._failures({arm: questions}, error)
+            return
         spent = {
             "frames_decoded": len(plan.indices),
             "cells": 0 if encoded is None else len(encoded.cell_seconds),
@@ -207,21 +221,20 @@ class Engine:
                 answer = self._answer(arm, question, video, context, spent, (*clocks, clock))
             except Exception as error:  # noqa: BLE001 – as above
                 answer = failure(arm, question, error)
-                log.warning(
-                    "%s %s not answered by %s at ratio %g: %s",
-                    question.benchmark,
-                    question.id,
-                    arm.name,
-                    arm.ratio,
-                    error,
-                )
+                log.warning("%s %s not answered by %s: %s", question.benchmark, question.id, arm.name, error)
             yield arm, answer
 
-    def _prefix(self, context: Context, method: Method, budget: Budget, tokens: VisualTokens | None) -> None:
-        head, _ = self.backbone.prompt("", video=tokens is not None)
+    def _prefix(self, method: Method, budget: Budget, tokens: VisualTokens | None, question: Question) -> Context:
+        """Head and video, fed. `question` is looked at only where the method asks."""
+        context = self.backbone.context()
+        head, tail = self.backbone.prompt(
+            self.protocol.prompt(question) if method.asks else "", video=tokens is not None
+        )
         self.backbone.feed_text(context, head)
         if tokens is not None:
-            self.backbone.feed_video(context, tokens, method, budget, chunk_cells=self.chunk_cells)
+            length = len(tail) if method.asks else 0
+            self.backbone.feed_video(context, tokens, method, budget, chunk_cells=self.chunk_cells, tail=length)
+        return context
 
     def _answer(
         self,

@@ -60,11 +60,13 @@ class Feed:
         tokens: VisualTokens | None = None,
         budget: Budget | None = None,
         share: float = 1.0,
+        prompt_tokens: int = 0,
     ) -> None:
         self.model, self.context = text_model, context
         self.layers: list[Any] = list(text_model.layers)
         self.positions = positions  # (3, n) ids of the tokens still alive, in the uncompressed layout
-        self.decoding, self.method, self.tokens, self.budget, self.share = decoding, method, tokens, budget, share
+        self.decoding, self.method, self.tokens, self.budget = decoding, method, tokens, budget
+        self.share, self.prompt_tokens = share, prompt_tokens
         self.full = int(positions.shape[1])
         self.projected: dict[str, Tensor] = {}
 
@@ -117,14 +119,15 @@ class Feed:
         """Ids that hold at layer i. Where its ids were re-forged, time goes on from its last stored id.
 
         While decoding all three rows move by that shift, in prefill the temporal row alone: the released ReTaKe code
-        does so (its decoding ids are one expanded row).
+        does so (its decoding ids are one expanded row). With `align_text` text moves as a whole there, too.
         """
         if not self.context.shifted[i]:
             return self.positions
         stored = self.context.positions[i]
         shift = int(stored[0, -1]) + 1 - int(self.positions[0, 0])
         ids = self.positions.clone()
-        ids[: 3 if self.decoding else 1] += shift
+        whole = self.decoding or (self.context.align_text and self.tokens is None)
+        ids[: 3 if whole else 1] += shift
         return ids
 
     def _embedding(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +161,7 @@ class Feed:
             rotate=self._rotate,
             pinned=self.tokens.pinned,
             room=max(1, int(self.share * size + 1e-9)),
+            prompt_tokens=self.prompt_tokens,
         )
         keep = self.method.evict(chunk)
         if keep is None:
@@ -166,6 +170,7 @@ class Feed:
         new = None if keep.positions is None else self._rotate(keys[:, index.to(keys.device)], keep.positions)[None]
         self.context.cut_chunk(i, size, index.cpu(), new, keep.positions)
         self.context.shifted[i] = self.context.shifted[i] or keep.positions is not None
+        self.context.align_text = keep.align_text
         self.context.visual[i] -= size - len(index)
 
     @staticmethod

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
+from transformers import Cache
+
+from evalkit.model.cache import SLACK, RoomyLayer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,9 +32,11 @@ class Context:
     """
 
     def __init__(self, layers: int) -> None:
-        self.cache = DynamicCache()
+        self.layers = [RoomyLayer() for _ in range(layers)]
+        self.cache = Cache(layers=self.layers)
         self.positions: list[Tensor] = [torch.empty(3, 0, dtype=torch.long) for _ in range(layers)]
         self.shifted = [False] * layers
+        self.align_text = False
         self.visual = [0] * layers  # visual entries per layer
         self.next_id = 0
 
@@ -41,17 +45,20 @@ class Context:
         """Cached entries of each layer."""
         return tuple(int(p.shape[1]) for p in self.positions)
 
+    def reserve(self, kept: int, passing: int) -> None:
+        """Expect `kept` further entries in each layer, and up to `passing` more that are cut again."""
+        for layer in self.layers:
+            layer.reserve(layer.length + kept + passing + SLACK)
+
     def mark(self) -> Mark:
         """Remember this point."""
         return Mark(self.lengths, self.next_id, tuple(self.visual))
 
     def rewind(self, mark: Mark) -> None:
         """Forget everything fed since `mark`: exact, since later tokens never change earlier keys and values."""
-        for i, length in enumerate(mark.lengths):
+        for i, (layer, length) in enumerate(zip(self.layers, mark.lengths, strict=True)):
             self.positions[i] = self.positions[i][:, :length]
-            if i < len(self.cache.layers):
-                layer = self.cache.layers[i]
-                layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
+            layer.truncate(length)
         self.next_id, self.visual = mark.next_id, list(mark.visual)
 
     def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
@@ -59,11 +66,8 @@ class Context:
 
         Shapes: index (K,), keys (1, G, K, d), positions (3, K).
         """
-        stored = self.cache.layers[layer]
-        start = stored.keys.shape[2] - chunk
-        kept = stored.keys[:, :, start:][:, :, index] if keys is None else keys
-        stored.keys = torch.cat([stored.keys[:, :, :start], kept], dim=2)
-        stored.values = torch.cat([stored.values[:, :, :start], stored.values[:, :, start:][:, :, index]], dim=2)
+        self.layers[layer].keep_of_tail(chunk, index, keys)
         old = self.positions[layer]
+        start = old.shape[1] - chunk
         ids = old[:, start:][:, index] if positions is None else positions
         self.positions[layer] = torch.cat([old[:, :start], ids], dim=1)

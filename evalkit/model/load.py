@@ -16,6 +16,7 @@ from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, FAMILIES, Qwen2VL
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ROPES = {"none": None, "yarn4": 4.0}
 WHOLE_FILE_BYTES = 256 * 2**20  # larger weight files are identified by samples of their bytes
 SAMPLES = 64
 
@@ -30,17 +31,21 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load(path: str, *, dtype: str = "float32", device: str = "auto") -> Qwen2VL:
+def load(path: str, *, dtype: str = "float32", device: str = "auto", rope: str = "none") -> Qwen2VL:
     """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
 
-    Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype.
+    `rope`: `none` leaves the rotary embedding as the checkpoint has it; `yarn4` really applies YaRN with factor 4, which
+    ReTaKe's released configurations name without effect.
+
+    Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype or rope.
     """
     from transformers import AutoModelForImageTextToText
 
-    config = _config(path, dtype)
+    config = _stretched(_config(path, dtype), rope)
     with _explained(path), _quiet():
         model = AutoModelForImageTextToText.from_pretrained(
             path,
+            config=config,
             dtype=DTYPES[dtype],
             use_safetensors=True,
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
@@ -48,6 +53,18 @@ def load(path: str, *, dtype: str = "float32", device: str = "auto") -> Qwen2VL:
         tokenizer = _tokenizer(path)
     mean, std = _normalisation(path)
     return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+
+
+def _stretched(config: Any, rope: str) -> Any:
+    """The configuration with YaRN's parameters (arXiv 2309.00071) where asked for."""
+    if rope not in ROPES:
+        raise ConfigError(f"expected backbone.rope to be one of {sorted(ROPES)}, got {rope!r}")
+    if ROPES[rope] is not None:
+        text = config.text_config
+        original = text.max_position_embeddings
+        scaling = {"rope_type": "yarn", "factor": ROPES[rope], "original_max_position_embeddings": original}
+        text.rope_parameters = {**text.rope_parameters, **scaling}
+    return config
 
 
 def skeleton(path: str, *, dtype: str = "float32") -> Qwen2VL:

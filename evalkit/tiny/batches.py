@@ -1,13 +1,14 @@
 """Training batches: worlds, the visual tokens chosen from them, and several questions about each.
 
-All questions of a video share its tokens in one sequence: head, video, then one tail per question that sees the video and
-itself only. Each tail has the positions it would have alone, as the engine lays them out.
+All questions of a video share its tokens in one sequence: head, video, then one tail per question that sees the video
+and itself only. Each tail has the positions it would have alone, as the engine lays them out.
 Shape letters: B videos, M visual tokens, C concepts, Q questions a video, A tokens of a tail, S = head + M + Q·A.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from evalkit.tiny import prompts, symbols
 from evalkit.tiny.model import GRID
 from evalkit.tiny.questions import KINDS, Asked, Choice, ask, choose
-from evalkit.tiny.world import World, draw
+from evalkit.tiny.world import TRAIN_SEEDS, World, draw
 
 IGNORE = -100
 
@@ -34,6 +35,8 @@ class Shape:
     options: bool = True  # False: the question alone, answered by a word
     kinds: tuple[str, ...] = tuple(KINDS)
     unseen: float = 0.1  # share of the questions on moments that no sampled frame shows that are kept
+    single: bool = False  # True: one token per event, the one that shows it best
+    seeds: range = TRAIN_SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +54,8 @@ class Batch:
     kinds: list[list[str]]
     worlds: list[World]
     shown: list[np.ndarray]  # (cells,) dense cell numbers shown
-    cells: int
-    dense: int
+    cells: int  # shown
+    dense: int  # sampled
 
 
 def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
@@ -79,8 +82,9 @@ def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
     )
 
 
-def _sample(shape: Shape, style: str, rng: np.random.Generator) -> dict[str, object]:
-    world = draw(int(rng.integers(2**40)), objects=int(rng.integers(shape.objects[0], shape.objects[1] + 1)))
+def _sample(shape: Shape, style: str, rng: np.random.Generator) -> dict[str, Any]:
+    seed = int(rng.integers(shape.seeds.start, shape.seeds.stop))
+    world = draw(seed, objects=int(rng.integers(shape.objects[0], shape.objects[1] + 1)))
     times = symbols.moments(shape.dense)
     weights = symbols.weights(world, times)
     shown = _choose_cells(weights, shape, rng)
@@ -109,8 +113,12 @@ def _choose_cells(weights: np.ndarray, shape: Shape, rng: np.random.Generator) -
 
 def _choose_tokens(weights: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
     busy = weights[:, :, symbols.MARKS].max(2).ravel() > 0.3
-    order = np.argsort(rng.random(len(busy)) - 2 * (busy & (rng.random(len(busy)) < 0.97)))
-    return np.sort(order[: shape.tokens])
+    rank = rng.random(len(busy)) - 2 * (busy & (rng.random(len(busy)) < 0.97))
+    if shape.single:
+        shares = weights[:, :, symbols.THINGS].reshape(len(busy), -1)
+        rank = rng.random(len(busy)) + 2 * busy
+        rank[shares.argmax(0)[shares.max(0) > 0.3]] = -1
+    return np.sort(np.argsort(rank)[: shape.tokens])
 
 
 def _choose_questions(world: World, times: np.ndarray, shape: Shape, rng: np.random.Generator) -> list[Asked]:
@@ -124,12 +132,13 @@ def _choose_questions(world: World, times: np.ndarray, shape: Shape, rng: np.ran
         ]
         if good:
             pool[kind] = good
+    pool = pool or {k: found for k in shape.kinds if (found := ask(world, [k]))}
     kinds = list(pool)
     drawn = [kinds[i % len(kinds)] for i in rng.permutation(max(len(kinds), shape.questions))[: shape.questions]]
     return [pool[k][int(rng.integers(len(pool[k])))] for k in drawn]
 
 
-def _tails(choices: list[Choice], style: str, options: bool) -> dict[str, object]:
+def _tails(choices: list[Choice], style: str, options: bool) -> dict[str, Any]:
     words = prompts.words()
     if options:
         tails = [[*prompts.tail_ids(c, style), words["ABCD"[c.answer]]] for c in choices]

@@ -33,7 +33,7 @@ class Scores:
 def symbol_features(model: Qwen2VLForConditionalGeneration, concepts: Tensor, noise: float) -> Tensor:
     """Sum of the shown words' embeddings, (…, D), with Gaussian noise of deviation `noise`."""
     table = model.get_input_embeddings().weight[list(symbols.concept_ids())]
-    features = concepts @ table
+    features: Tensor = concepts @ table
     return features + noise * torch.randn_like(features)
 
 
@@ -50,7 +50,7 @@ def run(model: Qwen2VLForConditionalGeneration, features: Tensor, batch: Batch) 
         attention_mask=mask(sight, asked, length)[None, None],
         use_cache=False,
     ).last_hidden_state[:, sight : sight + width]
-    return _scores(model, hidden.unflatten(1, (asked, length)), batch)
+    return _scores(model, hidden.reshape(videos, asked, length, -1), batch)
 
 
 def _scores(model: Qwen2VLForConditionalGeneration, tails: Tensor, batch: Batch) -> Scores:

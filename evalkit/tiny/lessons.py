@@ -20,11 +20,12 @@ EVENT_WEIGHT = 8.0  # of a token with an event in the regression: such tokens ar
 def scores(model: Any, lesson: Lesson, seed: int) -> tuple[language.Scores, list[list[str]]]:
     """Loss and accuracy of the step with this seed, and the kinds of its questions."""
     torch.manual_seed(seed)
-    batch = batches.make(lesson.shape, seed, model.config.text_config.vocab_size)
+    shape = lesson.shapes[seed % len(lesson.shapes)]
+    batch = batches.make(shape, seed, model.config.text_config.vocab_size)
     if lesson.source == "symbols":
         features = language.symbol_features(model, batch.concepts, lesson.noise)
         return language.run(model, features, batch), batch.kinds
-    seen = _features(model, batch)
+    seen = frame_features(model, batch)
     if lesson.source == "pixels":
         return language.run(model, seen, batch), batch.kinds
     target = language.symbol_features(model, batch.concepts, 0.0).detach()
@@ -41,10 +42,10 @@ def regression(features: Tensor, target: Tensor, concepts: Tensor) -> Tensor:
     return (error * weight).sum() / weight.sum()
 
 
-def _features(model: Any, batch: batches.Batch) -> Tensor:
+def frame_features(model: Any, batch: batches.Batch) -> Tensor:
     """Features (B, M, D) of the batch's tokens from rendered frames."""
     times = symbols.moments(batch.dense)
     films = [vision.film(world, times, cells) for world, cells in zip(batch.worlds, batch.shown, strict=True)]
-    places = vision.encode(model.model.visual, torch.cat(films)).unflatten(0, (len(films), batch.cells)).flatten(1, 2)
+    places = vision.encode(model.model.visual, torch.cat(films)).reshape(len(films), batch.cells * GRID * GRID, -1)
     index = batch.cell * GRID * GRID + batch.place
     return places.gather(1, index[..., None].expand(-1, -1, places.shape[-1]))

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.tiny.questions import Asked, Choice, ask, choose
-from evalkit.tiny.world import FEWEST, MOST, World, draw
+from evalkit.tiny.world import FEWEST, MOST, TEST_SEEDS, World, draw
 
 SEED = 20260101
-# worlds of the three splits come from disjoint ranges of seeds
-TEST_SEEDS, VALIDATION_SEEDS, TRAIN_SEEDS = 10_000_000, 20_000_000, 2**32
 
 VIDEOMME_TASKS = {
     "needle": "OCR Problems",
@@ -93,12 +91,12 @@ def mlvu() -> list[Planned]:
     rng = np.random.default_rng((SEED, 2))
     total = sum(videos * per for _, _, videos, per in MLVU_TASKS.values())
     letters = _letters(rng, total)
-    planned = []
+    planned: list[Planned] = []
     for stem, (_, kinds, videos, per) in MLVU_TASKS.items():
         for number in range(videos):
             # four objects or more where every question asks about another one
             world = _world(1000 + len(planned), number, fewest=4 if per == 4 else FEWEST, dominant=_odd(stem))
-            asked = _some(rng, [[a for a in ask(world, [k])] for k in kinds], per)
+            asked = _some(rng, [ask(world, [k]) for k in kinds], per)
             planned.append(_planned(rng, world, stem, (180, 600), 2, asked, letters))
     return planned
 
@@ -120,7 +118,7 @@ def lvbench() -> list[Planned]:
 
 def _world(offset: int, number: int, *, fewest: int = FEWEST, dominant: bool | None = None) -> World:
     """A test world; the number of objects goes round, so that counts are balanced."""
-    return draw(TEST_SEEDS + offset, objects=fewest + number % (MOST + 1 - fewest), dominant=dominant)
+    return draw(TEST_SEEDS[offset], objects=fewest + number % (MOST + 1 - fewest), dominant=dominant)
 
 
 def _odd(stem: str) -> bool | None:

@@ -88,7 +88,7 @@ def _scene(world: World) -> list[Asked]:
 def _grounding(world: World) -> list[Asked]:
     near = tuple(s.place for s in world.scenes)
     return [
-        _asked("grounding", f"Where does the {e.thing} appear?", world.scene_at(e.start).place, near, PLACES, [e])
+        _asked("grounding", f"Where is the {e.thing}?", world.scene_at(e.start).place, near, PLACES, [e])
         for e in world.objects
     ]
 

@@ -8,43 +8,79 @@ from evalkit.tiny.batches import Shape
 
 SEED = 7
 BETAS = (0.9, 0.98)
-FIRST_KINDS = ("color", "object", "after", "before", "grounding")
+PAIR_KINDS = ("color", "object", "grounding")
+ORDER_KINDS = ("after", "before", "ends", "color")
+FEW_KINDS = ("color", "object", "after", "before", "grounding")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """Some steps on samples of one shape."""
+    """Some steps on samples of some shapes, one after the other."""
 
     name: str
     steps: int
-    shape: Shape
+    shapes: tuple[Shape, ...]
     rate: tuple[float, float]  # learning rate at the first and the last step, linear between
     source: str  # "symbols": sums of word embeddings; "frames": regress them; "pixels": all weights, end to end
     noise: float = 0.1  # on symbols, per feature
 
 
-def _symbols(name: str, steps: int, rate: tuple[float, float], shape: Shape) -> Lesson:
-    return Lesson(name=name, steps=steps, shape=shape, rate=rate, source="symbols")
+def _lesson(name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape) -> Lesson:
+    return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source)
 
 
 LESSONS: tuple[Lesson, ...] = (
-    # two objects: the question's word finds its event (a few hundred steps; with more objects it takes thousands)
-    _symbols(
+    # two objects: the question's word finds its event in hundreds of steps; with more objects it takes thousands
+    _lesson(
         "pairs",
-        150,
+        "symbols",
+        600,
         (2e-3, 2e-3),
-        Shape(videos=64, questions=6, dense=64, cells=5, tokens=16, objects=(2, 2), options=False, kinds=FIRST_KINDS),
+        Shape(videos=32, questions=8, dense=64, cells=4, tokens=9, objects=(2, 2), options=False, kinds=PAIR_KINDS),
     ),
-    _symbols(
+    _lesson(
         "few",
+        "symbols",
         150,
         (2e-3, 2e-3),
-        Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False, kinds=FIRST_KINDS),
+        Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False, kinds=FEW_KINDS),
     ),
-    _symbols(
-        "words", 300, (2e-3, 2e-3), Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False)
+    _lesson(
+        "order, one token an event",
+        "symbols",
+        400,
+        (2e-3, 2e-3),
+        Shape(
+            videos=48,
+            questions=6,
+            dense=64,
+            cells=7,
+            tokens=8,
+            objects=(3, 3),
+            options=False,
+            single=True,
+            kinds=ORDER_KINDS,
+        ),
+        Shape(
+            videos=48,
+            questions=6,
+            dense=64,
+            cells=9,
+            tokens=12,
+            objects=(3, 6),
+            options=False,
+            single=True,
+            kinds=ORDER_KINDS,
+        ),
     ),
-    _symbols("letters", 300, (2e-3, 1.5e-3), Shape(videos=48, questions=5, dense=64, cells=14, tokens=48)),
-    _symbols("longer", 200, (1.5e-3, 1e-3), Shape(videos=24, questions=8, dense=64, cells=40, tokens=160)),
-    _symbols("long", 150, (1e-3, 3e-4), Shape(videos=12, questions=10, dense=96, cells=80, tokens=400)),
+    _lesson(
+        "words",
+        "symbols",
+        300,
+        (2e-3, 2e-3),
+        Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
+    ),
+    _lesson("letters", "symbols", 300, (2e-3, 1.5e-3), Shape(videos=48, questions=5, dense=64, cells=14, tokens=48)),
+    _lesson("longer", "symbols", 200, (1.5e-3, 1e-3), Shape(videos=24, questions=8, dense=64, cells=40, tokens=160)),
+    _lesson("long", "symbols", 150, (1e-3, 3e-4), Shape(videos=12, questions=10, dense=96, cells=80, tokens=400)),
 )

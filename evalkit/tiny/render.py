@@ -1,4 +1,4 @@
-"""Frames of a world: a place under a drifting camera and slowly changing light, events on top, sensor noise over all."""
+"""Frames of a world: a place under a drifting camera and changing light, events on top, sensor noise over all."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from evalkit.tiny.world import Event, World
 MARGIN = 0.25  # of a frame: how far the camera can drift
 NOISE = 2.0  # standard deviation of the sensor, in 8-bit steps
 NOISE_FRAMES = 8
+Color = tuple[int, int, int]
 Texture = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
-def _mix(low: tuple[int, int, int], high: tuple[int, int, int], share: np.ndarray) -> np.ndarray:
-    return np.float32(low) + share[..., None].astype(np.float32) * (np.float32(high) - np.float32(low))
+def _rgb(color: Color) -> np.ndarray:
+    return np.asarray(color, dtype=np.float32)
+
+
+def _mix(low: Color, high: Color, share: np.ndarray) -> np.ndarray:
+    return _rgb(low) + share[..., None].astype(np.float32) * (_rgb(high) - _rgb(low))
 
 
 def _spots(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, count: int, radius: float) -> np.ndarray:
@@ -35,7 +40,7 @@ def _beach(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 def _forest(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     trunks = np.sin(x * rng.uniform(55, 75) + rng.uniform(0, 6)) > 0.55
-    return np.where(trunks[..., None], np.float32((70, 48, 30)), _mix((24, 70, 34), (38, 92, 44), y))
+    return np.where(trunks[..., None], _rgb((70, 48, 30)), _mix((24, 70, 34), (38, 92, 44), y))
 
 
 def _desert(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -45,12 +50,12 @@ def _desert(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 def _city(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     windows = ((x * rng.uniform(18, 24)) % 1 > 0.5) & ((y * rng.uniform(18, 24)) % 1 > 0.5)
-    return np.where(windows[..., None], np.float32((150, 150, 120)), np.float32((95, 95, 105)))
+    return np.where(windows[..., None], _rgb((150, 150, 120)), _rgb((95, 95, 105)))
 
 
 def _snow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(
-        _spots(x, y, rng, 30, 0.04)[..., None], np.float32((205, 215, 230)), _mix((228, 232, 238), (238, 240, 244), y)
+        _spots(x, y, rng, 30, 0.04)[..., None], _rgb((205, 215, 230)), _mix((228, 232, 238), (238, 240, 244), y)
     )
 
 
@@ -61,13 +66,11 @@ def _sea(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _meadow(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ground = _mix((110, 165, 70), (130, 185, 80), 0.5 + 0.5 * np.sin(x * 40) * np.sin(y * 37))
-    return np.where(_spots(x, y, rng, 50, 0.012)[..., None], np.float32((235, 190, 205)), ground)
+    return np.where(_spots(x, y, rng, 50, 0.012)[..., None], _rgb((235, 190, 205)), ground)
 
 
 def _night(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.where(
-        _spots(x, y, rng, 60, 0.008)[..., None], np.float32((190, 190, 200)), _mix((10, 10, 28), (22, 20, 45), y)
-    )
+    return np.where(_spots(x, y, rng, 60, 0.008)[..., None], _rgb((190, 190, 200)), _mix((10, 10, 28), (22, 20, 45), y))
 
 
 TEXTURES: dict[str, Texture] = {
@@ -107,7 +110,8 @@ class Painter:
                 self._put(image, event, u)
         shift = number * 7 % 16, number * 11 % 16
         noise = self._noise[number % NOISE_FRAMES, shift[0] :, shift[1] :][: self.size, : self.size]
-        return np.clip(image + noise, 0, 255).astype(np.uint8)
+        frame: np.ndarray = np.clip(image + noise, 0, 255).astype(np.uint8)
+        return frame
 
     def _put(self, image: np.ndarray, event: Event, u: float) -> None:
         size = round(event.size * self.size)

@@ -58,7 +58,7 @@ def sprite(thing: str, color: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     inside = SHAPES[thing](line[None] * 1.05, line[:, None] * 1.05)
     rim = _grown(inside, max(1, round(size * FINE * 0.05)))
     opacity, fill = _shrunk(rim), _shrunk(inside)
-    return (fill / np.maximum(opacity, 1e-6)) * np.float32(RGB[color]), opacity
+    return (fill / np.maximum(opacity, 1e-6)) * np.array(RGB[color], np.float32), opacity
 
 
 def _sign(digit: str, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,4 +84,5 @@ def _grown(inside: np.ndarray, by: int) -> np.ndarray:
 
 def _shrunk(fine: np.ndarray) -> np.ndarray:
     size = len(fine) // FINE
-    return fine.reshape(size, FINE, size, FINE).mean((1, 3), dtype=np.float32)[..., None]
+    small: np.ndarray = fine.reshape(size, FINE, size, FINE).mean((1, 3), dtype=np.float32)[..., None]
+    return small

@@ -13,6 +13,7 @@ from evalkit.tiny.world import COLORS, DIGITS, OBJECTS, PLACES, Event, World
 CONCEPTS = (*PLACES, *COLORS, *OBJECTS, *DIGITS, "object", "sign")
 INDEX = {name: i for i, name in enumerate(CONCEPTS)}
 MARKS = [INDEX["object"], INDEX["sign"]]  # concepts that say "something short happens here"
+THINGS = [INDEX[name] for name in (*OBJECTS, *DIGITS)]
 FULL = 0.35  # share of an event's area from which on a token shows it fully
 
 
@@ -31,7 +32,7 @@ def weights(world: World, times: np.ndarray) -> np.ndarray:
     """Concept weights (T, places, concepts) float32 of the cells made of frames at `times` (2T,)."""
     out = np.zeros((len(times) // 2, GRID * GRID, len(CONCEPTS)), np.float32)
     edges = np.array([s.end for s in world.scenes[:-1]])
-    for frame, index in enumerate(np.searchsorted(edges, times, side="right")):
+    for frame, index in enumerate(np.searchsorted(edges, times, side="right").tolist()):
         out[frame // 2, :, INDEX[world.scenes[index].place]] += 0.5
     for event in world.events:
         for frame in np.flatnonzero((times >= event.start) & (times < event.end)):

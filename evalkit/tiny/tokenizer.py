@@ -38,7 +38,7 @@ SENTENCES = (
     "These are the frames of a video. Question: Options: Answer:",
     "What number is on the sign? What color is the main color of the objects? Which object is shown?",
     "Which object comes right after the first? Which object comes right before the last?",
-    "How many objects appear? Which place is shown? Where does the object appear?",
+    "How many objects appear? Which place is shown? Where is the object?",
 )
 # The chat layout that Qwen2-VL was trained with: a default system turn, then turns whose parts are text or video.
 CHAT_TEMPLATE = (
@@ -63,7 +63,7 @@ def build() -> PreTrainedTokenizerFast:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE(**_merges(_words()), ignore_merges=True))
+    core = Tokenizer(models.BPE(*_merges(_words()), ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
@@ -99,7 +99,7 @@ def _bare(text: str) -> list[str]:
     return sorted({word.strip(string.punctuation) for word in text.split()})
 
 
-def _merges(words: list[str]) -> dict[str, object]:
+def _merges(words: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges that build every word from its bytes, left to right."""
     from tokenizers import pre_tokenizers
 
@@ -110,4 +110,4 @@ def _merges(words: list[str]) -> dict[str, object]:
         for end in range(2, len(word) + 1):
             merges[word[: end - 1], word[end - 1]] = None
             vocab.setdefault(word[:end], len(vocab))
-    return {"vocab": vocab, "merges": list(merges)}
+    return vocab, list(merges)

@@ -1,4 +1,4 @@
-"""`python -m evalkit.tiny.train`: teach the small model, lesson by lesson; an interrupted run goes on where it stopped."""
+"""`python -m evalkit.tiny.train`: teach the small model, lesson by lesson; an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import csv
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,7 @@ class Tally:
         }
 
 
-def _mean(values: list[Any]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(1, len(values))
 
 

@@ -1,6 +1,6 @@
 """The vision tower in batches, and rendered cells with what they show.
 
-transformers' own forward loops over the cells in Python; here the same weights run over all cells at once (tested equal).
+transformers' own forward loops over the cells in Python; here the same weights run over all cells at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def patches(pixels: Tensor) -> Tensor:
     mean, std = torch.tensor(CLIP_MEAN) * 255, torch.tensor(CLIP_STD) * 255
     x = (pixels.float() - mean) / std
     x = x.permute(0, 1, 4, 2, 3).reshape(-1, 2, 3, GRID, MERGE, PATCH, GRID, MERGE, PATCH)
-    return x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(len(pixels), -1, 3 * 2 * PATCH * PATCH)
+    x = x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return x.reshape(len(pixels), -1, 3 * 2 * PATCH * PATCH)
 
 
 def encode(visual: Any, pixels: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def encode(visual: Any, pixels: Tensor) -> Tensor:
         x = x + _attention(block.attn, block.norm1(x), cos, sin)
         x = x + block.mlp(block.norm2(x))
     features: Tensor = visual.merger(x.flatten(0, 1))
-    return features.unflatten(0, (len(pixels), -1))
+    return features.reshape(len(pixels), GRID * GRID, -1)
 
 
 def _rotary(visual: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ def _rotary(visual: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _attention(attn: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    q, k, v = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1)).unbind(2)
+    q, k, v = attn.qkv(x).reshape(*x.shape[:2], 3, attn.num_heads, -1).unbind(2)
     q, k = (t * cos + _half_turned(t) * sin for t in (q, k))
     mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     out: Tensor = attn.proj(mixed.transpose(1, 2).flatten(2))
@@ -67,4 +68,4 @@ def film(world: World, times: np.ndarray, cells: np.ndarray) -> Tensor:
     painter = Painter(world, SIZE)
     pairs = times.reshape(-1, 2)[cells]
     frames = [painter.frame(float(u), int(u * 4999)) for u in pairs.ravel()]
-    return torch.from_numpy(np.stack(frames)).unflatten(0, (-1, 2))
+    return torch.from_numpy(np.stack(frames)).reshape(-1, 2, SIZE, SIZE, 3)

@@ -1,7 +1,7 @@
 """What happens in a generated video, before anything is drawn.
 
-A world is a row of places (scenes with cuts between them) and a few short events: coloured objects that appear, drift and
-vanish, and one sign with a digit. All times are shares of the video, so that the same world can be drawn at any length.
+A world is a row of places (scenes with cuts between them) and a few short events: coloured objects that appear, drift
+and vanish, and one sign with a digit. All times are shares of the video, so that a world can be drawn at any length.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ COLORS = ("red", "green", "blue", "yellow", "white", "purple")
 OBJECTS = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
 DIGITS = ("2", "3", "4", "5", "6", "7", "8", "9")
 
+# worlds of the three splits come from disjoint ranges of seeds
+TEST_SEEDS, VALIDATION_SEEDS, TRAIN_SEEDS = range(10**7, 2 * 10**7), range(2 * 10**7, 3 * 10**7), range(2**32, 2**42)
 SHORTEST = 1 / 100  # of the video: an event is never missed by 128 frames spread over it
 LONGEST = 1 / 50
 GAP = 1 / 50  # between events: two never share a cell of the dense run (64 cells)
@@ -74,10 +76,10 @@ class World:
 
 
 def draw(seed: int, *, objects: int | None = None, dominant: bool | None = None) -> World:
-    """A world from its seed. `objects`: how many; `dominant`: whether one colour outweighs all others; None: at random."""
+    """A world from its seed. `objects`: how many; `dominant`: whether one colour outweighs the others; None: drawn."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(FEWEST, MOST + 1)) if objects is None else objects
-    one_color = bool(rng.random() < 0.5) if dominant is None else dominant
+    one_color = count > 2 and bool(rng.random() < 0.5) if dominant is None else dominant
     scenes = _scenes(rng)
     starts, lengths = _slots(rng, count + 1, [s.start for s in scenes[1:]])
     things = [str(t) for t in rng.choice(OBJECTS, count, replace=False)]

@@ -1,7 +1,8 @@
 """decord 0.6, kept for parity with numbers that were made by it.
 
-Its seek, and its skipping, return wrong frames where a key frame is no clean cut. Open GOPs show in the timeline and
-are read frame by frame; a stream refreshed bit by bit (H.264 intra refresh) shows nowhere and is better read by PyAV.
+It loses its place in containers without an index, which are refused; its seek and its skip return wrong frames in open
+GOPs, which are read frame by frame. A stream that is refreshed bit by bit (H.264 intra refresh) does not show in the
+timeline and comes out wrong: read it by PyAV.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 log = logging.getLogger(__name__)
+
+INDEXED = ("mov", "matroska")  # mp4 and its kin, mkv and webm
 
 
 def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:
@@ -46,6 +49,8 @@ def _open(timeline: Timeline) -> tuple[Any, Any]:
         raise ConfigError(
             f"reader=decord: decord does not load here ({error}); install it or set reader=pyav"
         ) from error
+    if not timeline.container.startswith(INDEXED):
+        raise _refused(timeline, f"expected an mp4, mov, mkv or webm, got {timeline.container}")
     try:
         video = decord.VideoReader(str(timeline.path.absolute()))
     except (decord.DECORDError, RuntimeError) as error:

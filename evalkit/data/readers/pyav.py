@@ -77,16 +77,11 @@ class Cursor:
         return self._behind
 
     def skip_to(self, ticks: int) -> None:
-        """Seek, where a key frame precedes `ticks` that is neither in the decoder yet nor the very next frame."""
+        """Seek, where a key frame not yet fed to the decoder precedes `ticks`."""
         key = self._timeline.key_before(ticks)
-        if key.ticks > max(self._fed, self._next()):
+        if key.ticks > self._fed:
             self._behind = self.ahead = None
             self._frames = self._decoded(self._packets_from(key))
-
-    def _next(self) -> int:
-        """Time of the frame after the last one that was decoded."""
-        latest, every = self.ahead or self._behind, self._timeline.ticks
-        return every[0] if latest is None else every[min(self._timeline.index_at(latest.pts) + 1, len(every) - 1)]
 
     def _packets_from(self, key: Key) -> Iterator[Any]:
         """Packets from `key` on, or from earlier: containers seek by either time, so where it landed is looked at."""

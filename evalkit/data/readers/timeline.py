@@ -44,6 +44,7 @@ class Timeline:
     ticks: tuple[int, ...] = field(repr=False)  # (F,) presentation times, ascending
     keys: tuple[Key, ...] = field(repr=False)  # ascending
     time_base: Fraction
+    container: str  # FFmpeg's name for it, e.g. mov,mp4,m4a,3gp,3g2,mj2
     has_leading: bool  # some frame follows a key frame in the file but is shown before it (open GOP)
     last: int  # ticks for which the last frame is shown
 
@@ -74,8 +75,9 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     _status(path)
     try:
         # An absolute name is never taken for a protocol, and a playlist in disguise may not reach the network.
+        # (Given as `options`, the same crashes PyAV 15 on FLV.)
         options = {"fflags": "+genpts", "protocol_whitelist": "file"}
-        with av.open(str(path.absolute()), options=options) as container:
+        with av.open(str(path.absolute()), container_options=options) as container:
             yield container, _picture_stream(container, path)
     except av.FFmpegError as error:
         raise VideoError(f"{path}: expected a video that FFmpeg can read, got {error.strerror!r}; {REPLACE}") from error
@@ -102,6 +104,7 @@ def _scan(path: Path, version: object) -> Timeline:
             ticks=tuple(ticks),
             keys=_keys(shown),
             time_base=Fraction(stream.time_base),
+            container=container.format.name,
             has_leading=_has_leading(shown),
             last=last or _usual_step(stream, ticks),
         )

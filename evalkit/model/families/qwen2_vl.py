@@ -134,9 +134,15 @@ class Qwen2VL:
 
     # ---- language
 
-    def time_ids(self, tokens: VisualTokens) -> Tensor:
-        """Temporal position of each token counted from the video's start, (N,) long: its slot."""
-        return tokens.slot
+    def slot_times(self, tokens: VisualTokens) -> Tensor:
+        """Temporal id of each of the video's T slots, counted from its start, (T,) long."""
+        return torch.arange(len(tokens.cell_seconds))
+
+    def ids_after(self, tokens: VisualTokens) -> int:
+        """How many ids the video takes before text goes on: its uncompressed extent, less the time that was packed."""
+        times = self.slot_times(tokens)
+        packed = 0 if tokens.span is None else int(times[-1] - times[tokens.span - 1])
+        return max(int(times[-1]) + 1, *tokens.grid) - packed
 
     def feed_text(self, context: Context, ids: Sequence[int], *, decoding: bool = False) -> Tensor:
         """Feed text tokens; returns the hidden state of the last one (D,)."""
@@ -152,17 +158,27 @@ class Qwen2VL:
         method: Method,
         budget: Budget,
         *,
-        chunk_cells: int | None,
+        chunk_cells: float | None,
+        tail: int = 0,
     ) -> None:
-        """Feed visual tokens in chunks of `chunk_cells` whole temporal cells (None: all at once)."""
+        """Feed visual tokens in chunks of `chunk_cells` temporal cells (None: all at once).
+
+        `tail` is the number of tokens that will follow, for methods whose budget is that of the whole prompt.
+        """
         start = context.next_id
-        where = positions.video(start, self.time_ids(tokens), tokens.place, tokens.grid[1])
+        where = positions.video(start, self.slot_times(tokens)[tokens.slot], tokens.place, tokens.grid[1])
         share = min(1.0, budget.ratio * budget.dense_tokens / len(tokens))
-        for index in chunks(tokens.slot, chunk_cells):
+        prompt = max(context.lengths) + len(tokens) + tail
+        parts = list(chunks(tokens, chunk_cells))
+        evicts = type(method).evict is not Method.evict
+        context.reserve(int(len(tokens) * (share if evicts else 1.0)), max(map(len, parts)) + tail)
+        for index in parts:
             part, ids = tokens.keep(index), where[:, index]
-            feed = Feed(self.text, context, ids, method=method, tokens=part, budget=budget, share=share)
+            feed = Feed(
+                self.text, context, ids, method=method, tokens=part, budget=budget, share=share, prompt_tokens=prompt
+            )
             self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
-        context.next_id = positions.following(where)
+        context.next_id = start + self.ids_after(tokens)
 
     def _run(self, feed: Feed, embeds: Tensor, context: Context) -> Tensor:
         with feed.attached():
@@ -212,22 +228,26 @@ class Qwen2VL:
 class Qwen25VL(Qwen2VL):
     """Qwen2.5-VL: time in the positions is absolute, `tokens_per_second` ids a second."""
 
-    def time_ids(self, tokens: VisualTokens) -> Tensor:
-        """True seconds of each token's slot since the first, in ids; (N,) long."""
+    def slot_times(self, tokens: VisualTokens) -> Tensor:
+        """True seconds of each slot since the first, in ids; (T,) long."""
         rate = float(self.model.config.vision_config.tokens_per_second)
         seconds = tokens.cell_seconds - tokens.cell_seconds[0]
         # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
-        return torch.floor(seconds * rate + 1e-3).long()[tokens.slot]
+        return torch.floor(seconds * rate + 1e-3).long()
 
 
 FAMILIES: dict[str, type[Qwen2VL]] = {"qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
 
 
-def chunks(slot: Tensor, cells: int | None) -> Iterator[Tensor]:
-    """Positions (ascending) of the tokens of each run of `cells` temporal slots; `slot` (N,) must not decrease."""
+def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
+    """Positions (ascending) of the tokens in each run of `cells` temporal slots; None: of all tokens.
+
+    Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
+    """
     if cells is None:
-        yield torch.arange(len(slot))
+        yield torch.arange(len(tokens))
         return
-    group = slot // cells
+    places = tokens.grid[0] * tokens.grid[1]
+    group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
     for value in dict.fromkeys(group.tolist()):
         yield (group == value).nonzero()[:, 0]

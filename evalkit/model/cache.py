@@ -1,0 +1,78 @@
+"""A cache layer with room: what is kept lies in one buffer that is written in place, not grown by concatenation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers.cache_utils import DynamicLayer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GROWTH = 1.25  # where more room is needed than was reserved
+SLACK = 64  # entries for what is generated
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values (1, G, length, d) as views of buffers with room for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reserved = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Entries held."""
+        return int(self.keys.shape[2]) if self.is_initialized else 0
+
+    def reserve(self, entries: int) -> None:
+        """Ask for room for so many entries in all."""
+        self.reserved = max(self.reserved, entries)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append (1, G, S, d) keys and values; returns all of them."""
+        start, end = self.length, self.length + key_states.shape[2]
+        if self._keys is None or self._values is None or end > self._keys.shape[2]:
+            self._grow(key_states, value_states, end)
+        assert self._keys is not None
+        assert self._values is not None
+        self._keys[:, :, start:end] = key_states
+        self._values[:, :, start:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
+        room = max(self.reserved, int(needed * GROWTH) + SLACK)
+        old, length = (self._keys, self._values), self.length
+        self._keys, self._values = (x.new_empty(1, x.shape[1], room, x.shape[3]) for x in (keys, values))
+        if length:
+            for new, held in zip((self._keys, self._values), old, strict=True):
+                assert held is not None
+                new[:, :, :length] = held[:, :, :length]
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        assert self._keys is not None
+        assert self._values is not None
+        self.keys, self.values = self._keys[:, :, :length], self._values[:, :, :length]
+
+    def truncate(self, length: int) -> None:
+        """Forget all entries after the first `length`."""
+        if self.is_initialized:
+            self._show(length)
+
+    def keep_of_tail(self, size: int, index: Tensor, keys: Tensor | None) -> None:
+        """Of the last `size` entries keep those at `index` (K,), with `keys` (1, G, K, d) for theirs where given."""
+        assert self._keys is not None
+        assert self._values is not None
+        index = index.to(self._keys.device)
+        start = self.length - size
+        end = start + len(index)
+        kept = self.keys[:, :, start:].index_select(2, index) if keys is None else keys
+        self._values[:, :, start:end] = self.values[:, :, start:].index_select(2, index)
+        self._keys[:, :, start:end] = kept
+        self._show(end)

@@ -1,0 +1,101 @@
+"""PivotKV: per layer and chunk, keep the keys that the chunk itself attends to most (ReTaKe, arXiv 2412.20504, §3.3).
+
+Shape letters: S tokens of a chunk, H query heads, G key heads, d head width, K = tokens kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from evalkit.errors import MethodError
+from evalkit.method import Method
+from evalkit.types import Keep, LayerChunk
+
+BLOCK_BYTES = 2**23  # of softmax held at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class PivotKV(Method):
+    """Compress a layer's cache after its attention ran on the full chunk; text is never evicted. Question-blind.
+
+    Differs: the released code gives pinned tokens the mean score, so that they can be evicted (`pivots: released`);
+    the paper, and the default here, always keeps them. Ties go to the earlier token.
+    """
+
+    pivots: Literal["strict", "released"] = "strict"
+    reforge: bool = True  # squeeze the kept tokens' time ids; False: keep ids, score with rotated queries and keys
+    kv_ratio: float | None = None  # share of each chunk to keep; None: what the run's ratio leaves
+    max_input_length: int | None = None  # tokens that the prompt may take; compress every chunk alike to meet it
+    text_rows: Literal["released", "aligned"] = "released"  # following text moves in time alone, or as a whole
+
+    def __post_init__(self) -> None:
+        if self.kv_ratio is not None and self.max_input_length is not None:
+            raise MethodError("PivotKV: expected kv_ratio or max_input_length, got both; set one of them to null")
+        if not 0 < (self.kv_ratio or 1.0) <= 1 or (self.max_input_length or 1) < 1:
+            raise MethodError(
+                "PivotKV: expected kv_ratio in (0, 1] and max_input_length above 0, "
+                f"got {self.kv_ratio = }, {self.max_input_length = }"
+            )
+
+    @property
+    def asks(self) -> bool:
+        """A budget for the whole prompt depends on the question's length."""
+        return self.max_input_length is not None
+
+    def evict(self, chunk: LayerChunk) -> Keep | None:
+        """The `room` highest column sums of the chunk's own attention."""
+        size = chunk.keys.shape[1]
+        keep = self._room(chunk, size)
+        if keep >= size:
+            return None
+        if self.reforge:
+            score = received(chunk.queries, chunk.keys)
+        else:
+            score = received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
+        index = self._picked(score.cpu(), chunk.pinned, keep)
+        if not self.reforge:
+            return Keep(index=index)
+        positions = reforged(chunk.positions[:, index], keep, size)
+        return Keep(index=index, positions=positions, align_text=self.text_rows == "aligned")
+
+    def _room(self, chunk: LayerChunk, size: int) -> int:
+        if self.max_input_length is not None:
+            return max(1, int(min(1.0, self.max_input_length / chunk.prompt_tokens) * size))
+        return chunk.room if self.kv_ratio is None else max(1, int(self.kv_ratio * size))
+
+    def _picked(self, score: Tensor, pinned: Tensor, keep: int) -> Tensor:
+        if self.pivots == "released":
+            # pinned tokens tie at 1.0: which of them stay is torch.topk's own choice, as in the released code
+            return score.masked_fill(pinned, 1.0).topk(keep).indices.sort().values
+        return (score + pinned * (score.max() + 1)).argsort(descending=True, stable=True)[:keep].sort().values
+
+
+def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
+    """Attention that each key of a chunk receives from all its queries, mean over heads, (S,) fp32; 1 on average.
+
+    Softmax over the chunk's own keys, no causal mask. Summed in blocks of queries: the S × S weights of a head are
+    never held.
+    """
+    heads, size, width = queries_HSd.shape
+    groups = len(keys_GSd)
+    queries = queries_HSd.float().reshape(groups, heads // groups, size, width) * width**-0.5
+    keys = keys_GSd.float().transpose(1, 2)
+    total = queries.new_zeros(size)
+    block = max(1, BLOCK_BYTES // (4 * heads * size))
+    for start in range(0, size, block):
+        rows = queries[:, :, start : start + block].flatten(1, 2)
+        total += (rows @ keys).softmax(-1).sum((0, 1))
+    out: Tensor = total / heads
+    return out
+
+
+def reforged(positions_3K: Tensor, keep: int, size: int) -> Tensor:
+    """Time ids squeezed towards the earliest kept one: t' = t_min + trunc((t − t_min) · K / S) in fp32; rows stay."""
+    out = positions_3K.clone()
+    start = out[0].min()
+    out[0] = start + ((out[0] - start).float() * torch.tensor(keep / size, dtype=torch.float32)).long()
+    return out
