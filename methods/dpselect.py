@@ -32,7 +32,8 @@ class DPSelect(Method):
     pin: bool = True  # hand the peaks on as `pinned`
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0 or not 0 < (self.select_ratio or 1.0) <= 1:
+        ratio = 1.0 if self.select_ratio is None else self.select_ratio
+        if self.window < 1 or self.window % 2 == 0 or not 0 < ratio <= 1:
             raise MethodError(
                 "DPSelect: expected an odd window and a select_ratio in (0, 1] or null, "
                 f"got {self.window = }, {self.select_ratio = }"

@@ -35,7 +35,8 @@ class PivotKV(Method):
     def __post_init__(self) -> None:
         if self.kv_ratio is not None and self.max_input_length is not None:
             raise MethodError("PivotKV: expected kv_ratio or max_input_length, got both; set one of them to null")
-        if not 0 < (self.kv_ratio or 1.0) <= 1 or (self.max_input_length or 1) < 1:
+        ratio = 1.0 if self.kv_ratio is None else self.kv_ratio
+        if not 0 < ratio <= 1 or (self.max_input_length is not None and self.max_input_length < 1):
             raise MethodError(
                 "PivotKV: expected kv_ratio in (0, 1] and max_input_length above 0, "
                 f"got {self.kv_ratio = }, {self.max_input_length = }"

@@ -59,14 +59,14 @@ class Feed:
         method: Method | None = None,
         tokens: VisualTokens | None = None,
         budget: Budget | None = None,
-        share: float = 1.0,
+        room: int = 0,
         prompt_tokens: int = 0,
     ) -> None:
         self.model, self.context = text_model, context
         self.layers: list[Any] = list(text_model.layers)
         self.positions = positions  # (3, n) ids of the tokens still alive, in the uncompressed layout
         self.decoding, self.method, self.tokens, self.budget = decoding, method, tokens, budget
-        self.share, self.prompt_tokens = share, prompt_tokens
+        self.room, self.prompt_tokens = room, prompt_tokens
         self.full = int(positions.shape[1])
         self.projected: dict[str, Tensor] = {}
 
@@ -160,7 +160,7 @@ class Feed:
             positions=self.context.positions[i][:, -size:],
             rotate=self._rotate,
             pinned=self.tokens.pinned,
-            room=max(1, int(self.share * size + 1e-9)),
+            room=max(1, self.room * size // self.full),
             prompt_tokens=self.prompt_tokens,
         )
         keep = self.method.evict(chunk)

@@ -46,6 +46,13 @@ LESSONS: tuple[Lesson, ...] = (
         Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False, kinds=FEW_KINDS),
     ),
     _lesson(
+        "words",
+        "symbols",
+        300,
+        (2e-3, 2e-3),
+        Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
+    ),
+    _lesson(
         "order, one token an event",
         "symbols",
         400,
@@ -72,13 +79,6 @@ LESSONS: tuple[Lesson, ...] = (
             single=True,
             kinds=ORDER_KINDS,
         ),
-    ),
-    _lesson(
-        "words",
-        "symbols",
-        300,
-        (2e-3, 2e-3),
-        Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
     ),
     _lesson("letters", "symbols", 300, (2e-3, 1.5e-3), Shape(videos=48, questions=5, dense=64, cells=14, tokens=48)),
     _lesson("longer", "symbols", 200, (1.5e-3, 1e-3), Shape(videos=24, questions=8, dense=64, cells=40, tokens=160)),

@@ -174,8 +174,17 @@ class Qwen2VL:
         context.reserve(int(len(tokens) * (share if evicts else 1.0)), max(map(len, parts)) + tail)
         for index in parts:
             part, ids = tokens.keep(index), where[:, index]
+            # what rounding leaves over in one chunk goes to the next
+            before, after = (int(share * tokens_fed + 1e-9) for tokens_fed in (int(index[0]), int(index[-1]) + 1))
             feed = Feed(
-                self.text, context, ids, method=method, tokens=part, budget=budget, share=share, prompt_tokens=prompt
+                self.text,
+                context,
+                ids,
+                method=method,
+                tokens=part,
+                budget=budget,
+                room=after - before,
+                prompt_tokens=prompt,
             )
             self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
         context.next_id = start + self.ids_after(tokens)
