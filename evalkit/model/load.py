@@ -34,7 +34,7 @@ def pick_device(name: str) -> torch.device:
 def load(path: str, *, dtype: str = "float32", device: str = "auto", rope: str = "none") -> Qwen2VL:
     """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
 
-    `rope`: `none` leaves the rotary embedding as the checkpoint has it; `yarn4` really applies YaRN with factor 4, which
+    `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
     ReTaKe's released configurations name without effect.
 
     Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype or rope.
