@@ -15,7 +15,8 @@ from evalkit.errors import MethodError
 from evalkit.method import Method
 from evalkit.types import Keep, LayerChunk
 
-BLOCK_BYTES = 2**23  # of softmax held at a time
+BLOCKS = 64  # of queries; the weights of one block are held at a time
+BLOCK_BYTES = 2**20  # but no block smaller than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
     queries = queries_HSd.float().reshape(groups, heads // groups, size, width) * width**-0.5
     keys = keys_GSd.float().transpose(1, 2)
     total = queries.new_zeros(size)
-    block = max(1, BLOCK_BYTES // (4 * heads * size))
+    block = max(1, BLOCK_BYTES // (4 * heads * size), -(-size // BLOCKS))
     for start in range(0, size, block):
         rows = queries[:, :, start : start + block].flatten(1, 2)
         total += (rows @ keys).softmax(-1).sum((0, 1))

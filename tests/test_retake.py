@@ -113,8 +113,9 @@ def plain_received(queries: Tensor, keys: Tensor) -> Tensor:
     return weights.sum(1).mean(0)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 2**12, 2**23])
-def test_received_equals_the_plain_form(block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("blocks", "block_bytes"), [(64, 1), (5, 1), (64, 2**12), (64, 2**20)])
+def test_received_equals_the_plain_form(blocks: int, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pivotkv, "BLOCKS", blocks)
     monkeypatch.setattr(pivotkv, "BLOCK_BYTES", block_bytes)
     torch.manual_seed(0)
     queries, keys = torch.randn(6, 37, 8), torch.randn(2, 37, 8)

@@ -115,6 +115,8 @@ def _only(batch: batches.Batch, q: int) -> batches.Batch:
         words=batch.words[:, pick],
         reply_at=batch.reply_at[:, pick],
         letter=batch.letter[:, pick],
+        options_at=batch.options_at[:, pick],
+        marks=batch.marks[:, pick],
     )
 
 

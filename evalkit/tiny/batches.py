@@ -36,6 +36,7 @@ class Shape:
     kinds: tuple[str, ...] = tuple(KINDS)
     unseen: float = 0.1  # share of the questions on moments that no sampled frame shows that are kept
     single: bool = False  # True: one token per event, the one that shows it best
+    formats: tuple[str, ...] = prompts.FORMATS  # whose prompts; one of them per batch
     seeds: range = TRAIN_SEEDS
 
 
@@ -51,6 +52,8 @@ class Batch:
     words: Tensor  # (B, Q, V) target shares over tokens at the question mark
     reply_at: Tensor  # (B, Q) long: index of the token after which the letter comes; 0 without options
     letter: Tensor  # (B, Q) long: the letter's token id
+    options_at: Tensor  # (B, Q, 4) long: index of each option's word; 0 without options
+    marks: Tensor  # (B, Q, 4) long: what is to be said at each option's word
     kinds: list[list[str]]
     worlds: list[World]
     shown: list[np.ndarray]  # (cells,) dense cell numbers shown
@@ -61,7 +64,7 @@ class Batch:
 def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
     """The batch of this seed."""
     rng = np.random.default_rng(seed)
-    style = str(rng.choice(prompts.FORMATS, p=(0.25, 0.375, 0.375)))
+    style = str(rng.choice(shape.formats))
     samples = [_sample(shape, style, rng) for _ in range(shape.videos)]
     length = max(len(t) for s in samples for t in s["tails"])
     columns = {k: [s[k] for s in samples] for k in samples[0]}
@@ -74,6 +77,8 @@ def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
         words=_shares(columns["right"], vocabulary),
         reply_at=torch.tensor(columns["reply_at"]),
         letter=torch.tensor(columns["letter"]),
+        options_at=torch.tensor(columns["options_at"]),
+        marks=torch.tensor(columns["marks"]),
         kinds=columns["kinds"],
         worlds=columns["world"],
         shown=columns["shown"],
@@ -144,12 +149,14 @@ def _tails(choices: list[Choice], style: str, options: bool) -> dict[str, Any]:
         tails = [[*prompts.tail_ids(c, style), words["ABCD"[c.answer]]] for c in choices]
     else:
         tails = [prompts.question_ids(c.asked.text) for c in choices]
-    mark = words["?"]
+    mark, pairs = words["?"], list(zip(tails, choices, strict=True))
     return {
         "tails": tails,
         "word_at": [t.index(mark) for t in tails],
         "reply_at": [len(t) - 2 if options else 0 for t in tails],
         "letter": [words["ABCD"[c.answer]] if options else IGNORE for c in choices],
+        "options_at": [[t.index(words[" " + o], t.index(mark)) if options else 0 for o in c.options] for t, c in pairs],
+        "marks": [[words["ABCD"[k] if k == c.answer else "\n"] for k in range(4)] for c in choices],
         "right": [[words[" " + w] for w in c.asked.right] for c in choices],
     }
 

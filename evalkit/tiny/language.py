@@ -63,6 +63,9 @@ def _scores(model: Qwen2VLForConditionalGeneration, tails: Tensor, batch: Batch)
     stop = model.lm_head(_pick(tails, batch.reply_at + 1))
     end = torch.full_like(batch.letter, int(model.config.text_config.eos_token_id))
     loss = loss + F.cross_entropy(logits.flatten(0, 1), batch.letter.flatten())
+    # the right option says its letter, the others nothing: a step on the way from the word to the letter
+    marked = torch.stack([model.lm_head(_pick(tails, at)) for at in batch.options_at.unbind(2)], 2)
+    loss = loss + F.cross_entropy(marked.flatten(0, 2), batch.marks.flatten())
     loss = loss + END_WEIGHT * F.cross_entropy(stop.flatten(0, 1), end.flatten())
     return Scores(loss=loss, word_right=word_right, letter_right=logits.argmax(-1) == batch.letter)
 

@@ -16,7 +16,7 @@ from evalkit.errors import DataError
 from evalkit.tiny import formats, plan
 from evalkit.tiny.encode import Clip, write
 
-VERSION = "1"  # another one rebuilds every set: raise it when worlds, questions, frames or encoder settings change
+VERSION = "2"  # another one rebuilds every set: raise it when worlds, questions, frames or encoder settings change
 STAMP = {"seed": plan.SEED, "version": VERSION}
 DONE, STARTED = "GENERATED.json", ".generating.json"
 WORKERS = 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evalkit.tiny.batches import Shape
 
 SEED = 7
+SHORT_FORMATS = ("mlvu", "lvbench")
 BETAS = (0.9, 0.98)
 PAIR_KINDS = ("color", "object", "grounding")
 ORDER_KINDS = ("after", "before", "ends", "color")
@@ -80,7 +81,14 @@ LESSONS: tuple[Lesson, ...] = (
             kinds=ORDER_KINDS,
         ),
     ),
-    _lesson("letters", "symbols", 300, (2e-3, 1.5e-3), Shape(videos=48, questions=5, dense=64, cells=14, tokens=48)),
+    # the shorter prompts first: finding the word among the options is the same in all
+    _lesson(
+        "letters",
+        "symbols",
+        500,
+        (2e-3, 1.5e-3),
+        Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
+    ),
     _lesson("longer", "symbols", 200, (1.5e-3, 1e-3), Shape(videos=24, questions=8, dense=64, cells=40, tokens=160)),
     _lesson("long", "symbols", 150, (1e-3, 3e-4), Shape(videos=12, questions=10, dense=96, cells=80, tokens=400)),
 )

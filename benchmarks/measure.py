@@ -1,0 +1,57 @@
+"""What the benchmarks share: peak memory of a call, times in turn, and a section of RESULTS.md."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Most bytes that the CPU allocator held above what it held at the start, temporaries of operators included."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as run:
+            call()
+        run.export_chrome_trace(file.name)
+        events = json.loads(Path(file.name).read_text())["traceEvents"]
+    held = [e["args"] for e in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])]
+    start = held[0]["Total Allocated"] - held[0]["Bytes"] if held else 0
+    return max((e["Total Allocated"] - start for e in held), default=0)
+
+
+def in_turn(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
+    """Median wall seconds of each call, after one warm-up; they run A B A B …, so that drift falls on all."""
+    spent: list[list[float]] = [[] for _ in calls]
+    for run in range(runs + 1):
+        for times, call in zip(spent, calls, strict=True):
+            start = time.perf_counter()
+            call()
+            if run:
+                times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in spent]
+
+
+def record(title: str, rows: Sequence[dict[str, object]], note: str) -> str:
+    """Put a section into RESULTS.md in place of the one with the same title; returns it."""
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine += f", transformers {version('transformers')}, {datetime.datetime.now(tz=datetime.UTC).date()}"
+    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g")
+    section = f"## {title}\n\n{machine}\n\n{table}\n\n{note}\n"
+    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Benchmarks\n\n"
+    head, *others = old.split("\n## ")
+    kept = [other for other in others if not other.startswith(f"{title}\n")]
+    parts = sorted([*kept, section.removeprefix("## ").rstrip() + "\n"])
+    RESULTS.write_text("\n## ".join([head.rstrip() + "\n", *parts]), encoding="utf-8")
+    return section
