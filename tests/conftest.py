@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.tiny.model import random_checkpoint
 
 ROOT = Path(__file__).parents[1]
+torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
 
 
 @pytest.fixture(scope="session")

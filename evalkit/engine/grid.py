@@ -44,7 +44,13 @@ class Grid:
         """Loaded on first use, so that a finished grid loads no model."""
         backbone = self.cfg.backbone
         return Engine(
-            backbone=load.load(self.checkpoint, dtype=backbone.dtype, device=backbone.device),
+            backbone=load.load(
+                self.checkpoint,
+                dtype=backbone.dtype,
+                device=backbone.device,
+                rope=backbone.rope,
+                threads=backbone.threads,
+            ),
             protocol=self.protocol,
             sampling=self.sampling,
             reader=self.cfg.reader,
@@ -62,6 +68,7 @@ class Grid:
             "code": identity.code(),
             "weights": load.weights_identity(self.checkpoint),
             "dtype": backbone.dtype,
+            "rope": backbone.rope,
             "chunk_cells": backbone.chunk_cells,
             "sampling": vars(self.sampling),
             "protocol": [self.protocol.name, self.protocol.version],

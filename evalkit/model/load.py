@@ -31,17 +31,21 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def load(path: str, *, dtype: str = "float32", device: str = "auto", rope: str = "none") -> Qwen2VL:
+def load(
+    path: str, *, dtype: str = "float32", device: str = "auto", rope: str = "none", threads: int | None = None
+) -> Qwen2VL:
     """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
-    ReTaKe's released configurations name without effect.
+    ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process.
 
     Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype or rope.
     """
     from transformers import AutoModelForImageTextToText
 
     config = _stretched(_config(path, dtype), rope)
+    if threads is not None:
+        torch.set_num_threads(threads)
     with _explained(path), _quiet():
         model = AutoModelForImageTextToText.from_pretrained(
             path,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SIZE = 112  # pixels per side of a frame
 GRID = 4  # visual tokens per side of a cell
 WIDTH = 128
-LAYERS = 4
+LAYERS = 6
 INIT = 0.06
 EMBEDDING_STD = 0.5  # with 0.02 the symbols drown in the residual stream and training stays at chance
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -27,17 +27,32 @@ def random_checkpoint(folder: Path, seed: int) -> Path:
     return folder
 
 
-def random_model(seed: int) -> Qwen2VLForConditionalGeneration:
+def random_model(seed: int, layers: int = LAYERS) -> Qwen2VLForConditionalGeneration:
     """A model with random weights from `seed`; the caller's random state stays as it was."""
     import torch
     from transformers import Qwen2VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(_config())
+        model = Qwen2VLForConditionalGeneration(_config(layers))
         torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
         torch.nn.init.normal_(model.get_output_embeddings().weight, std=INIT)
     return model.eval()
+
+
+def grown(model: Qwen2VLForConditionalGeneration, seed: int, layers: int) -> Qwen2VLForConditionalGeneration:
+    """The model with `layers` decoder layers; new ones on top add nothing until they are trained."""
+    import torch
+
+    if layers == len(model.model.language_model.layers):
+        return model
+    before = len(model.model.language_model.layers)
+    new = random_model(seed, layers)
+    new.load_state_dict(model.state_dict(), strict=False)
+    for layer in new.model.language_model.layers[before:]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return new
 
 
 def save(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
@@ -50,7 +65,7 @@ def save(model: Qwen2VLForConditionalGeneration, folder: Path) -> None:
         (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
-def _config() -> Any:
+def _config(layers: int) -> Any:
     from transformers import Qwen2VLConfig
 
     words = tokenizer.build()
@@ -59,7 +74,7 @@ def _config() -> Any:
         "vocab_size": -(-len(words) // 64) * 64,
         "hidden_size": WIDTH,
         "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 32768,

@@ -23,11 +23,12 @@ class Lesson:
     shapes: tuple[Shape, ...]
     rate: tuple[float, float]  # learning rate at the first and the last step, linear between
     source: str  # "symbols": sums of word embeddings; "frames": regress them; "pixels": all weights, end to end
+    layers: int = 6  # decoder layers; where a lesson has more than the one before, new ones are put on top
     noise: float = 0.1  # on symbols, per feature
 
 
-def _lesson(name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape) -> Lesson:
-    return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source)
+def _lesson(name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape, layers: int = 6) -> Lesson:
+    return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
 
 
 LESSONS: tuple[Lesson, ...] = (
@@ -38,6 +39,7 @@ LESSONS: tuple[Lesson, ...] = (
         600,
         (2e-3, 2e-3),
         Shape(videos=32, questions=8, dense=64, cells=4, tokens=9, objects=(2, 2), options=False, kinds=PAIR_KINDS),
+        layers=4,
     ),
     _lesson(
         "few",
@@ -45,6 +47,7 @@ LESSONS: tuple[Lesson, ...] = (
         150,
         (2e-3, 2e-3),
         Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False, kinds=FEW_KINDS),
+        layers=4,
     ),
     _lesson(
         "words",
@@ -52,6 +55,7 @@ LESSONS: tuple[Lesson, ...] = (
         300,
         (2e-3, 2e-3),
         Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
+        layers=4,
     ),
     _lesson(
         "order, one token an event",
@@ -80,8 +84,9 @@ LESSONS: tuple[Lesson, ...] = (
             single=True,
             kinds=ORDER_KINDS,
         ),
+        layers=4,
     ),
-    # the shorter prompts first: finding the word among the options is the same in all
+    # two more layers for the options; the shorter prompts first: finding the word among them is the same in all
     _lesson(
         "letters",
         "symbols",
@@ -89,6 +94,25 @@ LESSONS: tuple[Lesson, ...] = (
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
     ),
-    _lesson("longer", "symbols", 200, (1.5e-3, 1e-3), Shape(videos=24, questions=8, dense=64, cells=40, tokens=160)),
-    _lesson("long", "symbols", 150, (1e-3, 3e-4), Shape(videos=12, questions=10, dense=96, cells=80, tokens=400)),
+    _lesson(
+        "longer",
+        "symbols",
+        300,
+        (1.5e-3, 8e-4),
+        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60),
+        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200),
+        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700),
+        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500),
+    ),
+    _lesson("vision", "frames", 2000, (1.5e-3, 1e-4), Shape(videos=16, questions=0, dense=0, cells=0, tokens=0)),
+    _lesson(
+        "together",
+        "pixels",
+        600,
+        (1e-3, 1e-4),
+        Shape(videos=10, questions=6, dense=64, cells=14, tokens=100),
+        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024),
+        Shape(videos=6, questions=8, dense=32, cells=32, tokens=400),
+        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800),
+    ),
 )

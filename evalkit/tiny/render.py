@@ -17,11 +17,12 @@ Texture = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
 def _rgb(color: Color) -> np.ndarray:
-    return np.asarray(color, dtype=np.float32)
+    return np.array(color, np.float32)
 
 
 def _mix(low: Color, high: Color, share: np.ndarray) -> np.ndarray:
-    return _rgb(low) + share[..., None].astype(np.float32) * (_rgb(high) - _rgb(low))
+    out: np.ndarray = _rgb(low) + share[..., None].astype(np.float32) * (_rgb(high) - _rgb(low))
+    return out
 
 
 def _spots(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, count: int, radius: float) -> np.ndarray:

@@ -35,7 +35,7 @@ def weights(world: World, times: np.ndarray) -> np.ndarray:
     for frame, index in enumerate(np.searchsorted(edges, times, side="right").tolist()):
         out[frame // 2, :, INDEX[world.scenes[index].place]] += 0.5
     for event in world.events:
-        for frame in np.flatnonzero((times >= event.start) & (times < event.end)):
+        for frame in np.flatnonzero((times >= event.start) & (times < event.end)).tolist():
             _show(out[frame // 2], event, _covered(event, float(times[frame])))
     return out
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.tiny import recipe
+from evalkit.tiny.model import grown, random_model, save
 
 if TYPE_CHECKING:
     from evalkit.tiny.language import Scores
@@ -33,13 +34,11 @@ def main() -> None:
 
 def train(work: Path, out: Path, *, seed: int) -> None:
     """All lessons; checkpoints and curve.csv in `work`, the finished checkpoint folder in `out`."""
-    from evalkit.tiny import model as tiny_model
-
     work.mkdir(parents=True, exist_ok=True)
     run = Run(work, seed)
     for number, lesson in enumerate(recipe.LESSONS):
         run.lesson(number, lesson)
-    tiny_model.save(run.plain, out)
+    save(run.plain, out)
 
 
 class Run:
@@ -49,15 +48,12 @@ class Run:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
 
-        from evalkit.tiny.model import random_model
-
         set_seed(seed)
         self.work, self.seed = work, seed
         self.accelerator = Accelerator()
-        self.model = self.accelerator.prepare(random_model(seed).train())
         self.done = (0, 0)  # lesson, steps of it
         self.state = work / "state.pt"
-        self.optimizer = self._optimizer()
+        self._use(random_model(seed, recipe.LESSONS[0].layers))
         if self.state.exists():
             self._load()
 
@@ -72,7 +68,7 @@ class Run:
         if self.done[0] > number:
             return
         if first == 0:
-            self.optimizer = self._optimizer()
+            self._use(grown(self.plain, self.seed, lesson.layers))
         tally, begun = Tally(), time.monotonic()
         for step in range(first, lesson.steps):
             self._step(number, lesson, step, tally)
@@ -97,11 +93,12 @@ class Run:
         self.optimizer.step()
         tally.add(scores, kinds)
 
-    def _optimizer(self) -> Any:
+    def _use(self, model: Any) -> None:
+        """Train this model from here on, with a fresh optimiser."""
         import torch
 
-        optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
-        return self.accelerator.prepare(optimizer)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
+        self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
 
     def _save(self, done: tuple[int, int]) -> None:
         import torch
@@ -116,9 +113,12 @@ class Run:
         import torch
 
         state = torch.load(self.state, weights_only=True)
+        lesson, steps = state["done"]
+        layers = recipe.LESSONS[lesson if steps else lesson - 1].layers
+        self._use(grown(self.plain, self.seed, layers))
         self.plain.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.done = (state["done"][0], state["done"][1])
+        self.done = (lesson, steps)
 
     def _log(self, lesson: str, step: int, seconds: float, tally: Tally) -> None:
         row = {"lesson": lesson, "step": step, "seconds": f"{seconds:.0f}", **tally.row()}
