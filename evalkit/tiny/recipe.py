@@ -90,7 +90,7 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "letters",
         "symbols",
-        500,
+        400,
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
     ),
