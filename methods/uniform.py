@@ -12,9 +12,14 @@ from evalkit.types import FramePlan, Video
 class Uniform(Method):
     """Spend the ratio on fewer frames, spread over the whole video by the run's sampling preset."""
 
+    max_frames: int | None = None  # and never more frames than this: the dense baseline of a paper with another cap
+
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """`ratio` of the dense run's cells, sampled afresh."""
-        return FramePlan(indices=spread(budget, budget.ratio), height=budget.height, width=budget.width)
+        share = budget.ratio
+        if self.max_frames is not None:
+            share = min(share, self.max_frames / len(budget.frames))
+        return FramePlan(indices=spread(budget, share), height=budget.height, width=budget.width)
 
 
 def spread(budget: Budget, share: float) -> tuple[int, ...]:

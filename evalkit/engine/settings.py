@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,25 +30,31 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
 
 def arms(cfg: DictConfig) -> list[Arm]:
     """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
-    chosen = [cfg.method] if cfg.get("method") else [_method_config(name) for name in cfg.methods]
+    chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in cfg.methods]
     ratios = [cfg.ratio] if cfg.ratio is not None else list(cfg.ratios)
     built = {str(config.name): _build(config) for config in chosen}
     return [Arm(name, method, ratio) for name, method in built.items() for ratio in dict.fromkeys(map(_ratio, ratios))]
 
 
-def _method_config(name: str) -> DictConfig:
+def _method_config(entry: str | DictConfig) -> DictConfig:
+    """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
+    changes = DictConfig({}) if isinstance(entry, str) else entry
+    name = entry if isinstance(entry, str) else str(entry.get("from"))
     file = CONF / "method" / f"{name}.yaml"
     known = sorted(f.stem for f in file.parent.glob("*.yaml"))
     if name not in known:
         raise ConfigError(f"methods: expected names among {known} (files in conf/method/), got {name!r}")
-    config = OmegaConf.load(file)
+    config = OmegaConf.merge(OmegaConf.load(file), {key: value for key, value in changes.items() if key != "from"})
     assert isinstance(config, DictConfig)
     return config
 
 
 def _build(config: DictConfig) -> Method:
     fields = {key: value for key, value in config.items() if key != "name"}
-    method = instantiate(fields)
+    try:
+        method = instantiate(fields)
+    except InstantiationException as error:
+        raise ConfigError(f"method {config.name}: {error.__cause__ or error}") from error
     if not isinstance(method, Method):
         raise ConfigError(
             f"method {config.name}: expected _target_ to name a subclass of evalkit.method.Method, got {method!r}"

@@ -100,9 +100,9 @@ LESSONS: tuple[Lesson, ...] = (
         300,
         (1.5e-3, 8e-4),
         Shape(videos=20, questions=5, dense=64, cells=14, tokens=60),
-        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200),
-        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700),
-        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500),
+        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, formats=SHORT_FORMATS),
+        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700, formats=SHORT_FORMATS),
+        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, formats=SHORT_FORMATS),
     ),
     _lesson("vision", "frames", 2000, (1.5e-3, 1e-4), Shape(videos=16, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
@@ -111,8 +111,8 @@ LESSONS: tuple[Lesson, ...] = (
         600,
         (1e-3, 1e-4),
         Shape(videos=10, questions=6, dense=64, cells=14, tokens=100),
-        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024),
+        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, formats=SHORT_FORMATS),
         Shape(videos=6, questions=8, dense=32, cells=32, tokens=400),
-        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800),
+        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, formats=SHORT_FORMATS),
     ),
 )

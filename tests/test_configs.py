@@ -1,0 +1,88 @@
+"""Every configuration composes to the run that it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from evalkit.engine import settings
+from evalkit.engine.settings import CONF
+from evalkit.errors import ConfigError
+from methods.retake import ReTaKe
+from methods.uniform import Uniform
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return compose("config", overrides=list(overrides))
+
+
+def names(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_experiments(name: str) -> None:
+    cfg = composed(f"experiment={name}", "benchmark.root=somewhere")
+    assert settings.arms(cfg)
+    assert settings.sampling(cfg).frames > 0
+
+
+@pytest.mark.parametrize("name", names("sampling"))
+def test_samplings(name: str) -> None:
+    assert settings.sampling(composed(f"sampling={name}")).frames > 0
+
+
+@pytest.mark.parametrize("name", names("backbone"))
+def test_backbones_have_the_same_keys(name: str) -> None:
+    keys = set(composed(f"backbone={name}").backbone) - {"folder", "seed"}
+    assert keys == set(composed("backbone=qwen2_vl_7b").backbone)
+
+
+def test_a_real_backbone_brings_real_frames_unless_told_otherwise() -> None:
+    assert composed("backbone=qwen2_vl_7b").sampling.max_pixels > 12544
+    assert composed("backbone=qwen2_vl_7b", "sampling=retake").sampling.preset == "retake"
+    assert composed().sampling.max_pixels == 12544
+
+
+def test_the_released_retake_settings() -> None:
+    cfg = composed("experiment=retake_lvbench", "backbone=qwen2_5_vl_7b")
+    assert cfg.backbone.path == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert (cfg.sampling.preset, cfg.sampling.fps, cfg.sampling.frames) == ("retake", 2.0, 2048)
+    dense, retake = settings.arms(cfg)
+    assert dense.method == Uniform(max_frames=256)
+    assert retake.name == "retake_32k"
+    assert retake.method == ReTaKe(patch_sync=False, pivots="released", max_input_length=32000)
+    assert retake.method.asks
+
+
+def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
+    (arm,) = settings.arms(composed("method=pivotkv", "ratio=0.5", "method.pivots=released"))
+    assert (arm.name, arm.ratio) == ("pivotkv", 0.5)
+    assert vars(arm.method)["pivots"] == "released"
+    assert len(settings.arms(composed("method=pivotkv"))) == len(composed().ratios)
+
+
+def test_wrong_fields_are_explained() -> None:
+    with pytest.raises(ConfigError, match="windows"):
+        settings.arms(composed("method=dpselect", "+method.windows=5"))
+    with pytest.raises(ConfigError, match="odd window"):
+        settings.arms(composed("method=dpselect", "method.window=4"))
+    with pytest.raises(ConfigError, match="expected names"):
+        settings.arms(composed("methods=[{from: nothing, name: x}]"))
+
+
+def test_every_number_of_a_preset_has_a_source() -> None:
+    for group in ("sampling", "experiment"):
+        for file in sorted((CONF / group).glob("retake*.yaml")):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                key, _, value = line.strip().partition(": ")
+                if not line.startswith("#") and value[:1].isdigit() and file.stem != "retake_claim":
+                    assert "# source:" in value, f"{file.name}: {key}"
+
+
+def test_conf_is_where_the_package_looks() -> None:
+    assert (Path(__file__).parents[1] / "conf").samefile(CONF)
