@@ -79,18 +79,9 @@ def model(shape: dict[str, int], device: torch.device) -> Qwen2VL:
 
 def video(tokens: int, width: int, device: torch.device) -> VisualTokens:
     """Random features of whole cells."""
-    places = GRID[0] * GRID[1]
-    cells = tokens // places
-    cell = torch.arange(cells).repeat_interleave(places)
-    return VisualTokens(
-        features=torch.randn(cells * places, width, device=device, dtype=torch.bfloat16),
-        cell=cell,
-        place=torch.arange(places).repeat(cells),
-        slot=cell,
-        pinned=torch.zeros(len(cell), dtype=torch.bool),
-        cell_seconds=torch.arange(cells, dtype=torch.float64),
-        grid=GRID,
-    )
+    cells = tokens // (GRID[0] * GRID[1])
+    features = torch.randn(cells * GRID[0] * GRID[1], width, device=device, dtype=torch.bfloat16)
+    return VisualTokens.dense(features, seconds=range(cells), grid=GRID)
 
 
 @torch.inference_mode()

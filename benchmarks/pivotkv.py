@@ -80,17 +80,8 @@ def model() -> Qwen2VL:
 
 def video(tokens: int) -> VisualTokens:
     """Random features."""
-    cells = tokens // PLACES
-    cell = torch.arange(cells).repeat_interleave(PLACES)
-    return VisualTokens(
-        features=torch.randn(tokens, 512, generator=torch.Generator().manual_seed(1)),
-        cell=cell,
-        place=torch.arange(PLACES).repeat(cells),
-        slot=cell,
-        pinned=torch.zeros(tokens, dtype=torch.bool),
-        cell_seconds=torch.arange(cells, dtype=torch.float64),
-        grid=(8, 8),
-    )
+    features = torch.randn(tokens, 512, generator=torch.Generator().manual_seed(1))
+    return VisualTokens.dense(features, seconds=range(tokens // PLACES), grid=(8, 8))
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ compression), D feature width, S tokens of one chunk, H query heads, G key/value
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,23 @@ class VisualTokens:
     cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
     grid: tuple[int, int]  # rows and columns of places in a cell
     span: int | None = None  # slots that the video takes in the LLM's time; None: all T
+
+    @classmethod
+    def dense(cls, features: Tensor, seconds: Sequence[float], grid: tuple[int, int]) -> VisualTokens:
+        """All tokens of T whole cells: features (T·P, D) in raster order, `seconds` of each cell's first frame."""
+        import torch
+
+        cells, places = len(seconds), grid[0] * grid[1]
+        cell = torch.arange(cells).repeat_interleave(places)
+        return cls(
+            features=features,
+            cell=cell,
+            place=torch.arange(places).repeat(cells),
+            slot=cell,
+            pinned=torch.zeros(len(cell), dtype=torch.bool),
+            cell_seconds=torch.tensor(seconds, dtype=torch.float64),
+            grid=grid,
+        )
 
     def __len__(self) -> int:
         return int(self.features.shape[0])

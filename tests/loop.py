@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.data.sampling import Sampling
-from evalkit.engine.answer import Arm, Engine
+from evalkit.engine.answer import Engine
+from evalkit.engine.look import Eyes
+from evalkit.engine.records import Arm
 from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Question, Reply
@@ -49,7 +51,8 @@ def question(video: Path, number: int, **changes: Any) -> Question:
 
 def engine(backbone: Qwen2VL, *, frames: int = 32, **changes: Any) -> Engine:
     sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
-    return Engine(backbone=backbone, protocol=PlainProtocol(), sampling=sampling, **changes)
+    looks = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
+    return Engine(eyes=Eyes(backbone=backbone, sampling=sampling, **looks), protocol=PlainProtocol(), **changes)
 
 
 def answer(engine: Engine, arms: list[Arm], questions: list[Question]) -> dict[tuple[str, float, str], Answer]:

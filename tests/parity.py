@@ -45,18 +45,8 @@ class Difference:
 def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens:
     """The trace's pixels, encoded."""
     t, h, w = trace["video_grid_thw"][0].tolist()
-    rows, columns = h // backbone.merge, w // backbone.merge
     features = backbone.encode_patches(trace["pixel_values_videos_int8_x16"].float() / 16, (t, h, w))
-    cell = torch.arange(t).repeat_interleave(rows * columns)
-    return VisualTokens(
-        features=features,
-        cell=cell,
-        place=torch.arange(rows * columns).repeat(t),
-        slot=cell,
-        pinned=torch.zeros(len(cell), dtype=torch.bool),
-        cell_seconds=torch.arange(t, dtype=torch.float64),
-        grid=(rows, columns),
-    )
+    return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.merge, w // backbone.merge))
 
 
 def budget_of(tokens: VisualTokens, unit: int, ratio: float) -> Budget:

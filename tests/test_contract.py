@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from test_attach import hooks
 from test_model import visual
 
-from evalkit.engine.answer import Arm
+from evalkit.engine.records import Arm
 from evalkit.engine.settings import CONF, arms
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL

@@ -14,7 +14,7 @@ import torch
 from loop import DENSE, answer, engine, question, said
 
 from evalkit.data import video as video_file
-from evalkit.engine.answer import Arm
+from evalkit.engine.records import Arm
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import FramePlan, Frames, Keep, LayerChunk, Video, VisualTokens
@@ -111,7 +111,7 @@ def test_the_ledger_by_hand(clip: Path, backbone: Qwen2VL) -> None:
 
 
 def test_shuffled_and_single_show_what_they_say(clip: Path, backbone: Qwen2VL) -> None:
-    loop = engine(backbone)
+    loop = engine(backbone).eyes
     video = video_file.probe(clip)
     seen = {}
     for name, method in (("uniform", Uniform()), ("shuffled", Shuffled()), ("single", Single())):

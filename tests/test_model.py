@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from dataclasses import replace
@@ -14,7 +15,7 @@ from parity import budget_of
 
 from evalkit.errors import ConfigError
 from evalkit.method import Method
-from evalkit.model import positions
+from evalkit.model import positions, prompt
 from evalkit.model.attention import attend
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL, chunks
 from evalkit.model.load import load, skeleton, weights_identity
@@ -27,19 +28,10 @@ def noise(frames: int, height: int = 112, width: int = 112, seed: int = 0) -> np
 
 def visual(backbone: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
     pixels = noise(frames, height, width)
-    rows, columns, cells = height // backbone.unit, width // backbone.unit, frames // 2
     with torch.inference_mode():
         features = backbone.encode(pixels, slice_cells=32)
-    cell = torch.arange(cells).repeat_interleave(rows * columns)
-    return VisualTokens(
-        features=features,
-        cell=cell,
-        place=torch.arange(rows * columns).repeat(cells),
-        slot=cell,
-        pinned=torch.zeros(len(cell), dtype=torch.bool),
-        cell_seconds=torch.arange(cells, dtype=torch.float64),
-        grid=(rows, columns),
-    )
+    grid = (height // backbone.unit, width // backbone.unit)
+    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
 
 
 def test_patches_equal_the_processors(backbone: Qwen2VL, checkpoint: Path) -> None:
@@ -211,6 +203,14 @@ def test_prompt_follows_the_checkpoints_template(backbone: Qwen2VL) -> None:
     assert decode(tail) == "<|vision_end|>What is this?<|im_end|>\n<|im_start|>assistant\n"
     blind = [decode(ids) for ids in backbone.prompt("What is this?", video=False)]
     assert not any("vision" in text for text in blind)
+
+
+def test_a_checkpoint_without_a_template_gets_qwens(backbone: Qwen2VL) -> None:
+    bare = copy.copy(backbone.tokenizer)
+    bare.chat_template = None
+    assert prompt.split(bare, "Which {one}?", video=True) == backbone.prompt("Which {one}?", video=True)
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        prompt.split(None, "", video=True)
 
 
 def test_special_tokens_in_a_question_stay_text(backbone: Qwen2VL) -> None:

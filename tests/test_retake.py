@@ -59,16 +59,7 @@ def test_change_by_hand() -> None:
 
 def tokens(features_TPC: Tensor) -> VisualTokens:
     cells, places, _ = features_TPC.shape
-    cell = torch.arange(cells).repeat_interleave(places)
-    return VisualTokens(
-        features=features_TPC.flatten(0, 1),
-        cell=cell,
-        place=torch.arange(places).repeat(cells),
-        slot=cell,
-        pinned=torch.zeros(len(cell), dtype=torch.bool),
-        cell_seconds=torch.arange(cells, dtype=torch.float64),
-        grid=(1, places),
-    )
+    return VisualTokens.dense(features_TPC.flatten(0, 1), seconds=range(cells), grid=(1, places))
 
 
 # place 0 turns at cell 2, place 1 at cell 3

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.engine.answer import Arm, Engine
+from evalkit.engine.look import Eyes
+from evalkit.engine.records import Arm
 from evalkit.errors import EvalkitError
 from evalkit.model import load
 from evalkit.types import Benchmark, Video
@@ -25,17 +26,17 @@ ASSUMED = "seconds: 2 × parameters × tokens at this device's measured matrix s
 def estimate(grid: Grid) -> str:
     """The table that `dry_run=true` prints."""
     model = load.skeleton(grid.checkpoint, dtype=grid.cfg.backbone.dtype)
-    engine = Engine(backbone=model, protocol=grid.protocol, sampling=grid.sampling, seed=grid.cfg.seed)
+    eyes = grid.eyes(model)
     speed = matrix_speed(grid.device, model.model.dtype)
-    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, engine, speed)]
+    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, eyes, speed)]
     table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g", intfmt=",")
     return f"Nothing is run. {ASSUMED}.\n\n{table}"
 
 
-def _rows(benchmark: Benchmark, arms: list[Arm], engine: Engine, speed: float) -> Iterator[dict[str, Any]]:
+def _rows(benchmark: Benchmark, arms: list[Arm], eyes: Eyes, speed: float) -> Iterator[dict[str, Any]]:
     videos, broken = _probe(benchmark)
     for arm in arms:
-        spent = [_video(arm, video, asked, engine, speed) for video, asked in videos]
+        spent = [_video(arm, video, asked, eyes, speed) for video, asked in videos]
         yield {
             "benchmark": benchmark.label,
             "method": arm.name,
@@ -60,11 +61,11 @@ def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
     return found, len(groups) - len(found)
 
 
-def _video(arm: Arm, video: Video, asked: int, engine: Engine, speed: float) -> dict[str, float]:
+def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict[str, float]:
     """Frames, tokens and cache of one video under one arm. What `select` and later verbs keep is taken as the ratio."""
-    budget = engine.budget(arm, video)
+    budget = eyes.budget(arm, video)
     plan = arm.method.frames(video, budget)
-    model = engine.backbone
+    model = eyes.backbone
     cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
     tokens = cells * (plan.height // model.unit) * (plan.width // model.unit)
     kept = min(tokens, round(arm.ratio * budget.dense_tokens))

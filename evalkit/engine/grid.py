@@ -13,11 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evalkit.data import protocols
-from evalkit.engine import identity, settings
-from evalkit.engine.answer import Arm, Engine
+from evalkit.engine import identity, records, settings
+from evalkit.engine.answer import Engine
+from evalkit.engine.look import Eyes
 from evalkit.engine.progress import progress
+from evalkit.engine.records import Arm
 from evalkit.engine.store import RunFolder
 from evalkit.model import load
+from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, BadRow, Benchmark, Question
 
 log = logging.getLogger(__name__)
@@ -43,22 +46,23 @@ class Grid:
     def engine(self) -> Engine:
         """Loaded on first use, so that a finished grid loads no model."""
         backbone = self.cfg.backbone
-        return Engine(
-            backbone=load.load(
-                self.checkpoint,
-                dtype=backbone.dtype,
-                device=backbone.device,
-                rope=backbone.rope,
-                threads=backbone.threads,
-            ),
-            protocol=self.protocol,
-            sampling=self.sampling,
-            reader=self.cfg.reader,
-            chunk_cells=backbone.chunk_cells,
-            encode_cells=backbone.encode_cells,
-            share=self.cfg.share,
-            seed=self.cfg.seed,
+        model = load.load(
+            self.checkpoint,
+            dtype=backbone.dtype,
+            device=backbone.device,
+            rope=backbone.rope,
+            threads=backbone.threads,
         )
+        return Engine(
+            eyes=self.eyes(model, reader=self.cfg.reader, encode_cells=backbone.encode_cells),
+            protocol=self.protocol,
+            chunk_cells=backbone.chunk_cells,
+            share=self.cfg.share,
+        )
+
+    def eyes(self, model: Qwen2VL, **settings: Any) -> Eyes:
+        """How this grid looks at videos through `model`."""
+        return Eyes(backbone=model, sampling=self.sampling, seed=self.cfg.seed, **settings)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -144,7 +148,7 @@ class Grid:
 
     def _answers(self, pending: Mapping[Arm, Sequence[Question | BadRow]]) -> Iterator[tuple[Arm, Answer]]:
         bad = {arm: [row for row in rows if isinstance(row, BadRow)] for arm, rows in pending.items()}
-        yield from ((arm, _refused(arm, row)) for arm, rows in bad.items() for row in rows)
+        yield from ((arm, records.failed(arm, row, row.message)) for arm, rows in bad.items() for row in rows)
         good = {arm: asked for arm, rows in pending.items() if (asked := [r for r in rows if isinstance(r, Question)])}
         if good:
             yield from self.engine.answers(good)
@@ -156,22 +160,3 @@ def _pending(benchmark: Benchmark, runs: Mapping[Arm, RunFolder]) -> Iterator[di
     answered = {arm: run.answered() for arm, run in runs.items()}
     for questions in benchmark.by_video().values():
         yield {arm: [q for q in questions if q.id not in answered[arm]] for arm in runs}
-
-
-def _refused(arm: Arm, row: BadRow) -> Answer:
-    return Answer(
-        benchmark=row.benchmark,
-        question_id=row.id,
-        video_id=row.video_id,
-        groups={},
-        method=arm.name,
-        ratio=arm.ratio,
-        text="",
-        letter=None,
-        gold="",
-        correct=None,
-        status="failed",
-        error=row.message,
-        prompt_sha="",
-        ledger=None,
-    )

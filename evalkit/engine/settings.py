@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evalkit.data import benchmarks
 from evalkit.data.sampling import Sampling
-from evalkit.engine.answer import Arm
+from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
 from evalkit.method import Method
 from evalkit.types import Benchmark

@@ -127,7 +127,7 @@ def _choose_tokens(weights: np.ndarray, shape: Shape, rng: np.random.Generator) 
 
 
 def _choose_questions(world: World, times: np.ndarray, shape: Shape, rng: np.random.Generator) -> list[Asked]:
-    """Questions with every kind equally likely."""
+    """Questions with every kind as likely as it is often named in `shape.kinds`."""
     pool: dict[str, list[Asked]] = {}
     for kind in shape.kinds:
         good = [
@@ -138,7 +138,7 @@ def _choose_questions(world: World, times: np.ndarray, shape: Shape, rng: np.ran
         if good:
             pool[kind] = good
     pool = pool or {k: found for k in shape.kinds if (found := ask(world, [k]))}
-    kinds = list(pool)
+    kinds = [k for k in shape.kinds if k in pool]
     drawn = [kinds[i % len(kinds)] for i in rng.permutation(max(len(kinds), shape.questions))[: shape.questions]]
     return [pool[k][int(rng.integers(len(pool[k])))] for k in drawn]
 

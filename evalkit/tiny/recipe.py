@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evalkit.tiny.batches import Shape
+from evalkit.tiny.questions import KINDS
 
 SEED = 7
 SHORT_FORMATS = ("mlvu", "lvbench")
 BETAS = (0.9, 0.98)
 PAIR_KINDS = ("color", "object", "grounding")
 ORDER_KINDS = ("after", "before", "ends", "color")
+HARD_KINDS = (*KINDS, "after", "before", "ends")  # those that take longest, twice
 FEW_KINDS = ("color", "object", "after", "before", "grounding")
 
 
@@ -97,12 +99,12 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "longer",
         "symbols",
-        300,
+        500,
         (1.5e-3, 8e-4),
-        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60),
-        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, formats=SHORT_FORMATS),
-        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700, formats=SHORT_FORMATS),
-        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, formats=SHORT_FORMATS),
+        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
+        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, formats=SHORT_FORMATS, kinds=HARD_KINDS),
     ),
     _lesson("vision", "frames", 2000, (1.5e-3, 1e-4), Shape(videos=16, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
@@ -110,9 +112,9 @@ LESSONS: tuple[Lesson, ...] = (
         "pixels",
         600,
         (1e-3, 1e-4),
-        Shape(videos=10, questions=6, dense=64, cells=14, tokens=100),
-        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, formats=SHORT_FORMATS),
-        Shape(videos=6, questions=8, dense=32, cells=32, tokens=400),
-        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, formats=SHORT_FORMATS),
+        Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
+        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=6, questions=8, dense=32, cells=32, tokens=400, kinds=HARD_KINDS),
+        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, formats=SHORT_FORMATS, kinds=HARD_KINDS),
     ),
 )

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from evalkit.errors import ConfigError
 from evalkit.method import Budget, Method
-from evalkit.model import positions
+from evalkit.model import positions, prompt
 from evalkit.model.attach import Feed
 from evalkit.model.context import Context
 from evalkit.types import VisualTokens
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-VIDEO_PAD = "<|video_pad|>"
-# Qwen2-VL's own template, for checkpoints that come without one.
-TEMPLATE = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-    "<|vision_start|><|video_pad|><|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
-)
 
 
 class Qwen2VL:
@@ -72,35 +65,9 @@ class Qwen2VL:
         vision, language = (sum(p.numel() for p in m.parameters()) for m in (self.model.model.visual, self.text))
         return vision, language
 
-    # ---- prompt
-
     def prompt(self, text: str, *, video: bool) -> tuple[list[int], list[int]]:
-        """Token ids before and after the video, split at the video placeholder of the checkpoint's own chat template.
-
-        Without a video its wrapper tokens go too.
-        """
-        if self.tokenizer is None:
-            raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
-        head, tail = self._rendered(text).split(VIDEO_PAD, 1)
-        if not video:
-            head, tail = head.removesuffix("<|vision_start|>"), tail.removeprefix("<|vision_end|>")
-        return self._ids(head), self._ids(tail)
-
-    def _rendered(self, text: str) -> str:
-        # a question may spell special tokens; they must stay text
-        safe = text.replace("<|", "< |")
-        if not self.tokenizer.chat_template:
-            return TEMPLATE.format(text=safe)
-        content = [{"type": "video"}, {"type": "text", "text": safe}]
-        rendered: str = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        if rendered.count(VIDEO_PAD) != 1:
-            raise ConfigError(f"expected one {VIDEO_PAD} from the chat template of a video prompt, got: {rendered!r}")
-        return rendered
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Token ids before and after the video."""
+        return prompt.split(self.tokenizer, text, video=video)
 
     # ---- vision
 

@@ -1,0 +1,90 @@
+"""From a video file to visual tokens: which frames an arm wants, one decoding pass, the encoder in slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from evalkit.data import video as video_file
+from evalkit.engine.records import Arm
+from evalkit.errors import MethodError
+from evalkit.method import Budget
+from evalkit.types import FramePlan, Frames, Video, VisualTokens
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evalkit.data.sampling import Sampling
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eyes:
+    """How a run looks at videos, the same for all arms."""
+
+    backbone: Qwen2VL
+    sampling: Sampling
+    reader: str = "pyav"
+    encode_cells: int = 32  # cells per encoder slice
+    seed: int = 0
+
+    def budget(self, arm: Arm, video: Video) -> Budget:
+        """The limits of one arm on one video."""
+        count = self.sampling.count(video, self.backbone.cell_frames)
+        height, width = self.sampling.size(video, self.backbone.unit)
+        return Budget(
+            ratio=arm.ratio,
+            frames=self.sampling.indices(video, count),
+            sample=lambda n: self.sampling.indices(video, n),
+            cell_frames=self.backbone.cell_frames,
+            height=height,
+            width=width,
+            unit=self.backbone.unit,
+            seed=self.seed,
+        )
+
+    def plan(self, arm: Arm, video: Video) -> FramePlan:
+        """The frames an arm wants, checked."""
+        plan = arm.method.frames(video, self.budget(arm, video))
+        ascending = all(a < b for a, b in zip(plan.indices, plan.indices[1:], strict=False))
+        sized = plan.height % self.backbone.unit == plan.width % self.backbone.unit == 0
+        if not ascending or not sized or (plan.indices and not plan.slots):
+            raise MethodError(
+                f"{type(arm.method).__name__}.frames() must return unique ascending indices and a size in multiples of "
+                f"{self.backbone.unit}; got {plan}"
+            )
+        return plan
+
+    def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
+        """The frames of every plan that wants any, from one pass over the file."""
+        wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
+        return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
+
+    def encode(self, plan: FramePlan, frames: Frames) -> VisualTokens:
+        """The visual tokens of a plan."""
+        size = self.backbone.cell_frames
+        slots = list(plan.slots)
+        slots += slots[-1:] * (-len(slots) % size)  # Qwen's processor fills up the last cell in this way, too
+        return VisualTokens.dense(
+            self._features(frames.pixels, slots),
+            seconds=[frames.seconds[slot] for slot in slots[::size]],
+            grid=(plan.height // self.backbone.unit, plan.width // self.backbone.unit),
+        )
+
+    def _features(self, pixels: np.ndarray, slots: list[int]) -> torch.Tensor:
+        """Encode, in smaller slices where memory runs out: the encoder treats cells one by one, so nothing changes."""
+        cells = self.encode_cells
+        while True:
+            try:
+                return self.backbone.encode(pixels[slots], slice_cells=cells)
+            except torch.OutOfMemoryError:
+                if cells == 1:
+                    raise
+                cells //= 2
+                log.warning("out of memory in the vision encoder: trying slices of %d cells", cells)
