@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import clips
+import pandas as pd
 import pytest
 import rows
 from hydra import compose, initialize_config_dir
@@ -63,7 +64,7 @@ def texts(results: Path) -> dict[str, dict[str, object]]:
 def results(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the whole grid."""
     folder = tmp_path_factory.mktemp("results")
-    assert job.run(config(data, folder, checkpoint)) == 4  # the missing video, once per arm
+    assert job.run(config(data, folder, checkpoint)).failed == 4  # the missing video, once per arm
     return folder
 
 
@@ -93,7 +94,7 @@ def test_a_second_start_answers_only_what_is_missing(
         return answers(self, pending)
 
     monkeypatch.setattr(Engine, "answers", watched)
-    assert job.run(config(data, results, checkpoint)) == 4
+    assert job.run(config(data, results, checkpoint)).failed == 4
     assert asked == ["1_plotQA:1"] * 4  # the failed rows alone
     after = lines(results)
     assert {run: len(a) for run, a in after.items()} != {run: len(a) for run, a in before.items()}
@@ -127,7 +128,7 @@ def test_what_changes_answers_changes_the_folder(
 
 
 def test_dry_run_runs_nothing(data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert job.run(config(data, tmp_path, checkpoint, "dry_run=true")) == 0
+    assert job.run(config(data, tmp_path, checkpoint, "dry_run=true")).folders == ()
     out = capsys.readouterr().out
     assert not list(tmp_path.iterdir())
     assert "KV MB" in out
@@ -172,6 +173,7 @@ def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path:
     sweep = start("-m", "method=uniform,blind", "ratio=1.0,0.5")
     assert sweep.returncode == 3, sweep.stderr[-2000:]
     assert texts(tmp_path) == texts(results)
+    assert set(pd.read_csv(tmp_path / "budget.csv")["method"]) == {"uniform", "blind"}  # of the whole sweep
     wrong = start("methods=[nonsense]")
     assert wrong.returncode == 2
     assert "nonsense" in wrong.stderr

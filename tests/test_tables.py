@@ -216,7 +216,7 @@ def test_hostile_labels_do_not_break_the_table(tmp_path: Path) -> None:
 
 def test_written_files(tmp_path: Path) -> None:
     runs = three_benchmarks(tmp_path / "runs")
-    names = ["accuracy.csv", "accuracy.md", "budget.csv", "budget.md"]
+    names = ["accuracy.csv", "accuracy.md", "budget.csv", "budget.md", "differences.csv"]
     for folder in (tmp_path / "one", tmp_path / "two"):
         tables.write(runs, folder, averages)
         assert sorted(p.name for p in folder.iterdir()) == names

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -14,23 +16,38 @@ from evalkit.evidence import answers, tables
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig) -> int:
-    """Answer what is missing, print both tables, return the number of failed rows.
+@dataclass(frozen=True)
+class Outcome:
+    """What one job leaves behind."""
+
+    results: Path
+    folders: tuple[Path, ...] = ()  # one per run
+    failed: int = 0  # rows
+
+
+def run(cfg: DictConfig) -> Outcome:
+    """Answer what is missing and print the tables.
 
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
-    grid = Grid(cfg)
+    grid, results = Grid(cfg), Path(cfg.results_dir)
     if cfg.dry_run:
         print(dry_run.estimate(grid))
-        return 0
+        return Outcome(results)
     folders, failed = grid.run()
+    outcome = Outcome(results, tuple(folders), failed)
+    report([outcome])
+    if failed:
+        log.error("%d rows failed: answers.jsonl has each with its reason; the next start tries them again", failed)
+    return outcome
+
+
+def report(outcomes: Sequence[Outcome]) -> None:
+    """Print the tables over all runs of these jobs, and write them into the results folder."""
+    folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
+    if not folders:
+        return
     runs = [run for folder in folders for run in answers.load(folder)]
     print(tables.markdown(runs))
-    tables.write(runs, Path(cfg.results_dir))
-    log.info("tables: %s", Path(cfg.results_dir).resolve())
-    if failed:
-        log.error(
-            "%d rows failed: each is recorded with its reason in answers.jsonl and tried again on the next start",
-            failed,
-        )
-    return failed
+    tables.write(runs, outcomes[-1].results)
+    log.info("tables: %s", outcomes[-1].results.resolve())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.evidence.budget import spent
-from evalkit.evidence.groups import KEYS, Entry, entries, rank
+from evalkit.evidence.groups import KEYS, Entry, by_setup, rank
 from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from evalkit.evidence.answers import Run
 
-Setup = tuple[str, str, str]
 Row = tuple[str, float]  # method and ratio
 
 _ACCURACY_CAPTION = """
@@ -49,7 +48,7 @@ _OFF_CAPTION = "! achieved differs from nominal by more than 2 % on a benchmark.
 def accuracy_section(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     """The accuracy table with its head lines and caption; `scores` is the long table of the same runs."""
     parts = ["# Accuracy (percent)\n"]
-    for setup, members in _by_setup(runs).items():
+    for setup, members in by_setup(runs).items():
         parts += [setup_line(setup), head_lines(members), _accuracy_table(members, scores)]
     return "\n".join(parts) + _ACCURACY_CAPTION
 
@@ -59,17 +58,10 @@ def budget_section(runs: Sequence[Run], spending: pd.DataFrame) -> str:
     parts = ["# Token budget\n"]
     off = spending[spending["ratio_off"] & (spending["group"] == "all")]
     missed = set(off[list(KEYS[2:])].itertuples(index=False, name=None))
-    for setup, members in _by_setup(runs).items():
+    for setup, members in by_setup(runs).items():
         marked = {(method, ratio) for *other, method, ratio in missed if tuple(other) == setup}
         parts += [setup_line(setup), *_budget_tables(members, marked)]
     return "\n".join(parts) + _BUDGET_CAPTION + (_OFF_CAPTION if missed else "")
-
-
-def _by_setup(runs: Sequence[Run]) -> dict[Setup, list[Entry]]:
-    setups: dict[Setup, list[Entry]] = {}
-    for entry in entries(runs):
-        setups.setdefault(entry.run.setup, []).append(entry)
-    return setups
 
 
 def _rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:

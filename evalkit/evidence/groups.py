@@ -46,6 +46,14 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     ]
 
 
+def by_setup(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Entry]]:
+    """Runs that may be compared: same backbone, sampling and protocol."""
+    setups: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries(runs):
+        setups.setdefault(entry.run.setup, []).append(entry)
+    return setups
+
+
 def _visible(run: Run) -> tuple[Any, ...]:
     return (run.label, run.split, *run.setup, run.method, run.ratio)
 

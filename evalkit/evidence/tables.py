@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from evalkit.evidence import compact, layout
+from evalkit.evidence import compact, differences, layout
 from evalkit.evidence.accuracy import Averages, accuracy, official
 from evalkit.evidence.budget import budget
 from evalkit.evidence.groups import KEYS
@@ -35,12 +35,17 @@ _TEXTS = (*KEYS[:-1], "group", "value")  # aligned to the left; all else are num
 
 
 def markdown(runs: Sequence[Run], averages: Averages = official) -> str:
-    """Both compact tables as Markdown that also reads well in a terminal of 120 columns."""
-    return compact.accuracy_section(runs, accuracy(runs, averages)) + "\n" + compact.budget_section(runs, budget(runs))
+    """The compact tables and paired differences as Markdown that also reads well in a terminal of 120 columns."""
+    parts = (
+        compact.accuracy_section(runs, accuracy(runs, averages)),
+        differences.section(runs),
+        compact.budget_section(runs, budget(runs)),
+    )
+    return "\n".join(part for part in parts if part)
 
 
 def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> None:
-    """Write accuracy.csv, accuracy.md, budget.csv and budget.md into `folder`, each replaced whole.
+    """Write accuracy.csv, accuracy.md, differences.csv, budget.csv and budget.md into `folder`, each replaced whole.
 
     The same answers give the same bytes. The .md files open with the compact table.
     """
@@ -48,6 +53,7 @@ def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> N
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "accuracy.csv", _csv(scores))
     _replace(folder / "accuracy.md", compact.accuracy_section(runs, scores) + "\n" + _long(scores, "half_width"))
+    _replace(folder / "differences.csv", _csv(differences.differences(runs)))
     _replace(folder / "budget.csv", _csv(spending))
     _replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending))
 

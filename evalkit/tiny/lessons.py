@@ -41,14 +41,20 @@ def crowd_scores(model: Any, videos: int, seed: int) -> tuple[language.Scores, l
     concepts = torch.from_numpy(np.concatenate([symbols.weights(world, crowd.times()) for world in worlds]))
     features = vision.encode(model.model.visual, torch.cat(films))
     target = language.symbol_features(model, concepts, 0.0).detach()
-    table = model.get_input_embeddings().weight[list(symbols.concept_ids())][symbols.THINGS].detach()
-    things = concepts[..., symbols.THINGS]
-    clear = things.amax(-1) > CLEAR
-    named, logits = things[clear].argmax(-1), features[clear] @ table.T / SHARPNESS
-    # the squared error alone learns places and colours but hardly any shape; telling things apart does
-    loss = regression(features, target, concepts) + F.cross_entropy(logits, named)
-    right = (logits.argmax(-1) == named)[None]
+    table = model.get_input_embeddings().weight[list(symbols.concept_ids())].detach()
+    things, right = naming(features, concepts, table, symbols.THINGS)
+    colors, _ = naming(features, concepts, table, symbols.COLOR)
+    # the squared error alone learns places and colours but hardly any shape; telling them apart does
+    loss = regression(features, target, concepts) + things + colors
     return language.Scores(loss=loss, word_right=right, letter_right=right), [["thing"] * right.shape[1]]
+
+
+def naming(features: Tensor, concepts: Tensor, table: Tensor, among: list[int]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of naming one of the concepts `among` where a token shows it clearly, and what was right (1, n)."""
+    shares = concepts[..., among]
+    clear = shares.amax(-1) > CLEAR
+    named, logits = shares[clear].argmax(-1), features[clear] @ table[among].T / SHARPNESS
+    return F.cross_entropy(logits, named), (logits.argmax(-1) == named)[None]
 
 
 def regression(features: Tensor, target: Tensor, concepts: Tensor) -> Tensor:

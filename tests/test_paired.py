@@ -1,0 +1,76 @@
+"""Paired differences against values worked out by hand and simulated coverage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from evalkit.evidence import paired
+from evalkit.evidence.paired import difference, expected_half_width, holm
+
+
+def test_by_hand() -> None:
+    ours = [True] * 8 + [False] * 2
+    theirs = [True] * 4 + [False] * 5 + [True]
+    found = difference(ours, theirs, [f"v{i // 2}" for i in range(10)])
+    assert (found.n, found.clusters, found.gained, found.lost) == (10, 5, 4, 1)
+    assert found.points == pytest.approx(30)
+    assert found.p == pytest.approx(2 * (1 + 5) / 32)  # binomial(5, ½): at most 1 or at least 4
+    assert found.low < 30 < found.high
+
+
+def test_direction_and_no_difference() -> None:
+    right, wrong = [True] * 6, [False] * 6
+    videos = list("aabbcc")
+    assert difference(wrong, right, videos).points == -100
+    same = difference(right, right, videos)
+    assert (same.points, same.low, same.high, same.p) == (0, 0, 0, 1)
+
+
+def test_one_video_gives_no_interval() -> None:
+    found = difference([True, False], [False, False], ["v", "v"])
+    assert math.isnan(found.low)
+    assert found.points == 50
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="one entry per question"):
+        difference([True], [True, False], ["a", "b"])
+
+
+def test_it_is_seeded() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random((2, 60)) < 0.5
+    videos = [i // 3 for i in range(60)]
+    assert difference(ours, theirs, videos) == difference(ours, theirs, videos)
+
+
+@pytest.mark.parametrize(("n", "half"), [(2700, 1.2), (1549, 1.6), (100, 6.2)])
+def test_expected_half_width(n: int, half: float) -> None:
+    assert expected_half_width(n) == pytest.approx(half, abs=0.05)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_intervals_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the better method depends on the video, questions of a video move together."""
+    monkeypatch.setattr(paired, "RESAMPLES", 400)
+    rng = np.random.default_rng(3)
+    videos = np.repeat(np.arange(40), 15)
+    hits = {"video": 0, "item": 0}
+    trials = 200
+    for _ in range(trials):
+        lift = rng.normal(0.0, 0.3, 40)[videos]
+        ours = rng.random(600) < np.clip(0.5 + lift, 0, 1)
+        theirs = rng.random(600) < 0.5
+        for kind, clusters in (("video", videos), ("item", np.arange(600))):
+            found = difference(ours, theirs, clusters.tolist())
+            hits[kind] += found.low <= 0 <= found.high
+    assert 0.90 <= hits["video"] / trials <= 0.98
+    assert hits["item"] / trials < 0.80
