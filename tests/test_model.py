@@ -17,9 +17,11 @@ from evalkit.errors import ConfigError
 from evalkit.method import Method
 from evalkit.model import positions, prompt
 from evalkit.model.attention import attend
+from evalkit.model.cache import SLACK
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL, chunks
 from evalkit.model.load import load, skeleton, weights_identity
 from evalkit.types import VisualTokens
+from methods.pivotkv import PivotKV
 
 
 def noise(frames: int, height: int = 112, width: int = 112, seed: int = 0) -> np.ndarray:
@@ -176,6 +178,22 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
             family.feed_video(context, tokens, Method(), budget_of(tokens, family.unit, 1.0), chunk_cells=cells)
             found = family.logits(family.feed_text(context, [3, 4, 5]))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_the_cache_is_written_in_place(backbone: Qwen2VL) -> None:
+    """One buffer a layer from the first chunk to the last answer, and room for little more than what is kept."""
+    tokens = visual(backbone, frames=64)
+    budget = budget_of(tokens, backbone.unit, 0.25)
+    with torch.inference_mode():
+        context = backbone.context()
+        backbone.feed_text(context, [1, 2])
+        backbone.feed_video(context, tokens, PivotKV(), budget, chunk_cells=2)
+        mark, place = context.mark(), [layer.keys.data_ptr() for layer in context.layers]
+        for question in ([3, 4, 5], [6] * 20):
+            backbone.generate(context, backbone.feed_text(context, question), 5)
+            context.rewind(mark)
+        assert [layer.keys.data_ptr() for layer in context.layers] == place
+        assert all(layer._keys.shape[2] < 2 + 128 + 32 + 2 * SLACK for layer in context.layers)
 
 
 def test_chunks_hold_whole_cells() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import parity
 import pytest
 from parity import TOLERANCE, replay, retake
 
@@ -31,6 +35,26 @@ def test_text_inside_the_video_span_is_another_model(
     found = replay(reference, golden / "retake" / "identity_chunked.safetensors", Method(), 1.0, 4)
     assert found.logits > 0.1
     assert not found.positions
+
+
+def test_the_command_fails_where_a_case_is_off(
+    golden: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["parity.py", "retake", str(golden / "retake")])
+    assert parity.main() == 0
+    assert capsys.readouterr().out.count("ok ") == len(json.loads((golden / "retake" / "cases.json").read_text()))
+    monkeypatch.setattr(sys, "argv", ["parity.py", "retake", str(golden / "retake"), "--tolerance", "1e-9"])
+    assert parity.main() == 1
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_wrong_pivots_are_seen(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: the paper's strict pivots are not what the released code computes."""
+    released = parity.retake_method
+    monkeypatch.setattr(parity, "retake_method", lambda settings: replace(released(settings), pivots="strict"))
+    off = {name for name, difference in retake(golden / "retake").items() if not difference.within(TOLERANCE)}
+    assert off
+    assert all(name.startswith("dpselect") for name in off)
 
 
 def test_every_retake_case(golden: Path) -> None:
