@@ -47,7 +47,8 @@ def record(title: str, rows: Sequence[dict[str, object]], note: str) -> str:
     """Put a section into RESULTS.md in place of the one with the same title; returns it."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     machine += f", transformers {version('transformers')}, {datetime.datetime.now(tz=datetime.UTC).date()}"
-    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g")
+    texts = [{key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    table = pd.DataFrame(texts).to_markdown(index=False, disable_numparse=True, stralign="right")
     section = f"## {title}\n\n{machine}\n\n{table}\n\n{note}\n"
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Benchmarks\n\n"
     head, *others = old.split("\n## ")

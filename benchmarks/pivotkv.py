@@ -1,9 +1,9 @@
-"""PivotKV's scoring and cutting against the straightforward form, on a 2-layer model with d = 512.
+"""PivotKV's scoring against the straightforward form, alone and inside a prefill of a 2-layer model with d = 512.
 
 python benchmarks/pivotkv.py [--context 16384] [--runs 3]     prints a table and puts it into RESULTS.md
 
-The straightforward form is the paper's text: softmax weights of all heads at once, one sum, and a cache that grows by
-concatenation. Kept indices are asserted equal before anything is timed.
+The straightforward form is the paper's text: the softmax weights of all heads at once, then one sum. Kept indices are
+asserted equal before anything is timed.
 """
 
 from __future__ import annotations
