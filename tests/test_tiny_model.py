@@ -22,9 +22,10 @@ from evalkit.tiny import (
     train,
     vision,
 )
+from evalkit.tiny.shape import Shape
 from evalkit.tiny.world import COLORS, DIGITS, OBJECTS, PLACES, draw
 
-SHAPE = batches.Shape(videos=2, questions=3, dense=64, cells=8, tokens=24)
+SHAPE = Shape(videos=2, questions=3, dense=64, cells=8, tokens=24)
 
 
 @pytest.fixture(scope="module")
@@ -162,5 +163,5 @@ def test_training_learns_logs_and_resumes(tmp_path: Path, monkeypatch: pytest.Mo
     assert losses[1] < losses[0]
 
 
-def _lesson(name: str, shape: batches.Shape, steps: int, source: str) -> recipe.Lesson:
+def _lesson(name: str, shape: Shape, steps: int, source: str) -> recipe.Lesson:
     return recipe.Lesson(name=name, steps=steps, rate=(2e-3, 2e-3), source=source, shapes=(shape,))

@@ -83,8 +83,15 @@ class Eyes:
         while True:
             try:
                 return self.backbone.encode(pixels[slots], slice_cells=cells)
-            except torch.OutOfMemoryError:
-                if cells == 1:
+            except (RuntimeError, MemoryError) as error:
+                if cells == 1 or not out_of_memory(error):
                     raise
                 cells //= 2
                 log.warning("out of memory in the vision encoder: trying slices of %d cells", cells)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own for it; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error)

@@ -16,28 +16,11 @@ from torch import Tensor
 
 from evalkit.tiny import prompts, symbols
 from evalkit.tiny.model import GRID
-from evalkit.tiny.questions import KINDS, Asked, Choice, ask, choose
-from evalkit.tiny.world import TRAIN_SEEDS, World, draw
+from evalkit.tiny.questions import Asked, Choice, ask, choose
+from evalkit.tiny.shape import Shape
+from evalkit.tiny.world import World, draw
 
 IGNORE = -100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """How large the samples of a batch are."""
-
-    videos: int
-    questions: int  # per video
-    dense: int  # cells that the video is sampled at
-    cells: int  # of them, how many are shown; those with an event are preferred, and all are numbered anew
-    tokens: int  # visual tokens shown; those with an event are preferred
-    objects: tuple[int, int] = (3, 6)  # fewest and most
-    options: bool = True  # False: the question alone, answered by a word
-    kinds: tuple[str, ...] = tuple(KINDS)
-    unseen: float = 0.1  # share of the questions on moments that no sampled frame shows that are kept
-    single: bool = False  # True: one token per event, the one that shows it best
-    formats: tuple[str, ...] = prompts.FORMATS  # whose prompts; one of them per batch
-    seeds: range = TRAIN_SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)

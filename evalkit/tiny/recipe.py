@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evalkit.tiny.batches import Shape
 from evalkit.tiny.questions import KINDS
+from evalkit.tiny.shape import Shape
 
 SEED = 7
 SHORT_FORMATS = ("mlvu", "lvbench")

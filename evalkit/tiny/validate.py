@@ -7,9 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from evalkit.tiny import batches, language, lessons
+from evalkit.tiny.shape import Shape
 from evalkit.tiny.world import VALIDATION_SEEDS
 
 CELLS = (8, 16, 32, 64, 128)
@@ -17,14 +15,15 @@ CELLS = (8, 16, 32, 64, 128)
 
 def main() -> None:
     """Read the command line and print a table."""
-    from transformers import Qwen2VLForConditionalGeneration
-
     parser = argparse.ArgumentParser(prog="python -m evalkit.tiny.validate", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--videos", type=int, default=60)
     parser.add_argument("--cells", type=int, nargs="+", default=CELLS)
     parser.add_argument("--symbols", action="store_true", help="show word embeddings in place of frames")
     given = parser.parse_args()
+
+    from transformers import Qwen2VLForConditionalGeneration
+
     model = Qwen2VLForConditionalGeneration.from_pretrained(given.checkpoint).eval()
     for cells in given.cells:
         print(line(cells, accuracy(model, cells, given.videos, symbols=given.symbols)), flush=True)
@@ -35,25 +34,34 @@ def line(cells: int, by_kind: dict[str, float]) -> str:
     return f"{cells:4d} cells  " + "  ".join(f"{kind} {share:.2f}" for kind, share in by_kind.items())
 
 
-@torch.no_grad()
 def accuracy(model: Any, cells: int, videos: int, *, symbols: bool = False) -> dict[str, float]:
     """Share of right letters by kind and over all ("all": every kind weighs the same), on videos of `cells` cells."""
+    import torch
+
+    from evalkit.tiny import batches
+
     right: dict[str, list[bool]] = defaultdict(list)
-    shape = batches.Shape(
+    shape = Shape(
         videos=4, questions=10, dense=cells, cells=cells, tokens=16 * cells, unseen=1.0, seeds=VALIDATION_SEEDS
     )
     for seed in range(-(-videos // shape.videos)):
         batch = batches.make(shape, seed, model.config.text_config.vocab_size)
-        if symbols:
-            features = language.symbol_features(model, batch.concepts, 0.0)
-        else:
-            features = lessons.frame_features(model, batch)
-        scores = language.run(model, features, batch)
-        for kinds, letters in zip(batch.kinds, scores.letter_right.tolist(), strict=True):
+        with torch.no_grad():
+            letters_right = _letters(model, batch, symbols)
+        for kinds, letters in zip(batch.kinds, letters_right, strict=True):
             for kind, letter in zip(kinds, letters, strict=True):
                 right[kind].append(letter)
     shares = {kind: sum(v) / len(v) for kind, v in sorted(right.items())}
     return {"all": sum(shares.values()) / len(shares), **shares}
+
+
+def _letters(model: Any, batch: Any, symbols: bool) -> list[list[bool]]:
+    from evalkit.tiny import language, lessons
+
+    words, frames = language.symbol_features, lessons.frame_features
+    features = words(model, batch.concepts, 0.0) if symbols else frames(model, batch)
+    right: list[list[bool]] = language.run(model, features, batch).letter_right.tolist()
+    return right
 
 
 if __name__ == "__main__":
