@@ -17,6 +17,7 @@ from evalkit.method import Method
 from evalkit.types import Benchmark
 
 CONF = Path(__file__).parents[2] / "conf"
+WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 
 
 def question_sets(cfg: DictConfig) -> list[Benchmark]:
@@ -78,7 +79,12 @@ def sampling(cfg: DictConfig) -> Sampling:
 
 
 def checkpoint(cfg: DictConfig) -> str:
-    """Folder or hub id of the backbone's weights; the tiny one is written to `backbone.folder` on first use."""
+    """Folder or hub id of the backbone's weights.
+
+    `builtin` is the trained one that comes with evalkit; null writes a random one to `backbone.folder` on first use.
+    """
+    if cfg.backbone.path == "builtin":
+        return str(WEIGHTS)
     if cfg.backbone.path is not None:
         return str(cfg.backbone.path)
     from evalkit.tiny.model import random_checkpoint

@@ -110,7 +110,7 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "together",
         "pixels",
-        600,
+        780,
         (5e-4, 5e-5),
         Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
         Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, formats=SHORT_FORMATS, kinds=HARD_KINDS),
