@@ -16,11 +16,11 @@ from evalkit.data import protocols
 from evalkit.engine import identity, records, settings
 from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
-from evalkit.engine.progress import progress
 from evalkit.engine.records import Arm
 from evalkit.engine.store import RunFolder
 from evalkit.model import load
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.progress import progress
 from evalkit.types import Answer, BadRow, Benchmark, Question
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Grid:
         todo = sum(len(rows) for _, _, pending in work for rows in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
         log.info("%d answers stored already, %d to give", done, todo)
-        with progress(todo) as bar:
+        with progress(todo, "answer") as bar:
             for benchmark, runs, pending in work:
                 bar.set_description(benchmark.label, refresh=False)
                 for arm, answer in self._answers(pending):

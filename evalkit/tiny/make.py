@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from evalkit import progress as bars
 from evalkit.errors import DataError
 from evalkit.tiny import formats, plan
 from evalkit.tiny.encode import Clip, write
@@ -74,15 +75,14 @@ def _clips(folder: Path) -> list[Path]:
 
 
 def _run(clips: Iterable[Clip], progress: bool) -> None:
-    from tqdm import tqdm
-
     missing = sorted((c for c in clips if not c.path.exists()), key=lambda c: -c.frames)
     if not missing:
         return
     with get_context("spawn").Pool(min(WORKERS, len(missing))) as pool:
         done = pool.imap_unordered(write, missing)
-        for _ in tqdm(done, total=len(missing), desc="videos", disable=not progress, mininterval=1):
-            pass
+        with bars.progress(len(missing) if progress else 0, "video") as bar:
+            for _ in done:
+                bar.update()
 
 
 def _put(path: Path, save: Callable[[Path], object]) -> None:

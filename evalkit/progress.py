@@ -26,14 +26,14 @@ class Lines:
         self.stream.flush()
 
 
-def progress(total: int) -> tqdm[Any]:
-    """A bar on stderr for `total` answers."""
+def progress(total: int, unit: str) -> tqdm[Any]:
+    """A bar on stderr for `total` units of work; none where there is nothing to do."""
     if sys.stderr.isatty():
-        return tqdm(total=total, unit="answer", disable=not total)
+        return tqdm(total=total, unit=unit, disable=not total)
     lines: Any = Lines(sys.stderr)
     return tqdm(
         total=total,
-        unit="answer",
+        unit=unit,
         disable=not total,
         file=lines,
         mininterval=LOG_SECONDS,
