@@ -1,0 +1,52 @@
+"""What the READMEs tell a newcomer to type works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import clips
+import pytest
+from hydra.utils import instantiate
+from loop import answer, engine, question
+from omegaconf import OmegaConf
+
+from evalkit.engine.records import Arm
+from evalkit.engine.settings import CONF
+from evalkit.model.families.qwen2_vl import Qwen2VL
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(file: str, language: str) -> list[str]:
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", (ROOT / file).read_text(encoding="utf-8"), re.S | re.M)
+    return ["\n".join(line.removeprefix(indent) for line in body.splitlines()) for indent, body in found]
+
+
+def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
+    (tmp_path / "first_half.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    fields = dict(OmegaConf.create(config.replace("methods.first_half", "first_half")))
+    name = str(fields.pop("name"))
+    arm = Arm(name, instantiate(fields), 0.5)
+    clip = clips.make(tmp_path / "clip.mp4", frames=64, size=(112, 112))
+    (row,) = answer(engine(backbone), [arm], [question(clip, 0)]).values()
+    assert row.ledger is not None
+    assert row.ledger.ratio_achieved == 0.5
+
+
+def test_readmes_name_what_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for group in ("benchmark", "backbone", "experiment", "method"):
+        known = {file.stem for file in (CONF / group).glob("*.yaml")}
+        for name in re.findall(rf"(?<![\w.]){group}=(\w+)", text):
+            assert name in known | {"NAME"}, f"{group}={name}"
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_method_is_in_the_table() -> None:
+    table: Any = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
+    assert not [f.stem for f in (CONF / "method").glob("*.yaml") if f"`{f.stem}`" not in table]
