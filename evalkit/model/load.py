@@ -161,7 +161,7 @@ def weights_identity(path: str) -> str:
             snapshot_download(path, local_files_only=True, allow_patterns=["*.json", "*.safetensors", "*.txt"])
         )
     digest = hashlib.sha256()
-    names = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt"})
+    names = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".jinja", ".safetensors", ".txt"})
     for file in names:
         digest.update(f"{file.name}:{file.stat().st_size}:".encode())
         _update(digest, file)
