@@ -76,7 +76,7 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
         "high": number(row["high"], 1),
         "gained": str(row["gained"]),
         "lost": str(row["lost"]),
-        "p": number(row["p_holm"], 3),
+        "p": "<0.001" if row["p_holm"] < 0.001 else number(row["p_holm"], 3),
         "n": str(row["n"]),
         "±": number(row["expected_half_width"], 1),
     }
