@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from configs import composed
 
 from evalkit.engine import settings
 from evalkit.engine.settings import CONF
 from evalkit.errors import ConfigError
 from methods.retake import ReTaKe
 from methods.uniform import Uniform
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", overrides=list(overrides))
 
 
 def names(group: str) -> list[str]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import clips
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from configs import composed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop import DENSE, answer, engine, question, said
-from omegaconf import DictConfig
 from test_attach import hooks
 from test_model import visual
 
@@ -27,11 +26,6 @@ from evalkit.types import Video, VisualTokens
 NAMES = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 TOLERANCE = 0.02  # between nominal and achieved ratio
-
-
-def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", overrides=list(overrides))
 
 
 @cache

@@ -15,6 +15,7 @@ from loop import DENSE, answer, engine, question, said
 
 from evalkit.data import video as video_file
 from evalkit.engine.records import Arm
+from evalkit.errors import ConfigError
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import FramePlan, Frames, Keep, LayerChunk, Video, VisualTokens
@@ -132,6 +133,17 @@ def test_a_missing_video_is_recorded(tmp_path: Path, backbone: Qwen2VL) -> None:
     for row in found.values():
         assert (row.status, row.correct, row.ledger) == ("failed", None, None)
         assert "no.mp4" in str(row.error)
+
+
+def test_wrong_settings_end_the_run_at_any_stage(
+    clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise ConfigError("no tokenizer")
+
+    monkeypatch.setattr(Qwen2VL, "prompt", refused)
+    with pytest.raises(ConfigError, match="no tokenizer"):
+        answer(engine(backbone), [DENSE], [question(clip, 0)])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all" * 99])

@@ -11,12 +11,11 @@ import clips
 import pandas as pd
 import pytest
 import rows
-from hydra import compose, initialize_config_dir
+from configs import composed
 from omegaconf import DictConfig
 
 from evalkit.engine import job
 from evalkit.engine.answer import Engine
-from evalkit.engine.settings import CONF
 from evalkit.engine.store import ANSWERS
 from evalkit.errors import ConfigError, DataError
 
@@ -44,8 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> DictConfig:
     common = [f"benchmark.root={data}", f"results_dir={results}", f"backbone.path={checkpoint}", *GRID]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", overrides=[*common, *overrides])
+    return composed(*common, *overrides)
 
 
 def lines(results: Path) -> dict[str, list[dict[str, object]]]:

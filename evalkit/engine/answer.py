@@ -83,8 +83,6 @@ class Engine:
             plans = {arm: self.eyes.plan(arm, video) for arm in pending}
             with clock.stage("decode"):
                 frames = self.eyes.decode(video, list(plans.values()))
-        except ConfigError:
-            raise
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             yield from _lost(pending, error)
             return
@@ -187,7 +185,11 @@ class Engine:
 
 
 def _lost(pending: Mapping[Arm, Sequence[Question]], error: Exception) -> Iterator[tuple[Arm, Answer]]:
-    """Every pending question as a failed row; the log gets one line for all."""
+    """Every pending question as a failed row; the log gets one line for all. Wrong settings are raised: they concern
+    the whole run.
+    """
+    if isinstance(error, ConfigError):
+        raise error
     message = f"{type(error).__name__}: {error}"
     rows = [(arm, records.failed(arm, q, message)) for arm, questions in pending.items() for q in questions]
     (arm, first), count = rows[0], len(rows)

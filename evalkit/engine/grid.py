@@ -80,11 +80,11 @@ class Grid:
             "seed": self.cfg.seed,
         }
 
-    def config(self, benchmark: Benchmark, arm: Arm) -> dict[str, Any]:
-        """config.yaml of one run, its identity first."""
+    def config(self, benchmark: Benchmark, rows: str, arm: Arm) -> dict[str, Any]:
+        """config.yaml of one run, its identity first; `rows` is the identity of the question set."""
         parts = {
             **self._common,
-            "benchmark": [benchmark.name, benchmark.split, benchmark.generated, identity.rows(benchmark)],
+            "benchmark": [benchmark.name, benchmark.split, benchmark.generated, rows],
             "method": identity.method(arm.method),
             "ratio": arm.ratio,
         }
@@ -125,8 +125,9 @@ class Grid:
             opened: list[tuple[Benchmark, dict[Arm, RunFolder]]] = []
             for benchmark in self.benchmarks:
                 opened.append((benchmark, {}))
+                rows = identity.rows(benchmark)
                 for arm in self.arms:
-                    config = self.config(benchmark, arm)
+                    config = self.config(benchmark, rows, arm)
                     run = RunFolder(self.folder(benchmark, arm, config), config, str(self.device))
                     stack.callback(run.close)
                     opened[-1][1][arm] = run

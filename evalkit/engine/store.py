@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -128,8 +129,9 @@ class RunFolder:
         temporary.replace(self.path / name)
 
 
+@cache
 def environment(device: str) -> dict[str, Any]:
-    """What the run was made with."""
+    """What the run was made with; asked once for all run folders of a process."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
