@@ -97,6 +97,7 @@ def first_token(backbone: Qwen2VL, tokens: VisualTokens, method: Method, ratio: 
         height=height,
         width=width,
         unit=28,
+        layers=backbone.layers,
         seed=0,
     )
     context = backbone.context()

@@ -89,7 +89,15 @@ def prefill(backbone: Qwen2VL, tokens: VisualTokens, chunk: int, method: PivotKV
     """Head and video."""
     frames = tuple(range(2 * len(tokens.cell_seconds)))
     budget = Budget(
-        ratio=0.5, frames=frames, sample=lambda n: frames[:n], cell_frames=2, height=224, width=224, unit=28, seed=0
+        ratio=0.5,
+        frames=frames,
+        sample=lambda n: frames[:n],
+        cell_frames=2,
+        height=224,
+        width=224,
+        unit=28,
+        layers=backbone.layers,
+        seed=0,
     )
     context = backbone.context()
     backbone.feed_text(context, [1, 2, 3])

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from evalkit.types import FramePlan, Keep, LayerChunk, Video, VisualTokens
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from evalkit.types import FramePlan, Keep, LayerChunk, Survivors, Video, VisualTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +28,7 @@ class Budget:
     height: int  # pixels of a dense frame
     width: int
     unit: int  # pixels per side of one visual token (28 for Qwen2-VL)
+    layers: int  # decoder layers of the LLM
     seed: int  # of the run; methods that draw at random mix in the video's name
 
     @property
@@ -73,8 +71,8 @@ class Method:
         """After the encoder: which visual tokens go to the LLM."""
         return tokens
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Tensor | None:
-        """Before decoder layer `layer`: ascending positions in `tokens` that go on to it; None for all.
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+        """Before decoder layer `layer` (0-based, of `layers`): the tokens that go on to it; None for all.
 
         `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM.
         """

@@ -172,7 +172,7 @@ class LayerChunk:
     layers: int  # decoder layers in all
     queries: Tensor = field(repr=False)  # (H, S, d) before rotation
     keys: Tensor = field(repr=False)  # (G, S, d) before rotation
-    positions: Tensor = field(repr=False)  # (3, S) M-RoPE ids at this layer, as used
+    positions: Tensor = field(repr=False)  # (R, S) ids at this layer, as used; R = 3 for M-RoPE, else 1
     rotate: Rotate = field(repr=False)  # applies the layer's rotary embedding: rotate(x, positions)
     pinned: Tensor = field(repr=False)  # (S,) bool
     room: int  # tokens of this chunk that the budget leaves
@@ -180,11 +180,21 @@ class LayerChunk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Survivors:
+    """Which tokens of a chunk go on to a layer and to all layers after it."""
+
+    index: Tensor  # (K,) long, ascending positions in the chunk
+    # True: from this layer on they are numbered anew without gaps, after the layer's last id, and what follows after
+    # them; False: they keep their ids; None: as the backbone's positions want it (RoPE anew, M-RoPE kept)
+    renumber: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keep:
     """Which tokens of a chunk stay in a layer's cache."""
 
     index: Tensor  # (K,) long, ascending positions in the chunk
-    positions: Tensor | None = None  # (3, K) new M-RoPE ids; None keeps the old ones. What follows continues from them
+    positions: Tensor | None = None  # (R, K) new ids; None keeps the old ones. What follows continues from them
     align_text: bool = (
         False  # following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code
     )
@@ -193,7 +203,7 @@ class Keep:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Rotate = Callable[[Tensor, Tensor], Tensor]  # ((heads, S, d), (3, S)) -> (heads, S, d)
+    Rotate = Callable[[Tensor, Tensor], Tensor]  # ((heads, S, d), (R, S)) -> (heads, S, d)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens
     return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.merge, w // backbone.merge))
 
 
-def budget_of(tokens: VisualTokens, unit: int, ratio: float) -> Budget:
+def budget_of(layers: int, tokens: VisualTokens, ratio: float, unit: int = 28) -> Budget:
     """The dense budget of a trace's video."""
     frames = tuple(range(2 * len(tokens.cell_seconds)))
     rows, columns = tokens.grid
@@ -61,6 +61,7 @@ def budget_of(tokens: VisualTokens, unit: int, ratio: float) -> Budget:
         height=rows * unit,
         width=columns * unit,
         unit=unit,
+        layers=layers,
         seed=0,
     )
 
@@ -71,7 +72,7 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     trace = load_file(file)
     ids = trace["input_ids"][0].tolist()
     dense = tokens_of(backbone, trace)
-    budget = budget_of(dense, backbone.unit, ratio)
+    budget = budget_of(backbone.layers, dense, ratio)
     tokens = method.select(dense, budget)
     start = ids.index(backbone.model.config.video_token_id)
     tail = ids[start + len(dense) :]

@@ -16,7 +16,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Keep, LayerChunk, VisualTokens
+from evalkit.types import Keep, LayerChunk, Survivors, VisualTokens
 
 CHUNK_CELLS = 2
 STEP = CHUNK_CELLS * 16  # tokens of a chunk
@@ -35,15 +35,16 @@ class EvictByLayer(Method):
 class PruneLate(Method):
     """Before layer 2 every other token goes, before layer 3 the first half of the rest."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Tensor | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
         places = torch.arange(len(tokens))
-        return {2: places[1::2], 3: places[len(places) // 2 :]}.get(layer)
+        index = {2: places[1::2], 3: places[len(places) // 2 :]}.get(layer)
+        return None if index is None else Survivors(index=index)
 
 
 def feed(backbone: Qwen2VL, tokens: VisualTokens, method: Method, head: list[int], tail: list[int]) -> Tensor:
     context = backbone.context()
     backbone.feed_text(context, head)
-    backbone.feed_video(context, tokens, method, budget_of(tokens, backbone.unit, 1.0), chunk_cells=CHUNK_CELLS)
+    backbone.feed_video(context, tokens, method, budget_of(backbone.layers, tokens, 1.0), chunk_cells=CHUNK_CELLS)
     return backbone.logits(backbone.feed_text(context, tail))
 
 
@@ -133,7 +134,7 @@ def test_every_layer_has_a_length_of_its_own(backbone: Qwen2VL) -> None:
     with torch.inference_mode():
         context = backbone.context()
         backbone.feed_text(context, [1, 2, 3])
-        budget = budget_of(tokens, backbone.unit, 1.0)
+        budget = budget_of(backbone.layers, tokens, 1.0)
         backbone.feed_video(context, tokens, PruneLate(), budget, chunk_cells=CHUNK_CELLS)
         late = backbone.layers - 3
         assert context.visual == [64, 64, 32, *[16] * late]

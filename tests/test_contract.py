@@ -48,6 +48,7 @@ def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget
         height=28 * rows,
         width=28 * columns,
         unit=28,
+        layers=6,
         seed=7,
     )
 

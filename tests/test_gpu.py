@@ -41,7 +41,7 @@ def test_logits(method: Method, checkpoint: str) -> None:
     for device in ("cpu", "cuda"):
         backbone = load(str(checkpoint), device=device)
         tokens = visual(backbone, frames=16)
-        budget = budget_of(tokens, backbone.unit, 0.5)
+        budget = budget_of(backbone.layers, tokens, 0.5)
         with torch.inference_mode():
             context = backbone.context()
             backbone.feed_text(context, [1, 2])

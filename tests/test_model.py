@@ -18,7 +18,8 @@ from evalkit.method import Method
 from evalkit.model import positions, prompt
 from evalkit.model.attention import attend
 from evalkit.model.cache import SLACK
-from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL, chunks
+from evalkit.model.families.decoder import chunks
+from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
 from evalkit.model.load import load, skeleton, weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
@@ -114,7 +115,7 @@ def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, c
         for cells in (1, 4, None):
             context = backbone.context()
             backbone.feed_text(context, head)
-            backbone.feed_video(context, tokens, Method(), budget_of(tokens, backbone.unit, 1.0), chunk_cells=cells)
+            backbone.feed_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=cells)
             found = backbone.logits(backbone.feed_text(context, tail))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
@@ -124,7 +125,7 @@ def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
     with torch.inference_mode():
         context = backbone.context()
         backbone.feed_text(context, [5, 6])
-        backbone.feed_video(context, tokens, Method(), budget_of(tokens, backbone.unit, 1.0), chunk_cells=2)
+        backbone.feed_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
         mark = context.mark()
         first = backbone.feed_text(context, [7, 8, 9])
         context.rewind(mark)
@@ -175,7 +176,7 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
         for cells in (1, 2, None):
             context = family.context()
             family.feed_text(context, [1, 2])
-            family.feed_video(context, tokens, Method(), budget_of(tokens, family.unit, 1.0), chunk_cells=cells)
+            family.feed_video(context, tokens, Method(), budget_of(family.layers, tokens, 1.0), chunk_cells=cells)
             found = family.logits(family.feed_text(context, [3, 4, 5]))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -183,7 +184,7 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
 def test_the_cache_is_written_in_place(backbone: Qwen2VL) -> None:
     """One buffer a layer from the first chunk to the last answer, and room for little more than what is kept."""
     tokens = visual(backbone, frames=64)
-    budget = budget_of(tokens, backbone.unit, 0.25)
+    budget = budget_of(backbone.layers, tokens, 0.25)
     with torch.inference_mode():
         context = backbone.context()
         backbone.feed_text(context, [1, 2])

@@ -78,14 +78,14 @@ TURNING = torch.tensor([[[1.0, 0.0], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [1, 0]]
 def test_select_by_hand(patch_sync: bool, positions: Any, cell: list[int], slot: list[int], span: int | None) -> None:
     video = tokens(TURNING)
     method = DPSelect(patch_sync=patch_sync, positions=positions)
-    out = method.select(video, budget_of(video, 28, 0.4))
+    out = method.select(video, budget_of(6, video, 0.4))
     assert out.cell.tolist() == cell
     assert out.slot.tolist() == slot
     assert out.place.tolist() == [0, 1, 0, 1]
     assert out.span == span
     assert out.pinned.all()
     assert torch.equal(out.features, video.features[out.cell * 2 + out.place])
-    assert not replace(method, pin=False).select(video, budget_of(video, 28, 0.4)).pinned.any()
+    assert not replace(method, pin=False).select(video, budget_of(6, video, 0.4)).pinned.any()
 
 
 def test_text_after_packed_cells_moves_up(backbone: Qwen2VL) -> None:
@@ -188,7 +188,7 @@ def test_text_rows_after_a_compressed_video(rows: Any, backbone: Qwen2VL) -> Non
     with torch.inference_mode():
         context = backbone.context()
         backbone.feed_text(context, [1, 2])
-        backbone.feed_video(context, video, method, budget_of(video, backbone.unit, 0.5), chunk_cells=4)
+        backbone.feed_video(context, video, method, budget_of(backbone.layers, video, 0.5), chunk_cells=4)
         stored = context.positions[0]
         backbone.feed_text(context, [3, 4])
         text = context.positions[0][:, -2:]
@@ -210,7 +210,7 @@ def test_text_rows_after_a_compressed_video(rows: Any, backbone: Qwen2VL) -> Non
 def test_retake_spends_its_ratio(backbone: Qwen2VL, cells: int | None, ratio: float) -> None:
     video = visual(backbone, frames=32)
     for method in (ReTaKe(), ReTaKe(select_ratio=0.5), PivotKV(), ReTaKe(select_ratio=0.75, patch_sync=False)):
-        budget = budget_of(video, backbone.unit, ratio)
+        budget = budget_of(backbone.layers, video, ratio)
         with torch.inference_mode():
             context = backbone.context()
             backbone.feed_text(context, [1])

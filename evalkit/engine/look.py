@@ -46,6 +46,7 @@ class Eyes:
             height=height,
             width=width,
             unit=self.backbone.unit,
+            layers=self.backbone.layers,
             seed=self.seed,
         )
 

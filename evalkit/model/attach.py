@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evalkit.model.context import Context
+    from evalkit.model.families.decoder import Decoder
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class Feed:
 
     def __init__(
         self,
-        text_model: Any,
+        decoder: Decoder,
         context: Context,
         positions: Tensor,
         *,
@@ -62,9 +63,10 @@ class Feed:
         room: int = 0,
         prompt_tokens: int = 0,
     ) -> None:
-        self.model, self.context = text_model, context
-        self.layers: list[Any] = list(text_model.layers)
-        self.positions = positions  # (3, n) ids of the tokens still alive, in the uncompressed layout
+        self.decoder, self.context = decoder, context
+        self.layers: list[Any] = list(decoder.text.layers)
+        self.positions = positions  # (R, n) ids of the tokens still alive, in the uncompressed layout
+        self.renumbered = False  # from the layer at hand on, ids count the entries of each layer
         self.decoding, self.method, self.tokens, self.budget = decoding, method, tokens, budget
         self.room, self.prompt_tokens = room, prompt_tokens
         self.full = int(positions.shape[1])
@@ -96,7 +98,7 @@ class Feed:
                 hidden = self._prune(i, hidden)
             ids = self._ids_at(i)
             if ids is not self.positions or ids.shape[1] != self.full:
-                kwargs = {**kwargs, "position_embeddings": self._embedding(hidden, ids)}
+                kwargs = {**kwargs, "position_embeddings": self.decoder.rotary(hidden, ids)}
             self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
             if self.tokens is not None:
                 self.context.visual[i] += ids.shape[1]
@@ -108,32 +110,33 @@ class Feed:
         assert self.method is not None
         assert self.tokens is not None
         assert self.budget is not None
-        index = self.method.prune(i, len(self.layers), self.tokens, self.budget)
-        if index is None:
+        left = self.method.prune(i, len(self.layers), self.tokens, self.budget)
+        if left is None:
             return hidden
-        check_index(index, len(self.tokens), f"{type(self.method).__name__}.prune")
+        index = check_index(left.index, len(self.tokens), f"{type(self.method).__name__}.prune")
+        self.renumbered |= self.decoder.renumbers if left.renumber is None else left.renumber
         self.tokens, self.positions = self.tokens.keep(index), self.positions[:, index]
         return hidden[:, index.to(hidden.device)]
 
     def _ids_at(self, i: int) -> Tensor:
         """Ids that hold at layer i. Where its ids were re-forged, time goes on from its last stored id.
 
+        Renumbered tokens take the ids after the last stored one, without gaps, and so does all that follows them.
         While decoding all three rows move by that shift, in prefill the temporal row alone: the released ReTaKe code
         does so (its decoding ids are one expanded row). With `align_text` text moves as a whole there, too.
         """
+        stored = self.context.positions[i]
+        if self.renumbered:
+            self.context.shifted[i] = self.context.align_text = True
+            start = int(stored[:, -1].max()) + 1 if stored.shape[1] else 0
+            return self.decoder.text_ids(start, self.positions.shape[1])
         if not self.context.shifted[i]:
             return self.positions
-        stored = self.context.positions[i]
         shift = int(stored[0, -1]) + 1 - int(self.positions[0, 0])
         ids = self.positions.clone()
         whole = self.decoding or (self.context.align_text and self.tokens is None)
         ids[: 3 if whole else 1] += shift
         return ids
-
-    def _embedding(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin (1, S, d) for ids (3, S), on the device and in the dtype of `x`."""
-        cos, sin = self.model.rotary_emb(x, ids[:, None].to(x.device))
-        return cos, sin
 
     def _watch(self, i: int, attention: Any) -> list[Any]:
         """Keep the un-rotated projections of a layer, and cut its cache once its attention has run."""
@@ -180,5 +183,5 @@ class Feed:
         return projected.view(size, -1, int(attention.head_dim)).transpose(0, 1)
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        cos, sin = self._embedding(x, positions)
+        cos, sin = self.decoder.rotary(x, positions)
         return rotate(x, cos[0], sin[0])

@@ -26,15 +26,15 @@ class Mark:
 class Context:
     """One sequence in the making: the cache, and what the cache alone does not know.
 
-    `positions[l]` (3, length of layer l) are the M-RoPE ids with which layer l's keys were rotated.
+    `positions[l]` (R, length of layer l) are the ids with which layer l's keys were rotated (R = 3 for M-RoPE, else 1).
     `next_id` is the id that follows in the uncompressed layout; `shifted[l]` says that layer l's ids were re-forged, so
     that what follows there is moved up to its last stored id.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, rows: int = 3) -> None:
         self.layers = [RoomyLayer() for _ in range(layers)]
         self.cache = Cache(layers=self.layers)
-        self.positions: list[Tensor] = [torch.empty(3, 0, dtype=torch.long) for _ in range(layers)]
+        self.positions: list[Tensor] = [torch.empty(rows, 0, dtype=torch.long) for _ in range(layers)]
         self.shifted = [False] * layers
         self.align_text = False
         self.visual = [0] * layers  # visual entries per layer
@@ -64,7 +64,7 @@ class Context:
     def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
         """Of the last `chunk` entries of a layer keep those at `index`; replace their keys and ids where given.
 
-        Shapes: index (K,), keys (1, G, K, d), positions (3, K).
+        Shapes: index (K,), keys (1, G, K, d), positions (R, K).
         """
         self.layers[layer].keep_of_tail(chunk, index, keys)
         old = self.positions[layer]

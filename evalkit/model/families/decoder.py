@@ -1,0 +1,176 @@
+"""The prefill loop over a decoder-only language model: head, then the video in chunks of whole cells, then the tail.
+
+The loop is ours and the same for every family; a family says how positions are laid out. Batch size is one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from evalkit.method import Budget, Method
+from evalkit.model import prompt
+from evalkit.model.attach import Feed
+from evalkit.model.context import Context
+from evalkit.types import VisualTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+
+class Decoder:
+    """A language model behind the engine's few calls. Families fill in the layout of positions (R rows of ids)."""
+
+    rows = 1  # of position ids: 1 (RoPE), or 3 (M-RoPE: time, height, width)
+    renumbers = True  # whether what `prune` leaves is numbered anew, unless the method says so itself
+
+    def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
+        self.model, self.text, self.tokenizer = model, text, tokenizer
+        self.layers = len(text.layers)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.model.device)
+
+    @property
+    def kv_entry_bytes(self) -> int:
+        """Bytes of one token's keys and values in one layer."""
+        config = self.text.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return 2 * int(config.num_key_value_heads) * int(width) * int(self.model.dtype.itemsize)
+
+    # ---- positions, a family's own
+
+    def text_ids(self, start: int, length: int) -> Tensor:
+        """Ids of text tokens from `start` on, (R, length): equal rows."""
+        return torch.arange(start, start + length).expand(self.rows, -1)
+
+    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
+        """Ids of visual tokens that follow the id before `start`, (R, N): here one after the other."""
+        return self.text_ids(start, len(tokens))
+
+    def ids_after(self, tokens: VisualTokens) -> int:
+        """How many ids the video takes before text goes on."""
+        return len(tokens)
+
+    def rotary(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin (1, S, d) for ids (R, S), on the device and in the dtype of `x`."""
+        cos, sin = self.text.rotary_emb(x, self.model_ids(ids))
+        return cos, sin
+
+    def model_ids(self, ids: Tensor) -> Tensor:
+        """Ids (R, S) in the shape that the language model takes, with its batch of one."""
+        return ids.to(self.device)
+
+    # ---- the loop
+
+    def prompt(self, text: str, *, video: bool) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video."""
+        return prompt.split(self.tokenizer, text, video=video)
+
+    def context(self) -> Context:
+        """A new, empty context."""
+        return Context(self.layers, self.rows)
+
+    def feed_text(self, context: Context, ids: Sequence[int], *, decoding: bool = False) -> Tensor:
+        """Feed text tokens; returns the hidden state of the last one (D,)."""
+        embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
+        where = self.text_ids(context.next_id, len(ids))
+        context.next_id += len(ids)
+        return self._run(Feed(self, context, where, decoding=decoding), embeds, context)
+
+    def feed_video(
+        self,
+        context: Context,
+        tokens: VisualTokens,
+        method: Method,
+        budget: Budget,
+        *,
+        chunk_cells: float | None,
+        tail: int = 0,
+    ) -> None:
+        """Feed visual tokens in chunks of `chunk_cells` temporal cells (None: all at once).
+
+        `tail` is the number of tokens that will follow, for methods whose budget is that of the whole prompt.
+        """
+        start = context.next_id
+        where = self.video_ids(start, tokens)
+        share = min(1.0, budget.ratio * budget.dense_tokens / len(tokens))
+        prompt = max(context.lengths) + len(tokens) + tail
+        parts = list(chunks(tokens, chunk_cells))
+        evicts = type(method).evict is not Method.evict
+        context.reserve(int(len(tokens) * (share if evicts else 1.0)), max(map(len, parts)) + tail)
+        for index in parts:
+            part, ids = tokens.keep(index), where[:, index]
+            # what rounding leaves over in one chunk goes to the next
+            before, after = (int(share * tokens_fed + 1e-9) for tokens_fed in (int(index[0]), int(index[-1]) + 1))
+            feed = Feed(
+                self,
+                context,
+                ids,
+                method=method,
+                tokens=part,
+                budget=budget,
+                room=after - before,
+                prompt_tokens=prompt,
+            )
+            self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
+        context.next_id = start + self.ids_after(tokens)
+
+    def _run(self, feed: Feed, embeds: Tensor, context: Context) -> Tensor:
+        with feed.attached():
+            out = self.text(
+                inputs_embeds=embeds,
+                position_ids=self.model_ids(feed.positions),
+                attention_mask={"full_attention": None},
+                past_key_values=context.cache,
+                use_cache=True,
+            )
+        hidden: Tensor = out.last_hidden_state[0, -1]
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden state (D,) -> logits (V,)."""
+        out: Tensor = self.model.lm_head(hidden)
+        return out
+
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a reply."""
+        configured = self.model.generation_config.eos_token_id
+        ids = set(configured if isinstance(configured, list) else [configured]) - {None}
+        if self.tokenizer is not None and self.tokenizer.eos_token_id is not None:
+            ids.add(self.tokenizer.eos_token_id)
+        return frozenset(ids)
+
+    def generate(self, context: Context, hidden: Tensor, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
+        """Greedy decoding from the last prompt token's hidden state (D,); returns the new ids without the end."""
+        ids: list[int] = []
+        ends = self.stop_ids()
+        while len(ids) < max_new_tokens:
+            token = int(self.logits(hidden).argmax())
+            if token in ends:
+                break
+            ids.append(token)
+            if stop and any(s in self.tokenizer.decode(ids) for s in stop):
+                break
+            if len(ids) < max_new_tokens:
+                hidden = self.feed_text(context, [token], decoding=True)
+        return ids
+
+
+def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
+    """Positions (ascending) of the tokens in each run of `cells` temporal slots; None: of all tokens.
+
+    Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
+    """
+    if cells is None:
+        yield torch.arange(len(tokens))
+        return
+    places = tokens.grid[0] * tokens.grid[1]
+    group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
+    for value in dict.fromkeys(group.tolist()):
+        yield (group == value).nonzero()[:, 0]
