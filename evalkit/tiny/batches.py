@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.tiny import prompts, symbols
+from evalkit.tiny import prompts, story, symbols
 from evalkit.tiny.model import GRID
 from evalkit.tiny.questions import Asked, Choice, ask, choose
 from evalkit.tiny.shape import Shape
@@ -30,6 +30,7 @@ class Batch:
     concepts: Tensor  # (B, M, C) weights over words
     cell: Tensor  # (B, M) long
     place: Tensor  # (B, M) long
+    story: Tensor  # (B, 4, M) long: answers of `story.targets`
     tails: Tensor  # (B, Q, A) long, padded with 0
     word_at: Tensor  # (B, Q) long: index of the question mark in its tail
     words: Tensor  # (B, Q, V) target shares over tokens at the question mark
@@ -55,6 +56,7 @@ def make(shape: Shape, seed: int, vocabulary: int) -> Batch:
         concepts=torch.from_numpy(np.stack(columns["concepts"])),
         cell=torch.from_numpy(np.stack(columns["cell"])),
         place=torch.from_numpy(np.stack(columns["place"])),
+        story=torch.from_numpy(np.stack(columns["story"])),
         tails=torch.tensor([[t + [0] * (length - len(t)) for t in tails] for tails in columns["tails"]]),
         word_at=torch.tensor(columns["word_at"]),
         words=_shares(columns["right"], vocabulary),
@@ -82,8 +84,10 @@ def _sample(shape: Shape, style: str, rng: np.random.Generator) -> dict[str, Any
     asked = _choose_questions(world, visible, shape, rng)
     choices = [choose(a, int(rng.integers(4)), rng) for a in asked]
     cell, place = np.divmod(picked, GRID * GRID)
+    concepts = weights.reshape(-1, weights.shape[-1])[picked]
     return {
-        "concepts": weights.reshape(-1, weights.shape[-1])[picked],
+        "concepts": concepts,
+        "story": story.targets(world, concepts),
         "cell": cell,
         "place": place,
         "kinds": [a.kind for a in asked],

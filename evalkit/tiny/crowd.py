@@ -6,7 +6,8 @@ import numpy as np
 
 from evalkit.tiny.world import COLORS, DIGITS, OBJECTS, PLACES, TRAIN_SEEDS, Event, Scene, World
 
-BEATS = 4  # cells of a crowd, each with its own events
+BEATS = 16  # cells of a crowd, each with its own events; drawing a place costs more than drawing a cell
+SCENES = 4
 EVENTS = 6  # per cell, where they find room
 APART = 0.27  # least distance of centres, share of the frame's width
 
@@ -19,9 +20,9 @@ def times() -> np.ndarray:
 def draw(seed: int) -> World:
     """A crowd; events last for the first frame of a cell, the second, or both."""
     rng = np.random.default_rng((TRAIN_SEEDS.start, seed))
-    cut = float(rng.uniform(0.1, 0.9))
-    first, second = (str(p) for p in rng.choice(PLACES, 2, replace=False))
-    scenes = (Scene(place=first, start=0.0, end=cut), Scene(place=second, start=cut, end=1.0))
+    edges = [0.0, *np.sort(rng.uniform(0.05, 0.95, SCENES - 1)).tolist(), 1.0]
+    places = rng.choice(PLACES, SCENES, replace=False)
+    scenes = tuple(Scene(place=str(p), start=a, end=b) for p, a, b in zip(places, edges, edges[1:], strict=False))
     return World(seed=seed, scenes=scenes, events=tuple(e for beat in range(BEATS) for e in _beat(rng, beat)))
 
 

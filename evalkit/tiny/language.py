@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from evalkit.model import positions
 from evalkit.tiny import prompts, symbols
 from evalkit.tiny.model import GRID
+from evalkit.tiny.story import LAYER
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Qwen2VLForConditionalGeneration
 
     from evalkit.tiny.batches import Batch
+    from evalkit.tiny.story import Story
 
 END_WEIGHT = 0.1  # of the loss that teaches to stop after the letter
 
@@ -28,6 +30,7 @@ class Scores:
     loss: Tensor
     word_right: Tensor  # (B, Q) bool
     letter_right: Tensor  # (B, Q) bool
+    story_right: dict[str, Tensor] = field(default_factory=dict)  # by helper question, (n,) bool
 
 
 def symbol_features(model: Qwen2VLForConditionalGeneration, concepts: Tensor, noise: float) -> Tensor:
@@ -37,20 +40,26 @@ def symbol_features(model: Qwen2VLForConditionalGeneration, concepts: Tensor, no
     return features + noise * torch.randn_like(features)
 
 
-def run(model: Qwen2VLForConditionalGeneration, features: Tensor, batch: Batch) -> Scores:
+def run(model: Qwen2VLForConditionalGeneration, features: Tensor, batch: Batch, helper: Story | None = None) -> Scores:
     """Features (B, M, D) of the batch's visual tokens -> losses and what was right."""
     embed = model.get_input_embeddings()
     videos, asked, length = batch.tails.shape
     head = torch.tensor(prompts.head_ids())
     parts = [embed(head).expand(videos, -1, -1), features, embed(batch.tails.flatten(1))]
     sight, width = len(head) + features.shape[1], parts[2].shape[1]
-    hidden = model.model.language_model(
+    out = model.model.language_model(
         inputs_embeds=torch.cat(parts, 1),
         position_ids=_positions(batch, len(head)),
         attention_mask=mask(sight, asked, length)[None, None],
         use_cache=False,
-    ).last_hidden_state[:, sight : sight + width]
-    return _scores(model, hidden.reshape(videos, asked, length, -1), batch)
+        output_hidden_states=helper is not None,
+    )
+    tails = out.last_hidden_state[:, sight : sight + width].reshape(videos, asked, length, -1)
+    scores = _scores(model, tails, batch)
+    if helper is None:
+        return scores
+    told, right = helper(out.hidden_states[LAYER][:, len(head) : sight], batch.story)
+    return replace(scores, loss=scores.loss + told, story_right=right)
 
 
 def _scores(model: Qwen2VLForConditionalGeneration, tails: Tensor, batch: Batch) -> Scores:

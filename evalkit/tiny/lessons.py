@@ -19,8 +19,10 @@ CLEAR = 0.7  # weight from which on a token shows enough of a thing to name it
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.tiny.story import Story
 
-def scores(model: Any, lesson: Lesson, seed: int) -> tuple[language.Scores, list[list[str]]]:
+
+def scores(model: Any, helper: Story, lesson: Lesson, seed: int) -> tuple[language.Scores, list[list[str]]]:
     """Loss and accuracy of the step with this seed, and the kinds of its questions."""
     torch.manual_seed(seed)
     shape = lesson.shapes[seed % len(lesson.shapes)]
@@ -31,7 +33,7 @@ def scores(model: Any, lesson: Lesson, seed: int) -> tuple[language.Scores, list
         features = language.symbol_features(model, batch.concepts, lesson.noise)
     else:
         features = frame_features(model, batch)
-    return language.run(model, features, batch), batch.kinds
+    return language.run(model, features, batch, helper), batch.kinds
 
 
 def crowd_scores(model: Any, videos: int, seed: int) -> tuple[language.Scores, list[list[str]]]:

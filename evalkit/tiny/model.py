@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 SIZE = 112  # pixels per side of a frame
 GRID = 4  # visual tokens per side of a cell
 WIDTH = 128
-LAYERS = 6
+LAYERS = 8
+RANDOM_LAYERS = 6  # of a checkpoint with random weights: enough for layers to differ
 INIT = 0.06
 EMBEDDING_STD = 0.5  # with 0.02 the symbols drown in the residual stream and training stays at chance
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -23,7 +24,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 def random_checkpoint(folder: Path, seed: int) -> Path:
     """Write a Qwen2-VL checkpoint folder with random weights from `seed`; the same bytes at every call."""
-    save(random_model(seed), folder)
+    save(random_model(seed, RANDOM_LAYERS), folder)
     return folder
 
 

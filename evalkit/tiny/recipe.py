@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evalkit.tiny.model import LAYERS
 from evalkit.tiny.questions import KINDS
 from evalkit.tiny.shape import Shape
 
@@ -11,9 +12,8 @@ SEED = 7
 SHORT_FORMATS = ("mlvu", "lvbench")
 BETAS = (0.9, 0.98)
 PAIR_KINDS = ("color", "object", "grounding")
-ORDER_KINDS = ("after", "before", "ends", "color")
-HARD_KINDS = (*KINDS, "after", "before", "ends")  # those that take longest, twice
-FEW_KINDS = ("color", "object", "after", "before", "grounding")
+LATE_KINDS = ("grounding", "object")
+HARD_KINDS = (*KINDS, "after", "before", "grounding", "count")  # those that take longest, twice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +25,13 @@ class Lesson:
     shapes: tuple[Shape, ...]
     rate: tuple[float, float]  # learning rate at the first and the last step, linear between
     source: str  # "symbols": sums of word embeddings; "frames": regress them; "pixels": all weights, end to end
-    layers: int = 6  # decoder layers; where a lesson has more than the one before, new ones are put on top
+    layers: int = LAYERS  # decoder layers; where a lesson has more than the one before, new ones are put on top
     noise: float = 0.1  # on symbols, per feature
 
 
-def _lesson(name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape, layers: int = 6) -> Lesson:
+def _lesson(
+    name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape, layers: int = LAYERS
+) -> Lesson:
     return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
 
 
@@ -38,83 +40,57 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "pairs",
         "symbols",
-        600,
+        500,
         (2e-3, 2e-3),
         Shape(videos=32, questions=8, dense=64, cells=4, tokens=9, objects=(2, 2), options=False, kinds=PAIR_KINDS),
-        layers=4,
+        layers=6,
     ),
     _lesson(
         "few",
         "symbols",
-        150,
+        300,
         (2e-3, 2e-3),
-        Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False, kinds=FEW_KINDS),
-        layers=4,
+        Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False),
+        layers=6,
     ),
     _lesson(
         "words",
         "symbols",
-        300,
+        600,
         (2e-3, 2e-3),
         Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
-        layers=4,
-    ),
-    _lesson(
-        "order, one token an event",
-        "symbols",
-        400,
-        (2e-3, 2e-3),
-        Shape(
-            videos=48,
-            questions=6,
-            dense=64,
-            cells=7,
-            tokens=8,
-            objects=(3, 3),
-            options=False,
-            single=True,
-            kinds=ORDER_KINDS,
-        ),
-        Shape(
-            videos=48,
-            questions=6,
-            dense=64,
-            cells=9,
-            tokens=12,
-            objects=(3, 6),
-            options=False,
-            single=True,
-            kinds=ORDER_KINDS,
-        ),
-        layers=4,
+        Shape(videos=16, questions=10, dense=64, cells=40, tokens=200, options=False, kinds=HARD_KINDS),
+        Shape(videos=8, questions=12, dense=128, cells=128, tokens=500, options=False, kinds=HARD_KINDS),
+        layers=6,
     ),
     # two more layers for the options; the shorter prompts first: finding the word among them is the same in all
+    # beside them the words that are found last, place and object, go on alone
     _lesson(
         "letters",
         "symbols",
-        400,
+        600,
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
+        Shape(videos=48, questions=6, dense=64, cells=9, tokens=30, options=False, kinds=LATE_KINDS),
     ),
     _lesson(
         "longer",
         "symbols",
-        500,
+        400,
         (1.5e-3, 8e-4),
         Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
-        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, formats=SHORT_FORMATS, kinds=HARD_KINDS),
-        Shape(videos=5, questions=8, dense=64, cells=64, tokens=700, formats=SHORT_FORMATS, kinds=HARD_KINDS),
-        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
+        Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
-    _lesson("vision", "frames", 1000, (1.2e-3, 5e-5), Shape(videos=24, questions=0, dense=0, cells=0, tokens=0)),
+    _lesson("vision", "frames", 2500, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
         "together",
         "pixels",
-        780,
-        (5e-4, 5e-5),
+        1000,
+        (8e-4, 5e-5),
         Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
-        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, kinds=HARD_KINDS),
         Shape(videos=6, questions=8, dense=32, cells=32, tokens=400, kinds=HARD_KINDS),
-        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, formats=SHORT_FORMATS, kinds=HARD_KINDS),
+        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, kinds=HARD_KINDS),
     ),
 )

@@ -48,11 +48,14 @@ class Run:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
 
+        from evalkit.tiny.story import Story
+
         set_seed(seed)
         self.work, self.seed = work, seed
         self.accelerator = Accelerator()
         self.done = (0, 0)  # lesson, steps of it
         self.state = work / "state.pt"
+        self.helper = Story()
         self._use(random_model(seed, recipe.LESSONS[0].layers))
         if self.state.exists():
             self._load()
@@ -86,10 +89,10 @@ class Run:
         rate = lesson.rate[0] + share * (lesson.rate[1] - lesson.rate[0])
         for group in self.optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
-        scores, kinds = lessons.scores(self.plain, lesson, self.seed * 10**9 + number * 10**6 + step)
+        scores, kinds = lessons.scores(self.plain, self.helper, lesson, self.seed * 10**9 + number * 10**6 + step)
         self.optimizer.zero_grad()
         self.accelerator.backward(scores.loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.accelerator.clip_grad_norm_([*self.model.parameters(), *self.helper.parameters()], 1.0)
         self.optimizer.step()
         tally.add(scores, kinds)
 
@@ -97,7 +100,8 @@ class Run:
         """Train this model from here on, with a fresh optimiser."""
         import torch
 
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
+        weights = [*model.parameters(), *self.helper.parameters()]
+        optimizer = torch.optim.AdamW(weights, lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
 
     def _save(self, done: tuple[int, int]) -> None:
@@ -105,8 +109,8 @@ class Run:
 
         self.done = done
         part = self.state.with_suffix(".part")
-        model, optimizer = self.plain.state_dict(), self.optimizer.state_dict()
-        torch.save({"model": model, "optimizer": optimizer, "done": list(done)}, part)
+        parts = {"model": self.plain, "helper": self.helper, "optimizer": self.optimizer}
+        torch.save({name: of.state_dict() for name, of in parts.items()} | {"done": list(done)}, part)
         part.replace(self.state)
 
     def _load(self) -> None:
@@ -117,6 +121,7 @@ class Run:
         layers = recipe.LESSONS[lesson if steps else lesson - 1].layers
         self._use(grown(self.plain, self.seed, layers))
         self.plain.load_state_dict(state["model"])
+        self.helper.load_state_dict(state["helper"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.done = (lesson, steps)
 
@@ -149,9 +154,11 @@ class Tally:
         self.letters += letters
         for kind, word in zip((k for row in kinds for k in row), words, strict=True):
             self.by_kind[kind].append(word)
+        for name, right in scores.story_right.items():
+            self.by_kind[f"story.{name}"] += right.tolist()
 
     def row(self) -> dict[str, str]:
-        """Mean loss, accuracy of words and letters, accuracy of words by kind."""
+        """Mean loss, accuracy of words and letters, accuracy of words by kind and of the helper's answers."""
         kinds = " ".join(f"{k}:{_mean(v):.2f}" for k, v in sorted(self.by_kind.items()))
         return {
             "loss": f"{_mean(self.losses):.3f}",

@@ -1,0 +1,170 @@
+"""Replay XComp's traces (LP-Comp) through the engine's own path: feed_text, feed_video, feed_text, decode."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from evalkit.method import Budget, Method
+from evalkit.model import attention
+from evalkit.model.context import Context
+from evalkit.model.families.qwen2 import Qwen2
+from evalkit.types import VisualTokens
+from methods.lpcomp import LPComp
+
+IMAGE = -200  # stands for the video in the traces' ids
+GRID = (4, 4)  # 16 tokens a frame
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a replay lies from its trace."""
+
+    hidden: float  # what enters every layer
+    logits: float  # prompt and answer at once
+    decoding: float  # logits while decoding with the cache
+    loss: float
+    positions: bool  # exact?
+    lengths: bool
+    decode_positions: bool
+    tokens: bool
+
+    def within(self, tolerance: float) -> bool:
+        """Close where closeness is asked for, exact where exactness is."""
+        exact = self.positions and self.lengths and self.decode_positions and self.tokens
+        return exact and max(self.hidden, self.logits, self.decoding, self.loss) < tolerance
+
+
+def backbone_of(folder: Path) -> Qwen2:
+    """The traces' language model."""
+    settings = json.loads((folder / "lp_comp" / "meta.json").read_text())["config"]
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(Qwen2Config(**settings, attn_implementation=attention.register()))
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(load_file(folder / "lp_comp" / "weights.safetensors"))
+    # to_empty leaves the rotary frequencies behind: they are no weights
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    return Qwen2(model.eval())
+
+
+def frames_of(features: Tensor) -> VisualTokens:
+    """Features (F, 16, D) of F frames."""
+    return VisualTokens.dense(features.flatten(0, 1), seconds=range(len(features)), grid=GRID)
+
+
+def budget_of(backbone: Qwen2, frames: int, ratio: float = 1.0) -> Budget:
+    """The dense budget of a trace, one frame a cell."""
+    numbers = tuple(range(frames))
+    return Budget(
+        ratio=ratio,
+        frames=numbers,
+        sample=lambda n: numbers[:n],
+        cell_frames=1,
+        height=GRID[0],
+        width=GRID[1],
+        unit=1,
+        layers=backbone.layers,
+        seed=0,
+    )
+
+
+def method_of(meta: dict[str, Any]) -> LPComp | None:
+    """The method that a variant's own settings describe; None where it has settings that we have not."""
+    env = meta["env"]
+    stages, stride = json.loads(env["EXTRA_PARAM_INNER_CONDENSER_ID"]), env["EXTRA_PARAM_INNER_STRIDE"]
+    cosine = env.get("EXTRA_PARAM_OVERWRITE_DROP_SCHEDULE") == "Cosine"
+    keep = "suffix" if env.get("EXTRA_PARAM_ALWAYS_SUFFIX") == "True" else "uniform"
+    if cosine:
+        return LPComp(schedule="cosine", keep=keep, frame_ratio=1.0)
+    if min(stages) >= len(meta["seq_len_per_layer"]):
+        return LPComp(schedule="identity", frame_ratio=1.0)
+    known = stages == [10, 20] and stride == "4" and keep == "uniform"
+    return LPComp(schedule="stepwise", keep=keep, frame_ratio=1.0) if known else None
+
+
+@contextmanager
+def watched(backbone: Qwen2) -> Iterator[list[list[Tensor]]]:
+    """What enters each layer after tokens were dropped, and last what leaves the final norm: (S, D) a feed."""
+    seen: list[list[Tensor]] = [[] for _ in range(backbone.layers + 1)]
+    spots = [layer.input_layernorm for layer in backbone.text.layers]
+    handles = [
+        spot.register_forward_pre_hook(lambda _, args, i=i: seen[i].append(args[0][0])) for i, spot in enumerate(spots)
+    ]
+    handles.append(backbone.text.norm.register_forward_hook(lambda _, __, out: seen[-1].append(out[0])))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def read(
+    backbone: Qwen2, ids: list[int], video: VisualTokens, method: Method, chunk_cells: int | None
+) -> tuple[Context, Tensor]:
+    """Head, video and tail; the context and the last hidden state."""
+    at, budget = ids.index(IMAGE), budget_of(backbone, len(video.cell_seconds))
+    context = backbone.context()
+    backbone.feed_text(context, ids[:at])
+    backbone.feed_video(context, video, method, budget, chunk_cells=chunk_cells)
+    return context, backbone.feed_text(context, ids[at + 1 :])
+
+
+@torch.inference_mode()
+def replay(backbone: Qwen2, folder: Path, name: str, method: Method, chunk_cells: int | None = None) -> Difference:
+    """Run one variant and compare everything that it holds."""
+    meta = json.loads((folder / "meta.json").read_text())[name]
+    trace, inputs = load_file(folder / f"{name}.safetensors"), load_file(folder / "inputs.safetensors")
+    ids, labels, video = inputs["input_ids"].tolist(), inputs["labels"], frames_of(inputs["image_features"])
+    with watched(backbone) as seen:
+        whole, _ = read(backbone, ids, video, method, chunk_cells)
+    states = [torch.cat(parts) for parts in seen]
+    logits = backbone.model.lm_head(states[-1])
+    answer = labels[labels >= 0]
+    loss = torch.nn.functional.cross_entropy(logits[-len(answer) - 1 : -1], answer)
+
+    prompt = ids[: len(ids) - len(answer)]
+    context, hidden = read(backbone, prompt, video, method, chunk_cells)
+    lengths = list(context.lengths)
+    steps, picked, where = [], [], []
+    for _ in range(len(trace["decode_logits"])):
+        picked.append(int(backbone.logits(hidden).argmax()))
+        hidden = backbone.feed_text(context, picked[-1:], decoding=True)
+        steps.append(backbone.logits(hidden))  # a trace's step begins with the token it feeds
+        where.append([int(p[0, -1]) for p in context.positions])
+    return Difference(
+        hidden=max(_apart(states[i], trace[f"layer_in.{i}"]) for i in range(backbone.layers)),
+        logits=_apart(logits, trace["logits"]),
+        decoding=_apart(torch.stack(steps), trace["decode_logits"]),
+        loss=abs(loss.item() - meta["loss"]),
+        positions=all(torch.equal(whole.positions[i][0], trace[f"layer_pos.{i}"]) for i in range(backbone.layers)),
+        lengths=lengths == meta["kv_len_after_prefill"],
+        decode_positions=where == meta["decode_position_ids_per_step_per_layer"],
+        tokens=picked == meta["greedy_tokens"],
+    )
+
+
+def lp_comp(folder: Path) -> tuple[dict[str, Difference], list[str]]:
+    """Every variant of a folder that has tensors, and those that were left out, with the reason."""
+    backbone, found, left_out = backbone_of(folder), {}, []
+    for name, meta in json.loads((folder / "lp_comp" / "meta.json").read_text()).items():
+        if not isinstance(meta, dict) or "env" not in meta:
+            continue
+        method, has_trace = method_of(meta), (folder / "lp_comp" / f"{name}.safetensors").exists()
+        if method is None or not has_trace:
+            left_out.append(f"{name}: {'no tensors' if method else 'settings that no method here has'}")
+        else:
+            found[name] = replay(backbone, folder / "lp_comp", name, method)
+    return found, left_out
+
+
+def _apart(mine: Tensor, theirs: Tensor) -> float:
+    return (mine - theirs).abs().max().item() if mine.shape == theirs.shape else float("inf")
