@@ -26,7 +26,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, no_ask
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Keep, LayerChunk, VisualTokens
@@ -102,7 +102,7 @@ def first_token(backbone: Qwen2VL, tokens: VisualTokens, method: Method, ratio: 
     )
     context = backbone.context()
     backbone.feed_text(context, list(range(3, 18)))
-    backbone.feed_video(context, method.select(tokens, budget), method, budget, chunk_cells=CHUNK_CELLS)
+    backbone.feed_video(context, method.select(tokens, budget, no_ask), method, budget, chunk_cells=CHUNK_CELLS)
     hidden = backbone.feed_text(context, list(range(3, 67)))
     for _ in range(steps):
         hidden = backbone.feed_text(context, [int(backbone.logits(hidden).argmax())], decoding=True)

@@ -6,11 +6,15 @@ model: it returns indices; the engine gathers, rotates, counts and undoes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from evalkit.errors import MethodError
 from evalkit.types import FramePlan, Keep, LayerChunk, Survivors, Video, VisualTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,38 @@ class Budget:
         return max(1, round(self.cells * share))
 
 
+class Ask(Protocol):
+    """Question→token attention: one counted pass of the LLM over some cells, and what the question looks at there."""
+
+    def __call__(
+        self,
+        cells: Sequence[int],
+        *,
+        windows: Sequence[tuple[int, int]],
+        layers: range,
+        skip: int = 0,
+        causal: bool = False,
+        closing: bool = False,
+    ) -> Tensor:
+        """Mean attention that each cell of each window gets from the question, (layers, windows, width) float64.
+
+        `cells` are fed in the order given, laid out as if they followed each other, with the method's own `prune`.
+        A window (from, to) is a run of positions in `cells`, all of one width. In each layer of `layers` the question
+        attends to prompt, window and itself alone, with positions counted anew; averaged over heads, the question's
+        tokens (the first `skip` left out, and those from the assistant's header on) and the cell's tokens.
+
+        `causal`: whether a token of the question is kept from seeing later ones; `closing`: whether what it sees goes
+        on to the end of the prompt, header included.
+        What does not depend on the question is computed once per video.
+        """
+        ...
+
+
+def no_ask(cells: Sequence[int], **_: object) -> Tensor:
+    """Stands for `ask` where there is no question: outside a run, for a method that does not ask."""
+    raise MethodError(f"ask() was called for {len(cells)} cells where there is no question to ask")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """Keep everything. Subclasses override the verbs at which they intervene."""
@@ -67,8 +103,8 @@ class Method:
         """Before decoding: which frames, at what size."""
         return FramePlan(indices=budget.frames, height=budget.height, width=budget.width)
 
-    def select(self, tokens: VisualTokens, budget: Budget) -> VisualTokens:
-        """After the encoder: which visual tokens go to the LLM."""
+    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+        """After the encoder: which visual tokens go to the LLM. Only a method with `asks` may call `ask`."""
         return tokens
 
     def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, max_pool1d
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Ask, Budget, Method
 from evalkit.types import VisualTokens
 
 
@@ -39,7 +39,7 @@ class DPSelect(Method):
                 f"got {self.window = }, {self.select_ratio = }"
             )
 
-    def select(self, tokens: VisualTokens, budget: Budget) -> VisualTokens:
+    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
         """Features (T·P, C) -> (K·P, C)."""
         share = budget.ratio if self.select_ratio is None else max(self.select_ratio, budget.ratio)
         cells = len(tokens.cell_seconds)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, no_ask
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.types import VisualTokens
@@ -73,7 +73,7 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     ids = trace["input_ids"][0].tolist()
     dense = tokens_of(backbone, trace)
     budget = budget_of(backbone.layers, dense, ratio)
-    tokens = method.select(dense, budget)
+    tokens = method.select(dense, budget, no_ask)
     start = ids.index(backbone.model.config.video_token_id)
     tail = ids[start + len(dense) :]
     context = backbone.context()

@@ -1,4 +1,4 @@
-"""Replay XComp's traces (LP-Comp) through the engine's own path: feed_text, feed_video, feed_text, decode."""
+"""Replay XComp's traces through the engine's own path: feed_text, feed_video, decode; and the engine's `ask`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from evalkit.method import Budget, Method
+from evalkit.method import Ask, Budget, Method
 from evalkit.model import attention
+from evalkit.model.ask import Asker
 from evalkit.model.context import Context
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
+from methods.qccomp import clips
+from methods.xcomp import XComp
 
 IMAGE = -200  # stands for the video in the traces' ids
 GRID = (4, 4)  # 16 tokens a frame
@@ -164,6 +167,70 @@ def lp_comp(folder: Path) -> tuple[dict[str, Difference], list[str]]:
         else:
             found[name] = replay(backbone, folder / "lp_comp", name, method)
     return found, left_out
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How far clip scores lie from a trace's."""
+
+    error: float  # largest relative one
+    edges: bool  # are the same clips left out?
+
+    def within(self, tolerance: float) -> bool:
+        """Close enough?"""
+        return self.edges and self.error < tolerance
+
+
+SCORES_TOLERANCE = 1e-5
+INVALID = 1e8  # traces mark clips that fewer windows cover with 1e9
+
+
+def asker_of(backbone: Qwen2, video: VisualTokens, ids: list[int], at: int, header: int) -> Asker:
+    """What asks the question of a trace: `at` and `header` are positions of the video and of the assistant's header."""
+    method = XComp(frame_ratio=1.0)
+    asker = Asker(backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=None)
+    asker.question(ids[:at], ids[at + 1 :], header - at - 1)
+    return asker
+
+
+@torch.inference_mode()
+def clip_scores(backbone: Qwen2, file: Path, *, causal: bool = False) -> dict[str, Scores]:
+    """Every set of windows of a trace of clip scores: `default` (global) and `segments_<clips>_<stride>`."""
+    meta, trace = json.loads(file.with_suffix(".json").read_text()), load_file(file)
+    video, frames, clip = frames_of(trace["image_features"]), meta["frames"], meta["clip_frames"]
+    ids = trace["input_ids"].tolist()
+    ask = asker_of(backbone, video, ids, meta["image_position"], meta["assistant_index"])
+    found = {}
+    for key in sorted(k for k in trace if k.startswith("clip_scores.")):
+        name = key.removeprefix("clip_scores.")
+        width, stride = (frames, frames) if name == "default" else (clip * int(n) for n in name.split("_")[1:])
+        windows = [(start, start + width) for start in range(0, frames - width + 1, stride)]
+        found[f"{file.stem} {name}"] = compared(ask, trace[key], range(frames), windows, meta, causal=causal)
+    return found
+
+
+def compared(
+    ask: Ask,
+    theirs: Tensor,
+    cells: Any,
+    windows: list[tuple[int, int]],
+    meta: dict[str, Any],
+    *,
+    causal: bool,
+) -> Scores:
+    """One pass over `cells` against its stored scores (layers, clips)."""
+    looked = ask(
+        cells,
+        windows=windows,
+        layers=range(len(theirs)),
+        skip=meta["query_bias"],
+        causal=causal,
+        closing=len(windows) == 1,
+    )
+    mine, valid = clips(looked, windows, len(cells) // meta["clip_frames"], meta["clip_frames"])
+    known = theirs < INVALID
+    error = ((mine - theirs).abs() / theirs.abs())[known]
+    return Scores(error=error.max().item(), edges=bool((known == valid).all()))
 
 
 def _apart(mine: Tensor, theirs: Tensor) -> float:

@@ -20,6 +20,7 @@ from test_model import visual
 from evalkit.engine.records import Arm
 from evalkit.engine.settings import CONF, arms
 from evalkit.method import Budget, Method
+from evalkit.model.ask import Asker
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Video, VisualTokens
 
@@ -120,8 +121,10 @@ def test_inputs_stay_as_they_were(name: str, backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     kept = {f.name: copy.deepcopy(getattr(tokens, f.name)) for f in fields(VisualTokens)}
     method = built(name).method
+    asker = Asker(backbone, tokens, method, budget(8, 0.5), chunk_cells=2)
+    asker.question([1], [2, 3], 2)
     with torch.inference_mode():
-        out = method.select(tokens, budget(8, 0.5))
+        out = method.select(tokens, budget(8, 0.5), asker)
         context = backbone.context()
         backbone.feed_text(context, [1])
         backbone.feed_video(context, out, method, budget(8, 0.5), chunk_cells=2)

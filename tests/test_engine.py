@@ -16,7 +16,7 @@ from loop import DENSE, answer, engine, question, said
 from evalkit.data import video as video_file
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
-from evalkit.method import Budget, Method
+from evalkit.method import Ask, Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import FramePlan, Frames, Keep, LayerChunk, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
@@ -27,7 +27,7 @@ from methods.uniform import Uniform
 class Crop(Method):
     """Half of the tokens after the encoder, half of the rest after each layer: every later verb at work."""
 
-    def select(self, tokens: VisualTokens, budget: Budget) -> VisualTokens:
+    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
         return tokens.keep(torch.arange(0, len(tokens), 2))
 
     def evict(self, chunk: LayerChunk) -> Keep | None:
@@ -157,7 +157,7 @@ def test_a_broken_video_is_recorded(content: bytes, tmp_path: Path, backbone: Qw
 def test_a_failing_method_costs_only_its_own_rows(clip: Path, backbone: Qwen2VL) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Broken(Method):
-        def select(self, tokens: VisualTokens, budget: Budget) -> VisualTokens:
+        def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
             raise RuntimeError("no such luck")
 
     found = answer(engine(backbone), [Arm("broken", Broken(), 1.0), DENSE], [question(clip, 0)])

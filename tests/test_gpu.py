@@ -7,7 +7,7 @@ import torch
 from parity import budget_of
 from test_model import visual
 
-from evalkit.method import Method
+from evalkit.method import Method, no_ask
 from evalkit.model.attention import attend
 from evalkit.model.load import load
 from methods.pivotkv import received
@@ -45,6 +45,6 @@ def test_logits(method: Method, checkpoint: str) -> None:
         with torch.inference_mode():
             context = backbone.context()
             backbone.feed_text(context, [1, 2])
-            backbone.feed_video(context, method.select(tokens, budget), method, budget, chunk_cells=4)
+            backbone.feed_video(context, method.select(tokens, budget, no_ask), method, budget, chunk_cells=4)
             found[device] = backbone.logits(backbone.feed_text(context, [3, 4])).cpu()
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=0, atol=1e-3)

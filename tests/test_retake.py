@@ -12,6 +12,7 @@ from test_model import visual
 from torch import Tensor
 
 from evalkit.errors import MethodError
+from evalkit.method import no_ask
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import LayerChunk, VisualTokens
 from methods import pivotkv
@@ -78,14 +79,14 @@ TURNING = torch.tensor([[[1.0, 0.0], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [1, 0]]
 def test_select_by_hand(patch_sync: bool, positions: Any, cell: list[int], slot: list[int], span: int | None) -> None:
     video = tokens(TURNING)
     method = DPSelect(patch_sync=patch_sync, positions=positions)
-    out = method.select(video, budget_of(6, video, 0.4))
+    out = method.select(video, budget_of(6, video, 0.4), no_ask)
     assert out.cell.tolist() == cell
     assert out.slot.tolist() == slot
     assert out.place.tolist() == [0, 1, 0, 1]
     assert out.span == span
     assert out.pinned.all()
     assert torch.equal(out.features, video.features[out.cell * 2 + out.place])
-    assert not replace(method, pin=False).select(video, budget_of(6, video, 0.4)).pinned.any()
+    assert not replace(method, pin=False).select(video, budget_of(6, video, 0.4), no_ask).pinned.any()
 
 
 def test_text_after_packed_cells_moves_up(backbone: Qwen2VL) -> None:
@@ -214,7 +215,7 @@ def test_retake_spends_its_ratio(backbone: Qwen2VL, cells: int | None, ratio: fl
         with torch.inference_mode():
             context = backbone.context()
             backbone.feed_text(context, [1])
-            backbone.feed_video(context, method.select(video, budget), method, budget, chunk_cells=cells)
+            backbone.feed_video(context, method.select(video, budget, no_ask), method, budget, chunk_cells=cells)
         assert sum(context.visual) / (backbone.layers * 256) == pytest.approx(ratio, rel=0.02)
 
 

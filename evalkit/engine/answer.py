@@ -22,6 +22,7 @@ from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
 from evalkit.ledger import Ledger
 from evalkit.method import Budget
+from evalkit.model.ask import Asker
 from evalkit.types import Answer, FramePlan, Question, Video, VisualTokens
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Prefix:
     selected: VisualTokens | None
     context: Context
     clock: Clock
+    asked: int  # tokens that went through the LLM to choose what to feed
     shared: bool
 
 
@@ -99,14 +101,22 @@ class Engine:
                 continue
             sight = Sight(video, plan, tokens, (decoding, encoding))
             for arm, questions in group.items():
+                asker = None if tokens is None else self._asker(arm, sight, tokens)
                 # one prefix for all questions, or one for each where the method asks
                 for batch in [[q] for q in questions] if arm.method.asks else [questions]:
-                    yield from self._batch(arm, sight, batch)
+                    yield from self._batch(arm, sight, asker, batch)
 
-    def _batch(self, arm: Arm, sight: Sight, questions: Sequence[Question]) -> Iterator[tuple[Arm, Answer]]:
+    def _asker(self, arm: Arm, sight: Sight, tokens: VisualTokens) -> Asker:
+        """What a method may ask of one video; it keeps what does not depend on the question."""
+        budget = self.eyes.budget(arm, sight.video)
+        return Asker(self.eyes.backbone, tokens, arm.method, budget, chunk_cells=self.chunk_cells)
+
+    def _batch(
+        self, arm: Arm, sight: Sight, asker: Asker | None, questions: Sequence[Question]
+    ) -> Iterator[tuple[Arm, Answer]]:
         try:
             with torch.inference_mode():
-                prefix = self._prefix(arm, sight, questions)
+                prefix = self._prefix(arm, sight, asker, questions)
         except Exception as error:  # noqa: BLE001 – as above
             yield from _lost({arm: questions}, error)
             return
@@ -119,23 +129,27 @@ class Engine:
             else:
                 yield arm, answer
 
-    def _prefix(self, arm: Arm, sight: Sight, questions: Sequence[Question]) -> Prefix:
+    def _prefix(self, arm: Arm, sight: Sight, asker: Asker | None, questions: Sequence[Question]) -> Prefix:
         """Head and video, fed. A question is looked at only where the method asks."""
         backbone, method, tokens = self.eyes.backbone, arm.method, sight.tokens
         if backbone.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(backbone.device)
         budget, clock = self.eyes.budget(arm, sight.video), Clock(backbone.device)
+        words = self.protocol.prompt(questions[0]) if method.asks else ""
+        head, tail = backbone.prompt(words, video=tokens is not None)
         with clock.stage("select"):
-            selected = None if tokens is None else method.select(tokens, budget)
+            selected = None
+            if tokens is not None and asker is not None:
+                asker.question(head, tail, backbone.header(tail))
+                selected = method.select(tokens, budget, asker)
         with clock.stage("prefill"):
-            words = self.protocol.prompt(questions[0]) if method.asks else ""
-            head, tail = backbone.prompt(words, video=tokens is not None)
             context = backbone.context()
             backbone.feed_text(context, head)
             if selected is not None:
                 coming = len(tail) if method.asks else 0
                 backbone.feed_video(context, selected, method, budget, chunk_cells=self.chunk_cells, tail=coming)
-        return Prefix(arm, sight, budget, selected, context, clock, shared=len(questions) > 1)
+        asked = 0 if asker is None else asker.fed
+        return Prefix(arm, sight, budget, selected, context, clock, asked, shared=len(questions) > 1)
 
     def _answer(self, prefix: Prefix, question: Question) -> Answer:
         backbone, context = self.eyes.backbone, prefix.context
@@ -173,7 +187,7 @@ class Engine:
             tokens_dense=dense,
             tokens_encoded=0 if sight.tokens is None else len(sight.tokens),
             tokens_selected=selected,
-            llm_tokens_fed=words + selected,
+            llm_tokens_fed=words + selected + prefix.asked,
             kv_tokens_per_layer=visual,
             kv_bytes=sum(visual) * backbone.kv_entry_bytes,
             ratio_nominal=prefix.arm.ratio,

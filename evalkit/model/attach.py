@@ -17,10 +17,15 @@ from evalkit.method import Budget, Method
 from evalkit.types import LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from evalkit.model.context import Context
     from evalkit.model.families.decoder import Decoder
+
+    # layer, queries (H, S, d) and keys (G, S, d) before rotation, the visual tokens they belong to (None: text)
+    Observer = Callable[[int, Tensor, Tensor, VisualTokens | None], None]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -62,13 +67,14 @@ class Feed:
         budget: Budget | None = None,
         room: int = 0,
         prompt_tokens: int = 0,
+        observe: Observer | None = None,
     ) -> None:
         self.decoder, self.context = decoder, context
         self.layers: list[Any] = list(decoder.text.layers)
         self.positions = positions  # (R, n) ids of the tokens still alive, in the uncompressed layout
         self.renumbered = False  # from the layer at hand on, ids count the entries of each layer
         self.decoding, self.method, self.tokens, self.budget = decoding, method, tokens, budget
-        self.room, self.prompt_tokens = room, prompt_tokens
+        self.room, self.prompt_tokens, self.observe = room, prompt_tokens, observe
         self.full = int(positions.shape[1])
         self.projected: dict[str, Tensor] = {}
 
@@ -79,7 +85,7 @@ class Feed:
         try:
             for i, layer in enumerate(self.layers):
                 handles.append(layer.register_forward_pre_hook(self._before(i), with_kwargs=True))
-                if self._overrides("evict"):
+                if self.observe is not None or self._overrides("evict"):
                     handles += self._watch(i, layer.self_attn)
             yield
         finally:
@@ -147,13 +153,19 @@ class Feed:
         return [
             attention.q_proj.register_forward_hook(remember("q")),
             attention.k_proj.register_forward_hook(remember("k")),
-            attention.register_forward_hook(lambda module, _args, _out: self._evict(i, module)),
+            attention.register_forward_hook(lambda module, _args, _out: self._attended(i, module)),
         ]
 
-    def _evict(self, i: int, attention: Any) -> None:
+    def _attended(self, i: int, attention: Any) -> None:
+        queries, keys = (self._heads(self.projected.pop(name), attention) for name in "qk")
+        if self.observe is not None:
+            self.observe(i, queries, keys, self.tokens)
+        if self._overrides("evict"):
+            self._evict(i, queries, keys)
+
+    def _evict(self, i: int, queries: Tensor, keys: Tensor) -> None:
         assert self.method is not None
         assert self.tokens is not None
-        queries, keys = (self._heads(self.projected.pop(name), attention) for name in "qk")
         size = int(keys.shape[1])
         chunk = LayerChunk(
             layer=i,

@@ -30,7 +30,7 @@ class Batch:
     concepts: Tensor  # (B, M, C) weights over words
     cell: Tensor  # (B, M) long
     place: Tensor  # (B, M) long
-    story: Tensor  # (B, 4, M) long: answers of `story.targets`
+    story: Tensor  # (B, 5, M) long: answers of `story.targets`
     tails: Tensor  # (B, Q, A) long, padded with 0
     word_at: Tensor  # (B, Q) long: index of the question mark in its tail
     words: Tensor  # (B, Q, V) target shares over tokens at the question mark

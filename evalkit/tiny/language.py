@@ -29,7 +29,7 @@ class Scores:
 
     loss: Tensor
     word_right: Tensor  # (B, Q) bool
-    letter_right: Tensor  # (B, Q) bool
+    letter_right: Tensor | None  # (B, Q) bool; None without options
     story_right: dict[str, Tensor] = field(default_factory=dict)  # by helper question, (n,) bool
 
 
@@ -67,16 +67,22 @@ def _scores(model: Qwen2VLForConditionalGeneration, tails: Tensor, batch: Batch)
     loss = -(F.log_softmax(word_logits, -1) * batch.words).sum(-1).mean()
     word_right = batch.words.gather(-1, word_logits.argmax(-1, keepdim=True)).squeeze(-1) > 0
     if int(batch.letter[0, 0]) < 0:
-        return Scores(loss=loss, word_right=word_right, letter_right=torch.zeros_like(word_right))
+        return Scores(loss=loss, word_right=word_right, letter_right=None)
     logits = model.lm_head(_pick(tails, batch.reply_at))
     stop = model.lm_head(_pick(tails, batch.reply_at + 1))
     end = torch.full_like(batch.letter, int(model.config.text_config.eos_token_id))
     loss = loss + F.cross_entropy(logits.flatten(0, 1), batch.letter.flatten())
     # the right option says its letter, the others nothing: a step on the way from the word to the letter
     marked = torch.stack([model.lm_head(_pick(tails, at)) for at in batch.options_at.unbind(2)], 2)
-    loss = loss + F.cross_entropy(marked.flatten(0, 2), batch.marks.flatten())
+    loss = loss + _marking(marked.flatten(0, 2), batch.marks.flatten())
     loss = loss + END_WEIGHT * F.cross_entropy(stop.flatten(0, 1), end.flatten())
     return Scores(loss=loss, word_right=word_right, letter_right=logits.argmax(-1) == batch.letter)
+
+
+def _marking(logits: Tensor, marks: Tensor) -> Tensor:
+    """Cross-entropy of what is said at the options; the right ones, a quarter, weigh as much as the others together."""
+    error, silent = F.cross_entropy(logits, marks, reduction="none"), marks == prompts.words()["\n"]
+    return error[silent].mean() + error[~silent].mean()
 
 
 def _pick(tails: Tensor, index: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def crowd_scores(model: Any, videos: int, seed: int) -> tuple[language.Scores, l
     colors, _ = naming(features, concepts, table, symbols.COLOR)
     # the squared error alone learns places and colours but hardly any shape; telling them apart does
     loss = regression(features, target, concepts) + things + colors
-    return language.Scores(loss=loss, word_right=right, letter_right=right), [["thing"] * right.shape[1]]
+    return language.Scores(loss=loss, word_right=right, letter_right=None), [["thing"] * right.shape[1]]
 
 
 def naming(features: Tensor, concepts: Tensor, table: Tensor, among: list[int]) -> tuple[Tensor, Tensor]:

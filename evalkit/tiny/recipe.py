@@ -12,7 +12,6 @@ SEED = 7
 SHORT_FORMATS = ("mlvu", "lvbench")
 BETAS = (0.9, 0.98)
 PAIR_KINDS = ("color", "object", "grounding")
-LATE_KINDS = ("grounding", "object")
 HARD_KINDS = (*KINDS, "after", "before", "grounding", "count")  # those that take longest, twice
 
 
@@ -56,7 +55,7 @@ LESSONS: tuple[Lesson, ...] = (
     _lesson(
         "words",
         "symbols",
-        600,
+        500,
         (2e-3, 2e-3),
         Shape(videos=64, questions=8, dense=64, cells=14, tokens=48, options=False),
         Shape(videos=16, questions=10, dense=64, cells=40, tokens=200, options=False, kinds=HARD_KINDS),
@@ -64,29 +63,27 @@ LESSONS: tuple[Lesson, ...] = (
         layers=6,
     ),
     # two more layers for the options; the shorter prompts first: finding the word among them is the same in all
-    # beside them the words that are found last, place and object, go on alone
     _lesson(
         "letters",
         "symbols",
-        600,
+        500,
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
-        Shape(videos=48, questions=6, dense=64, cells=9, tokens=30, options=False, kinds=LATE_KINDS),
     ),
     _lesson(
         "longer",
         "symbols",
-        400,
+        300,
         (1.5e-3, 8e-4),
         Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
         Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
         Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
-    _lesson("vision", "frames", 2500, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
+    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
         "together",
         "pixels",
-        1000,
+        900,
         (8e-4, 5e-5),
         Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
         Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, kinds=HARD_KINDS),

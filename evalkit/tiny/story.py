@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evalkit.tiny import symbols
 from evalkit.tiny.model import WIDTH
-from evalkit.tiny.world import COLORS, DIGITS, MOST, OBJECTS, World
+from evalkit.tiny.world import COLORS, DIGITS, MOST, OBJECTS, PLACES, World
 
 IGNORE = -100
 LAYER = 3  # decoder layers below the head; those above are left for the question
@@ -22,30 +22,31 @@ CLEAR = 0.3  # weight from which on a token shows an event
 SIZES = {
     "thing": len(OBJECTS) + len(DIGITS),
     "color": len(COLORS),
+    "place": len(PLACES),
     "before": len(OBJECTS) + 1,  # the object that was seen last before this event; the last answer: none
     "rank": MOST + 1,  # objects seen so far, this one included
 }
 
 
 def targets(world: World, weights: np.ndarray) -> np.ndarray:
-    """Answers (4, M) int64, in the order of SIZES, at tokens in order of time with concept weights (M, C)."""
+    """Answers (5, M) int64, in the order of SIZES, at tokens in order of time with concept weights (M, C)."""
     out = np.full((len(SIZES), len(weights)), IGNORE, np.int64)
     busy = np.flatnonzero(weights[:, symbols.MARKS].max(1) > CLEAR)
-    things = weights[busy][:, symbols.THINGS].argmax(1)
+    things, places = (weights[busy][:, among].argmax(1) for among in (symbols.THINGS, symbols.WHERE))
     colors = {OBJECTS.index(e.thing): COLORS.index(e.color) for e in world.objects}
     seen: list[int] = []
-    for token, thing in zip(busy.tolist(), things.tolist(), strict=True):
+    for token, thing, place in zip(busy.tolist(), things.tolist(), places.tolist(), strict=True):
         is_object = thing < len(OBJECTS)
         if is_object and thing not in seen:
             seen.append(thing)
         earlier = [t for t in seen if t != thing]
         before = earlier[-1] if earlier else len(OBJECTS)
-        out[:, token] = (thing, colors.get(thing, IGNORE), before, len(seen))
+        out[:, token] = (thing, colors.get(thing, IGNORE), place, before, len(seen))
     return out
 
 
 class Story(nn.Module):
-    """One linear head for all four questions."""
+    """One linear head for all these questions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Story(nn.Module):
         self.read = nn.Linear(WIDTH, sum(SIZES.values()))
 
     def forward(self, hidden: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """States (B, M, D) and answers (B, 4, M) -> loss, and which answers were right by question."""
+        """States (B, M, D) and answers (B, 5, M) -> loss, and which answers were right by question."""
         losses, right = [], {}
         parts = self.read(self.norm(hidden)).split(list(SIZES.values()), -1)
         for name, logits, answers in zip(SIZES, parts, wanted.unbind(1), strict=True):

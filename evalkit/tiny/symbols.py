@@ -13,6 +13,7 @@ from evalkit.tiny.world import COLORS, DIGITS, OBJECTS, PLACES, Event, World
 CONCEPTS = (*PLACES, *COLORS, *OBJECTS, *DIGITS, "object", "sign")
 INDEX = {name: i for i, name in enumerate(CONCEPTS)}
 MARKS = [INDEX["object"], INDEX["sign"]]  # concepts that say "something short happens here"
+WHERE = [INDEX[name] for name in PLACES]
 COLOR = [INDEX[name] for name in COLORS]
 THINGS = [INDEX[name] for name in (*OBJECTS, *DIGITS)]
 FULL = 0.35  # share of an event's area from which on a token shows it fully

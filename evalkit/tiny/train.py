@@ -149,9 +149,9 @@ class Tally:
     def add(self, scores: Scores, kinds: Iterable[Iterable[str]]) -> None:
         """Count one batch."""
         self.losses.append(float(scores.loss.detach()))
-        words, letters = scores.word_right.flatten().tolist(), scores.letter_right.flatten().tolist()
+        words = scores.word_right.flatten().tolist()
         self.words += words
-        self.letters += letters
+        self.letters += [] if scores.letter_right is None else scores.letter_right.flatten().tolist()
         for kind, word in zip((k for row in kinds for k in row), words, strict=True):
             self.by_kind[kind].append(word)
         for name, right in scores.story_right.items():

@@ -60,8 +60,10 @@ def _letters(model: Any, batch: Any, symbols: bool) -> list[list[bool]]:
 
     words, frames = language.symbol_features, lessons.frame_features
     features = words(model, batch.concepts, 0.0) if symbols else frames(model, batch)
-    right: list[list[bool]] = language.run(model, features, batch).letter_right.tolist()
-    return right
+    right = language.run(model, features, batch).letter_right
+    assert right is not None
+    found: list[list[bool]] = right.tolist()
+    return found
 
 
 if __name__ == "__main__":

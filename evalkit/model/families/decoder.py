@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from evalkit.model.attach import Observer
+
 
 class Decoder:
     """A language model behind the engine's few calls. Families fill in the layout of positions (R rows of ids)."""
@@ -72,16 +74,25 @@ class Decoder:
         """Token ids before and after the video."""
         return prompt.split(self.tokenizer, text, video=video)
 
+    def header(self, tail: Sequence[int]) -> int:
+        """Where the assistant's header begins in the ids after the video; their end where there is none."""
+        if self.tokenizer is None:
+            return len(tail)
+        mark = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
+        return max((i for i, token in enumerate(tail) if token == mark), default=len(tail))
+
     def context(self) -> Context:
         """A new, empty context."""
         return Context(self.layers, self.rows)
 
-    def feed_text(self, context: Context, ids: Sequence[int], *, decoding: bool = False) -> Tensor:
-        """Feed text tokens; returns the hidden state of the last one (D,)."""
+    def feed_text(
+        self, context: Context, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
+    ) -> Tensor:
+        """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
         where = self.text_ids(context.next_id, len(ids))
         context.next_id += len(ids)
-        return self._run(Feed(self, context, where, decoding=decoding), embeds, context)
+        return self._run(Feed(self, context, where, decoding=decoding, observe=observe), embeds, context)
 
     def feed_video(
         self,
@@ -92,10 +103,12 @@ class Decoder:
         *,
         chunk_cells: float | None,
         tail: int = 0,
+        observe: Observer | None = None,
     ) -> None:
         """Feed visual tokens in chunks of `chunk_cells` temporal cells (None: all at once).
 
-        `tail` is the number of tokens that will follow, for methods whose budget is that of the whole prompt.
+        `tail` is the number of tokens that will follow, for methods whose budget is that of the whole prompt;
+        `observe` sees each layer's attention.
         """
         start = context.next_id
         where = self.video_ids(start, tokens)
@@ -117,6 +130,7 @@ class Decoder:
                 budget=budget,
                 room=after - before,
                 prompt_tokens=prompt,
+                observe=observe,
             )
             self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
         context.next_id = start + self.ids_after(tokens)

@@ -1,0 +1,234 @@
+"""Question→token attention: what a question looks at in a video, window by window.
+
+A pass over some cells is made once per video, since nothing before the question depends on it; each question then adds
+its own few tokens to that pass, and computes no more of a window than its own rows.
+Shape letters: H query heads, G key/value heads, d head width, R rows (tokens of the question that ask), n keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from evalkit.errors import MethodError
+from evalkit.model.attach import rotate
+from evalkit.types import VisualTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalkit.method import Budget, Method
+    from evalkit.model.context import Context
+    from evalkit.model.families.decoder import Decoder
+
+
+@dataclass
+class Trace:
+    """What was seen of one layer's attention: keys and queries before rotation, and the visual tokens among them."""
+
+    queries: list[Tensor] = field(default_factory=list)  # (H, S, d) each
+    keys: list[Tensor] = field(default_factory=list)  # (G, S, d) each
+    tokens: list[VisualTokens] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Head and cells, read: ready for any question."""
+
+    context: Context
+    head: int  # tokens
+    cells: VisualTokens  # that were fed, laid out one after the other
+    keys: dict[int, Tensor]  # per layer: (G, head + visual, d) before rotation
+    tokens: dict[int, VisualTokens]  # per layer: without features
+
+
+class Asker:
+    """Passes over one video for one arm. `fed` counts the tokens that went into the LLM for the current question."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokens: VisualTokens,
+        method: Method,
+        budget: Budget,
+        *,
+        chunk_cells: float | None,
+    ) -> None:
+        self.decoder, self.video, self.method, self.budget = decoder, tokens, method, budget
+        self.chunk_cells = chunk_cells
+        self.head: list[int] = []
+        self.tail: list[int] = []
+        self.header = 0  # position in `tail` where the assistant's header begins
+        self.fed = 0
+        self._passes: dict[tuple[tuple[int, ...], range], Pass] = {}
+
+    def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
+        """Ask for this one from now on: token ids before and after the video."""
+        self.head, self.tail, self.header, self.fed = list(head), list(tail), header, 0
+
+    def __call__(
+        self,
+        cells: Sequence[int],
+        *,
+        windows: Sequence[tuple[int, int]],
+        layers: range,
+        skip: int = 0,
+        causal: bool = False,
+        closing: bool = False,
+    ) -> Tensor:
+        """See `evalkit.method.Ask`."""
+        if not self.method.asks:
+            raise MethodError(f"{type(self.method).__name__}.select() calls ask(), but its `asks` is False")
+        if len({b - a for a, b in windows}) != 1 or skip >= self.header:
+            raise MethodError(
+                f"ask() needs windows of one width and fewer than {self.header} tokens skipped, got {skip = }"
+            )
+        key = (tuple(cells), layers)
+        if key not in self._passes:
+            self._passes[key] = self._read(cells, layers)
+        read = self._passes[key]
+        self.fed += read.head + len(read.cells) + len(self.tail)
+        trace = self._add_question(read, layers)
+        rows = slice(skip, self.header)
+        seen = len(self.tail) if closing else self.header
+        return torch.stack([self._layer(read, i, trace[i], windows, rows, seen, causal) for i in layers])
+
+    def _read(self, cells: Sequence[int], layers: range) -> Pass:
+        decoder, context, tokens = self.decoder, self.decoder.context(), relaid(self.video, cells)
+        traces = {i: Trace() for i in layers}
+
+        def observe(i: int, _: Tensor, keys: Tensor, visual: VisualTokens | None) -> None:
+            if i in traces:
+                traces[i].keys.append(keys)
+                if visual is not None:
+                    traces[i].tokens.append(replace(visual, features=visual.features[:, :0]))
+
+        decoder.feed_text(context, self.head, observe=observe)
+        decoder.feed_video(
+            context,
+            tokens,
+            self.method,
+            self.budget,
+            chunk_cells=self.chunk_cells,
+            tail=len(self.tail),
+            observe=observe,
+        )
+        keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
+        left = {i: joined(trace.tokens) for i, trace in traces.items()}
+        bare = replace(tokens, features=tokens.features[:, :0])
+        return Pass(context, len(self.head), bare, keys, left)
+
+    def _add_question(self, read: Pass, layers: range) -> dict[int, Trace]:
+        traces = {i: Trace() for i in layers}
+
+        def observe(i: int, queries: Tensor, keys: Tensor, _: VisualTokens | None) -> None:
+            if i in traces:
+                traces[i] = Trace([queries], [keys])
+
+        mark = read.context.mark()
+        try:
+            self.decoder.feed_text(read.context, self.tail, observe=observe)
+        finally:
+            read.context.rewind(mark)
+        return traces
+
+    def _layer(
+        self,
+        read: Pass,
+        layer: int,
+        trace: Trace,
+        windows: Sequence[tuple[int, int]],
+        rows: slice,
+        seen: int,
+        causal: bool,
+    ) -> Tensor:
+        """(windows, width) float64."""
+        queries, own = trace.queries[0][:, rows], trace.keys[0][:, :seen]
+        tokens, keys = read.tokens[layer], read.keys[layer]
+        found = []
+        for start, stop in windows:
+            first, last = torch.searchsorted(tokens.slot, torch.tensor([start, stop])).tolist()
+            inside = tokens.keep(torch.arange(first, last))
+            inside = replace(inside, slot=inside.slot - start, cell_seconds=tokens.cell_seconds[start:stop])
+            ids, after = self._ids(read.head, inside, seen)
+            picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
+            asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))
+            looked_at = rotate(picked, *(x[0] for x in self.decoder.rotary(picked, ids)))
+            weights = attention(asking, looked_at, self._future(rows, seen, after) if causal else None)
+            found.append(per_cell(weights[read.head : after].cpu(), inside.slot, stop - start))
+        return torch.stack(found)
+
+    def _ids(self, head: int, inside: VisualTokens, seen: int) -> tuple[Tensor, int]:
+        """Positions counted anew for prompt, window and question, (R, n), and where the question begins."""
+        video = self.decoder.video_ids(head, inside)
+        parts = [self.decoder.text_ids(0, head), video]
+        parts.append(self.decoder.text_ids(head + self.decoder.ids_after(inside), seen))
+        return torch.cat(parts, 1), head + len(inside)
+
+    def _future(self, rows: slice, seen: int, after: int) -> Tensor:
+        """(R, n) bool: True where a row may not look."""
+        asking, looked_at = torch.arange(seen)[rows], torch.arange(-after, seen)
+        return (looked_at[None] > asking[:, None]).to(self.decoder.device)
+
+
+def attention(queries: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
+    """Queries (H, R, d) on keys (G, n, d), rotated -> probabilities averaged over heads and rows, (n,) float32."""
+    groups, _, width = keys.shape
+    grouped = queries.float().view(groups, -1, *queries.shape[1:])
+    logits = grouped @ keys.float()[:, None].transpose(-1, -2) * width**-0.5
+    if hidden is not None:
+        logits = logits.masked_fill(hidden, -torch.inf)
+    mean: Tensor = logits.softmax(-1).mean((0, 1, 2))
+    return mean
+
+
+def per_cell(weights: Tensor, slot: Tensor, width: int) -> Tensor:
+    """Mean weight of each cell's tokens: weights (N,), cell (N,) -> (width,) float64."""
+    total, count = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+    total.index_add_(0, slot, weights.double())
+    count.index_add_(0, slot, torch.ones(len(slot), dtype=torch.float64))
+    return total / count.clamp(min=1)
+
+
+def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
+    """The tokens of `cells`, in that order, as cells that follow each other; where it turns back time goes on."""
+    order = torch.tensor(list(cells))
+    places = tokens.grid[0] * tokens.grid[1]
+    index = (order[:, None] * places + torch.arange(places)).flatten()
+    slot = torch.arange(len(order)).repeat_interleave(places)
+    return replace(
+        tokens,
+        features=tokens.features[index.to(tokens.features.device)],
+        cell=tokens.cell[index],
+        place=tokens.place[index],
+        slot=slot,
+        pinned=tokens.pinned[index],
+        cell_seconds=_onward(tokens.cell_seconds, list(cells)),
+        span=None,
+    )
+
+
+def _onward(seconds: Tensor, cells: list[int]) -> Tensor:
+    """Times of `cells`; each time the order turns back, a video's length is added."""
+    step = float(seconds[-1] - seconds[0]) / max(1, len(seconds) - 1)
+    turns, shift = [0.0], 0.0
+    for before, cell in pairwise(cells):
+        shift += float(seconds[-1] - seconds[0]) + step if cell <= before else 0.0
+        turns.append(shift)
+    return seconds[torch.tensor(cells)] + torch.tensor(turns, dtype=torch.float64)
+
+
+def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
+    """Chunks of one video, in order, as one."""
+    return replace(
+        parts[0],
+        features=torch.cat([part.features for part in parts]),
+        cell=torch.cat([part.cell for part in parts]),
+        place=torch.cat([part.place for part in parts]),
+        slot=torch.cat([part.slot for part in parts]),
+        pinned=torch.cat([part.pinned for part in parts]),
+    )
