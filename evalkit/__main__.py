@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evalkit import data_commands
+from evalkit.data.protocols import NAMES
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
@@ -18,20 +20,59 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m evalkit", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    data = commands.add_parser("data", help="make data sets").add_subparsers(required=True, metavar="ACTION")
+    data = commands.add_parser("data", help="make, verify, plan, fetch or subset data sets").add_subparsers(
+        required=True, metavar="ACTION"
+    )
     make = data.add_parser("make", help="generate the built-in videos and questions (seeded, byte-stable)")
     make.add_argument("--root", type=Path, default=Path("data/builtin"), help="where to (default: %(default)s)")
     make.set_defaults(run=_make)
+    data_commands.add(data)
+
+    _add_score(commands)
+
+    tune = commands.add_parser("tune", help="tune a backbone for what a method drops between its layers (LP-Comp)")
+    tune.add_argument("settings", nargs="*", metavar="key=value", help="method=NAME data=FILE …; see conf/tune.yaml")
+    tune.set_defaults(run=_tune)
 
     doctor = commands.add_parser("doctor", help="say what works on this machine, and how to get what does not")
     doctor.set_defaults(run=_doctor)
     return top
 
 
+def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    score = commands.add_parser("score", help="score anyone's answers under published protocols: no video, no model")
+    score.add_argument("benchmark", choices=("videomme", "mlvu", "lvbench"))
+    score.add_argument("--annotations", type=Path, required=True, help="data folder, or one annotation file")
+    score.add_argument(
+        "--answers", type=Path, nargs="+", required=True, help="jsonl, json, csv, tsv or xlsx; several count as one"
+    )
+    score.add_argument("--protocol", default="all", help=f"{', '.join(NAMES)} or all (default: %(default)s)")
+    score.add_argument(
+        "--questions", help="size of a known question set, which is checked, or a file listing the questions to keep"
+    )
+    score.set_defaults(run=_score)
+
+
+def _score(args: argparse.Namespace) -> int:
+    from evalkit.evidence import score
+    from evalkit.evidence.score_text import markdown
+
+    benchmark = score.annotated(args.benchmark, args.annotations, args.questions)
+    print(markdown(score.score(benchmark, args.answers, args.protocol)))
+    return 0
+
+
 def _make(args: argparse.Namespace) -> int:
     from evalkit.tiny.make import make
 
     make(args.root)
+    return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    from evalkit.tune.train import run
+
+    print(run(args.settings))
     return 0
 
 
@@ -45,7 +86,8 @@ def _doctor(_: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 stands for wrong input, with the reason on stderr."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)  # ours; libraries only warn
     args = parser().parse_args(argv)
     try:
         return int(args.run(args))

@@ -211,7 +211,7 @@ class Reply:
     """How a protocol reads a model's reply."""
 
     letter: str | None  # None: no option could be read
-    correct: bool
+    correct: bool | None  # None: the protocol leaves the reply out of its averages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ class Answer:
     text: str  # the model's words
     letter: str | None
     gold: str
-    correct: bool | None  # None: failed, hence not scored
+    correct: bool | None  # None: not scored, as it failed or the protocol leaves it out
     status: str  # ok, unparsed or failed
     error: str | None
     prompt_sha: str

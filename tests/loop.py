@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalkit.data.protocols.base import Average, Protocol, Shown, official_micro
 from evalkit.data.sampling import Sampling
 from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
@@ -15,23 +15,26 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Question, Reply
 
 
-@dataclass(frozen=True)
-class PlainProtocol:
+class PlainProtocol(Protocol):
     """The question's text is the prompt; a reply's first letter counts."""
 
-    name: str = "plain"
-    version: str = "0"
-    stop: tuple[str, ...] = ()
+    name = "plain"
+    version = "0"
+    stop = ()
+    subtitles = False
 
-    def prompt(self, question: Question) -> str:
+    def prompt(self, question: Question, shown: Shown | None = None) -> str:
         return f"{question.text}\n{' '.join(question.options)}"
 
-    def max_new_tokens(self, benchmark: str) -> int:
+    def max_new_tokens(self, benchmark_name: str) -> int:
         return 6
 
     def read(self, question: Question, text: str) -> Reply:
         letter = text.strip()[:1] or None
         return Reply(letter=letter, correct=letter == question.answer)
+
+    def averages(self, benchmark_name: str, rows: Average) -> dict[str, float]:
+        return official_micro(rows)
 
 
 def question(video: Path, number: int, **changes: Any) -> Question:

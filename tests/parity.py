@@ -1,6 +1,7 @@
 """Replay traces of released reference code through the engine's own path: select, feed_text, feed_video, decode.
 
 python tests/parity.py retake DIR [--tolerance 1e-4]     one line per case; exit 1 where anything differs
+python tests/parity.py xcomp DIR                         likewise, and what of the folder was left out
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import parity_xcomp
 import torch
 from safetensors.torch import load_file
 
@@ -150,23 +152,32 @@ def retake(folder: Path) -> dict[str, Difference]:
     return found
 
 
+def retake_lines(folder: Path, tolerance: float) -> dict[str, tuple[bool, str]]:
+    """Every case: whether it holds, and its numbers."""
+    lines = {}
+    for name, d in retake(folder).items():
+        exact = [f"{k} {'exact' if v else 'WRONG'}" for k, v in vars(d).items() if k not in ("logits", "cache")]
+        lines[name] = (d.within(tolerance), f"logits {d.logits:.1e}  cache {d.cache:.1e}  {', '.join(exact)}")
+    return lines
+
+
 def main() -> int:
     """Print a table; 1 where a case is off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper", choices=["retake"])
+    parser.add_argument("paper", choices=["retake", "xcomp"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE)
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of retake's logits and cache")
     args = parser.parse_args()
-    found = retake(args.folder)
-    for name, d in found.items():
-        verdict = "ok" if d.within(args.tolerance) else "DIFFERS"
-        exact = ", ".join(
-            f"{key} {'exact' if getattr(d, key) else 'WRONG'}"
-            for key in Difference.__annotations__
-            if key not in ("logits", "cache")
-        )
-        print(f"{verdict:8}{name:36}logits {d.logits:.1e}  cache {d.cache:.1e}  {exact}")
-    return 0 if found and all(d.within(args.tolerance) for d in found.values()) else 1
+    left_out: list[str] = []
+    if args.paper == "retake":
+        found = retake_lines(args.folder, args.tolerance)
+    else:
+        found, left_out = parity_xcomp.xcomp(args.folder)
+    for name, (holds, numbers) in found.items():
+        print(f"{'ok' if holds else 'DIFFERS':8}{name:36}{numbers}")
+    for line in left_out:
+        print(f"left out {line}")
+    return 0 if found and all(holds for holds, _ in found.values()) else 1
 
 
 if __name__ == "__main__":

@@ -20,12 +20,15 @@ from evalkit.model.ask import Asker
 from evalkit.model.context import Context
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.types import VisualTokens
-from methods.lpcomp import LPComp
+from methods.lpcomp import LPComp, counts
 from methods.qccomp import clips
 from methods.xcomp import XComp
 
 IMAGE = -200  # stands for the video in the traces' ids
 GRID = (4, 4)  # 16 tokens a frame
+LOGITS_TOLERANCE = 1e-4  # absolute; of hidden states, too
+SCORES_TOLERANCE = 1e-5  # relative
+INVALID = 1e8  # traces mark clips that fewer windows cover with 1e9
 
 
 @dataclass(frozen=True)
@@ -181,10 +184,6 @@ class Scores:
         return self.edges and self.error < tolerance
 
 
-SCORES_TOLERANCE = 1e-5
-INVALID = 1e8  # traces mark clips that fewer windows cover with 1e9
-
-
 def asker_of(backbone: Qwen2, video: VisualTokens, ids: list[int], at: int, header: int) -> Asker:
     """What asks the question of a trace: `at` and `header` are positions of the video and of the assistant's header."""
     method = XComp(frame_ratio=1.0)
@@ -231,6 +230,107 @@ def compared(
     known = theirs < INVALID
     error = ((mine - theirs).abs() / theirs.abs())[known]
     return Scores(error=error.max().item(), edges=bool((known == valid).all()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A whole selection against a trace's."""
+
+    frames: bool  # the same frames?
+    error: float  # largest relative one of the stored clip scores; 0 where none are stored
+
+    def within(self, tolerance: float) -> bool:
+        """The same frames from close enough scores?"""
+        return self.frames and self.error < tolerance
+
+
+@torch.inference_mode()
+def selection(backbone: Qwen2, file: Path) -> Selection | str:
+    """A trace of a whole selection, replayed; what is missing where it cannot be."""
+    meta, trace = json.loads(file.with_suffix(".json").read_text()), load_file(file)
+    theirs = _first(meta, trace, "selected", "selection", "select_idx", "indices", "sel")
+    if theirs is None or "image_features" not in trace:
+        return "no features or no selected frames"
+    picked = [int(i) for i in theirs]
+    video = frames_of(trace["image_features"])
+    frames = len(video.cell_seconds)
+    method = XComp(
+        clip=int(meta.get("clip_frames", 8)),
+        repeats=int(_first(meta, trace, "n_repeat", "n_rep", "repeats") or 2),
+        skip=int(meta["query_bias"]),
+        frame_ratio=len(picked) / frames,
+    )
+    ids = trace["input_ids"].tolist()
+    ask = asker_of(backbone, video, ids, meta["image_position"], meta["assistant_index"])
+    stored = [trace[key] for key in sorted(k for k in trace if k.startswith("clip_scores"))]
+    stored = [scores for parts in stored for scores in (parts if parts.ndim == 3 else [parts])]
+    errors = [0.0]
+
+    def recorded(cells: Any, **how: Any) -> Tensor:
+        if stored:
+            errors.append(compared(ask, stored.pop(0), cells, how["windows"], meta, causal=False).error)
+        return ask(cells, **how)
+
+    chosen = method.select(video, budget_of(backbone, frames), recorded)
+    return Selection(frames=chosen.cell.unique().tolist() == sorted(picked), error=max(errors))
+
+
+def _first(meta: dict[str, Any], trace: dict[str, Tensor], *names: str) -> Any:
+    """What a trace holds under the first of these names; None where it holds none of them."""
+    found = [source[name] for name in names for source in (meta, trace) if name in source]
+    return found[0] if found else None
+
+
+def qc_comp(folder: Path) -> tuple[dict[str, Scores | Selection], list[str]]:
+    """Every trace of clip scores and every selection of a folder, and what was left out, with the reason."""
+    backbone, found, left_out = backbone_of(folder), {}, []
+    for file in sorted((folder / "qc_comp").glob("clip_scores_*.safetensors")):
+        found.update(clip_scores(backbone, file))
+    for file in sorted((folder / "qc_comp").glob("select_*.safetensors")):
+        outcome = selection(backbone, file)
+        if isinstance(outcome, str):
+            left_out.append(f"{file.stem}: {outcome}")
+        else:
+            found[file.stem] = outcome
+    return found, left_out
+
+
+def schedules(folder: Path) -> dict[str, bool]:
+    """Tokens of a frame in every layer, and which ones they are, against the tables."""
+    stored = json.loads((folder / "schedule" / "schedule.json").read_text())
+    found = {
+        f"schedule L={row['L']} N1={row['N1']} {rounding}": _from_two(counts(row["L"], row["N1"], "cosine", rounding))
+        == _from_two(row[key])
+        for row in stored["table"]
+        for rounding, key in (("released", "code"), ("paper", "paper_ceil_robust"))
+    }
+    for keep in ("suffix", "uniform"):
+        kept = stored[f"{keep}_kept_positions_0based"]
+        found[f"kept {keep}"] = all(LPComp(keep=keep).stays(len(k), 16).nonzero()[:, 0].tolist() == k for k in kept)
+    return found
+
+
+def _from_two(counts: Any) -> list[int]:
+    """Layers from the second on: N[1] is clamped to N1 here, which the reference's code cannot do otherwise either."""
+    return list(counts)[1:]
+
+
+def xcomp(folder: Path) -> tuple[dict[str, tuple[bool, str]], list[str]]:
+    """Every case of a folder: whether it holds, and its numbers; and what was left out."""
+    lp, without_tensors = lp_comp(folder)
+    qc, unread = qc_comp(folder)
+    found = {name: (same, "exact" if same else "WRONG") for name, same in schedules(folder).items()}
+    for name, outcome in {**lp, **qc}.items():
+        tolerance = LOGITS_TOLERANCE if name in lp else SCORES_TOLERANCE
+        found[name] = (outcome.within(tolerance), _numbers(outcome))
+    return found, without_tensors + unread
+
+
+def _numbers(outcome: Any) -> str:
+    verdicts = {True: "exact", False: "WRONG"}
+    return ", ".join(
+        f"{k} {verdicts[v] if isinstance(v, bool) else format(v, '.1e')}" for k, v in vars(outcome).items()
+    )
 
 
 def _apart(mine: Tensor, theirs: Tensor) -> float:

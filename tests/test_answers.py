@@ -84,7 +84,7 @@ def without(key: str) -> dict[str, Any]:
         (without("video_id"), "video_id is missing"),
         (row("2", True, groups={"duration": "short"}), "expected duration to be list"),
         (row("2", True, status="fine"), "expected status ok or unparsed"),
-        (row("2", None, status="ok"), "expected status ok or unparsed"),
+        (row("2", True, status="failed"), "expected status ok or unparsed"),
         (row("2", True) | {"correct": 1}, "expected correct to be bool or null"),
         (row("2", True, ledger={"cells": 1}), "ledger: seconds is missing"),
         (row("2", True, ledger=ledger(kv_bytes="many")), "expected kv_bytes to be int or float, came 'many'"),

@@ -194,8 +194,8 @@ def test_no_rows_give_no_average(protocol, name):
 
 
 def test_unknown_names(protocol):
-    with pytest.raises(ConfigError, match="known are lmms_eval"):
-        get("official")
+    with pytest.raises(ConfigError, match="known are lmms_eval, official, retake, xcomp"):
+        get("nobody")
     for use in (protocol.max_new_tokens, lambda name: protocol.averages(name, [])):
         with pytest.raises(ConfigError, match="videomme, mlvu, lvbench"):
             use("nextqa")

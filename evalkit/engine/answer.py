@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.data import video as video_file
+from evalkit.data.protocols.base import Shown
 from evalkit.engine import records
 from evalkit.engine.clock import Clock, peak_bytes
 from evalkit.engine.look import Eyes
@@ -38,6 +39,7 @@ class Sight:
 
     video: Video
     plan: FramePlan
+    dense_frames: tuple[int, ...]  # that the dense run is shown, whatever the plan
     tokens: VisualTokens | None
     clocks: tuple[Clock, ...]  # decoding, encoding
 
@@ -99,7 +101,8 @@ class Engine:
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost(group, error)
                 continue
-            sight = Sight(video, plan, tokens, (decoding, encoding))
+            dense = self.eyes.budget(next(iter(group)), video).frames
+            sight = Sight(video, plan, dense, tokens, (decoding, encoding))
             for arm, questions in group.items():
                 asker = None if tokens is None else self._asker(arm, sight, tokens)
                 # one prefix for all questions, or one for each where the method asks
@@ -135,8 +138,9 @@ class Engine:
         if backbone.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(backbone.device)
         budget, clock = self.eyes.budget(arm, sight.video), Clock(backbone.device)
-        words = self.protocol.prompt(questions[0]) if method.asks else ""
-        head, tail = backbone.prompt(words, video=tokens is not None)
+        # without a question the words are not there yet; what comes before the video is the same for all of a benchmark
+        prompt = self._prompt(questions[0], sight) if method.asks else ""
+        head, tail = self._ids(prompt, questions[0].benchmark, sight)
         with clock.stage("select"):
             selected = None
             if tokens is not None and asker is not None:
@@ -153,8 +157,8 @@ class Engine:
 
     def _answer(self, prefix: Prefix, question: Question) -> Answer:
         backbone, context = self.eyes.backbone, prefix.context
-        prompt = self.protocol.prompt(question)
-        head, tail = backbone.prompt(prompt, video=prefix.selected is not None)
+        prompt = self._prompt(question, prefix.sight)
+        head, tail = self._ids(prompt, question.benchmark, prefix.sight)
         clock, mark = Clock(backbone.device), context.mark()
         try:
             with clock.stage("prefill"):
@@ -173,8 +177,23 @@ class Engine:
             prefix.sight.video,
             prompt=prompt,
             text=text,
+            gold=self.protocol.gold(question),
             reply=self.protocol.read(question, text),
             ledger=self._ledger(prefix, words, visual, clock),
+        )
+
+    def _prompt(self, question: Question, sight: Sight) -> str:
+        """The protocol's words, which may name the moments that the dense run is shown."""
+        seconds = tuple(i / sight.video.fps for i in sight.dense_frames)
+        return self.protocol.prompt(question, Shown(sight.video, seconds, self.eyes.backbone.tokenizer))
+
+    def _ids(self, prompt: str, benchmark: str, sight: Sight) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video."""
+        return self.eyes.backbone.prompt(
+            prompt,
+            video=sight.tokens is not None,
+            system=self.protocol.system(benchmark),
+            prefill=self.protocol.prefill(benchmark),
         )
 
     def _ledger(self, prefix: Prefix, words: int, visual: tuple[int, ...], clock: Clock) -> Ledger:

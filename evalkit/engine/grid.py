@@ -52,6 +52,7 @@ class Grid:
             device=backbone.device,
             rope=backbone.rope,
             threads=backbone.threads,
+            adapter=backbone.adapter,
         )
         return Engine(
             eyes=self.eyes(model, reader=self.cfg.reader, encode_cells=backbone.encode_cells),
@@ -70,7 +71,7 @@ class Grid:
         backbone = self.cfg.backbone
         return {
             "code": identity.code(),
-            "weights": load.weights_identity(self.checkpoint),
+            "weights": load.weights_identity(self.checkpoint, backbone.adapter),
             "dtype": backbone.dtype,
             "rope": backbone.rope,
             "chunk_cells": backbone.chunk_cells,
@@ -97,7 +98,7 @@ class Grid:
                 "questions": len(benchmark.questions) + len(benchmark.bad_rows),
                 "generated": benchmark.generated,
                 "root": str(benchmark.root),
-                "notes": list(benchmark.notes),
+                "notes": [*benchmark.notes, self.protocol.rule(benchmark.name)],
             },
             "backbone": {**OmegaConf.to_container(self.cfg.backbone, resolve=True), "path": self.checkpoint},  # type: ignore[dict-item]
             "sampling": OmegaConf.to_container(self.cfg.sampling, resolve=True),
@@ -107,6 +108,7 @@ class Grid:
             "reader": self.cfg.reader,
             "share": self.cfg.share,
             "seed": self.cfg.seed,
+            "subset": self.cfg.subset,
             "identity_parts": parts,
         }
 

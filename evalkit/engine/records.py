@@ -24,7 +24,7 @@ class Arm:
 
 
 def answered(
-    arm: Arm, question: Question, video: Video, *, prompt: str, text: str, reply: Reply, ledger: Ledger
+    arm: Arm, question: Question, video: Video, *, prompt: str, text: str, gold: str, reply: Reply, ledger: Ledger
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
     return Answer(
@@ -36,7 +36,7 @@ def answered(
         ratio=arm.ratio,
         text=text,
         letter=reply.letter,
-        gold=question.answer,
+        gold=gold,
         correct=reply.correct,
         status="ok" if reply.letter else "unparsed",
         error=None,

@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from evalkit.data import benchmarks
+from evalkit.data import benchmarks, subsets, verify
 from evalkit.data.sampling import Sampling
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
@@ -21,12 +21,14 @@ WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 
 
 def question_sets(cfg: DictConfig) -> list[Benchmark]:
-    """The benchmarks named by `benchmark` and found under `benchmark.root`."""
+    """The benchmarks named by `benchmark` and found under `benchmark.root`, each narrowed to `subset`."""
+    subsets.check(cfg.subset)
     if cfg.benchmark.root is None:
         raise ConfigError(
             f"benchmark={cfg.benchmark.name} needs benchmark.root=DIR, the folder with its annotations and videos"
         )
-    return benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
+    loaded = benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
+    return [verify.carry(full, subsets.restrict(full, cfg.subset)) for full in loaded]
 
 
 def arms(cfg: DictConfig) -> list[Arm]:

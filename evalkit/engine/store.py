@@ -54,7 +54,7 @@ class RunFolder:
         self._lock = self._locked()
         try:
             self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-            self._write("environment.json", json.dumps(environment(device), indent=2) + "\n")
+            self._write("environment.json", json.dumps(made_with(config, device), indent=2) + "\n")
             self.status = {line["question_id"]: line["status"] for line in self._mend()}
             self._out = (path / ANSWERS).open("a", encoding="utf-8")
         except BaseException:
@@ -127,6 +127,17 @@ class RunFolder:
         temporary = self.path / f".{name}.new"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
+
+
+def made_with(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """environment.json: the process's, and which weights were loaded (the identity of those, adapter included)."""
+    backbone = config.get("backbone", {})
+    weights = {
+        "identity": config.get("identity_parts", {}).get("weights"),
+        "path": backbone.get("path"),
+        "adapter": backbone.get("adapter"),
+    }
+    return {**environment(device), "weights": weights}
 
 
 @cache

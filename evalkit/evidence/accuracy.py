@@ -32,7 +32,8 @@ def accuracy(runs: Sequence[Run], averages: Averages = official) -> pd.DataFrame
     """One row per run × group of questions, with n, videos, percent and the 95 % interval clustered by video.
 
     `group` is "all", "average" (the protocol's averages, without interval), or a kind of group such as "duration";
-    `value` is the label in it. Failed questions are in no percentage, only in `failed`; unparsed ones are wrong.
+    `value` is the label in it. Failed questions are in no percentage, only in `failed`; unparsed ones are wrong, or in
+    no percentage either, as the protocol has it.
     """
     rows = [row for entry in entries(runs) for row in _rows(entry.key, entry.run, averages)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -54,7 +55,7 @@ def _score(answers: Sequence[Answer]) -> dict[str, Any]:
         "low": interval.low,
         "high": interval.high,
         "half_width": interval.half_width,
-        "failed": len(answers) - len(scored),
+        "failed": sum(answer.status == "failed" for answer in answers),
         "unparsed": sum(answer.status == "unparsed" for answer in answers),
     }
 

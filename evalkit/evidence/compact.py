@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 Row = tuple[str, float]  # method and ratio
 
 _ACCURACY_CAPTION = """
-The first column of a benchmark is its official average. ± is half the 95 % interval of the micro accuracy (every
-question counts once), clustered by video. n counts scored questions: failed ones are left out of every percentage,
-unparsed replies are wrong.
+The first column of a benchmark is the protocol's own average. ± is half the 95 % interval of the micro accuracy (every
+question counts once), clustered by video. n counts scored questions: failed ones are left out of every percentage.
 """
 
 _TOKENS = {

@@ -19,10 +19,10 @@ def read(row: dict[str, Any], where: str) -> Answer:
     """The answer in `row`; `where` names file and line in the DataError that anything malformed raises."""
     status = need(row, "status", str, where)
     correct = need(row, "correct", (bool, type(None)), where)
-    if status not in STATUSES or (correct is None) != (status == "failed"):
+    if status not in STATUSES or (status == "failed" and correct is not None):
         raise DataError(
-            f"{where}: expected status ok or unparsed with correct true or false, or failed with null; "
-            f"came {status = }, {correct = }. Repair or remove the line."
+            f"{where}: expected status ok or unparsed with correct true, false or null (left out by the protocol), "
+            f"or failed with null; came {status = }, {correct = }. Repair or remove the line."
         )
     ledger = need(row, "ledger", (dict, type(None)), where)
     texts = {key: need(row, key, str, where) for key in _TEXTS}

@@ -8,34 +8,38 @@ from evalkit.errors import ConfigError
 
 VIDEO_PAD = "<|video_pad|>"
 # Qwen2-VL's own template, for checkpoints that come without one.
+SYSTEM = "You are a helpful assistant."
 TEMPLATE = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     "<|vision_start|><|video_pad|><|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
 )
 
 
-def split(tokenizer: Any, text: str, *, video: bool) -> tuple[list[int], list[int]]:
+def split(
+    tokenizer: Any, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+) -> tuple[list[int], list[int]]:
     """Token ids before and after the video, whose wrapper tokens go with it where there is none.
+
+    `system` takes the place of the template's own system turn; `prefill` is how the reply begins.
 
     Raises ConfigError where the checkpoint has no tokenizer, or a template that shows no video.
     """
     if tokenizer is None:
         raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
-    head, tail = _rendered(tokenizer, text).split(VIDEO_PAD, 1)
+    head, tail = (_rendered(tokenizer, text, system) + prefill).split(VIDEO_PAD, 1)
     if not video:
         head, tail = head.removesuffix("<|vision_start|>"), tail.removeprefix("<|vision_end|>")
     return _ids(tokenizer, head), _ids(tokenizer, tail)
 
 
-def _rendered(tokenizer: Any, text: str) -> str:
+def _rendered(tokenizer: Any, text: str, system: str | None) -> str:
     # a question may spell special tokens; they must stay text
     safe = text.replace("<|", "< |")
     if not tokenizer.chat_template:
-        return TEMPLATE.replace("{text}", safe)
-    content = [{"type": "video"}, {"type": "text", "text": safe}]
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-    )
+        return TEMPLATE.replace("{system}", SYSTEM if system is None else system).replace("{text}", safe)
+    messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    messages.append({"role": "user", "content": [{"type": "video"}, {"type": "text", "text": safe}]})
+    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if rendered.count(VIDEO_PAD) != 1:
         raise ConfigError(f"expected one {VIDEO_PAD} from the chat template of a video prompt, got: {rendered!r}")
     return rendered

@@ -83,6 +83,11 @@ def read_json_lines(path: Path) -> list[tuple[int, Any]]:
     return values
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without white space around them."""
+    return [line.strip() for line in _text(path).split("\n") if line.strip()]
+
+
 def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The rows of a parquet file as plain Python values, the named columns only."""
     import pyarrow as pa

@@ -1,7 +1,7 @@
 """MLVU dev, multiple choice (arXiv 2406.04264): the official JSON folder, or lmms-eval's MLVU_dev parquet.
 
 The official rows give the right option as text. Its letter follows the official rule: the last option that equals it;
-none leaves the row without a right option, so that every reply to it is wrong.
+none leaves the row without a right option. A protocol may have another rule (`Protocol.gold`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEMS = ("1_plotQA", "2_needle", "3_ego", "4_count", "5_order", "6_anomaly_reco"
 TASKS = tuple(stem.split("_", 1)[1] for stem in STEMS)
 GENERATION = ("8_sub_scene", "9_summary")
 _PREFIXES = ("json/", "MLVU/json/", "data/", "")
-_PATTERNS = ("data/test-*.parquet", "test-*.parquet", "*.parquet", "data/*.parquet")
+_PATTERNS = ("data/test-*.parquet", "mlvu/test-*.parquet", "test-*.parquet", "*.parquet", "data/*.parquet")
 _COLUMNS = ("video_name", "duration", "question", "answer", "task_type", "question_id")
 # A name is one video in all tasks (lmms-eval keeps them in one flat folder), so any task's folder may hold it.
 _FOLDERS = ("", "video", "videos", "MLVU/video", *(f"{at}/{stem}" for at in ("video", "MLVU/video") for stem in STEMS))
@@ -131,15 +131,15 @@ def _built(shaped: dict[str, Any], name: str, video: str, path: Path, text: str,
 
 
 def _notes(questions: Sequence[Question]) -> tuple[str, ...]:
-    """The known quirks, counted."""
+    """The known quirks, counted; what becomes of such rows is the protocol's rule."""
     empty = sum(not q.text for q in questions)
     unanswerable = sum(not q.answer for q in questions)
     twice = sum(
         bool(q.text and q.answer) and q.options.count(q.options[LETTERS.index(q.answer)]) > 1 for q in questions
     )
     found = (
-        (unanswerable, "without a right option (every reply is wrong)"),
-        (empty, "with neither question nor options (kept, as in the official score)"),
-        (twice, "with the right option twice (the last one counts)"),
+        (unanswerable, "without a right option"),
+        (empty, "with neither question nor options"),
+        (twice, "with the right option twice"),
     )
     return tuple(f"{count} {'row' if count == 1 else 'rows'} {what}" for count, what in found if count)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evalkit.types import Question, Reply
+    from evalkit.types import Question, Reply, Video
 
 Average = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]  # (groups, correct) of every scored question
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a prompt may say about the video: the dense run's, so that every method is asked in the same words."""
+
+    video: Video
+    seconds: tuple[float, ...]  # when the dense run's frames are shown: frame number / average frame rate
+    tokenizer: Any = field(repr=False)  # the backbone's, for protocols that cut subtitles to a number of tokens
 
 
 class Protocol(ABC):
@@ -18,22 +28,46 @@ class Protocol(ABC):
     name: str
     version: str  # of the code that asks and scores
     stop: tuple[str, ...]  # generation ends before the first of these
+    subtitles: bool  # True: Video-MME's questions come with the protocol's choice of subtitles
 
     @abstractmethod
-    def prompt(self, question: Question) -> str:
-        """The user's turn, without the video and without the model's chat template."""
+    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+        """The user's turn, without the video and without the model's chat template.
+
+        `shown` is needed where the words depend on the video, which is where subtitles are asked for; ConfigError
+        says so if it is missing.
+        """
+
+    def system(self, benchmark_name: str) -> str | None:
+        """The system turn; None: whatever the checkpoint's chat template puts there."""
+        return None
+
+    def prefill(self, benchmark_name: str) -> str:
+        """The words with which the model's reply is made to begin; they are not part of the reply that is read."""
+        return ""
 
     @abstractmethod
     def max_new_tokens(self, benchmark_name: str) -> int:
         """Length limit of a reply, in tokens."""
 
+    def gold(self, question: Question) -> str:
+        """The right letter; "" where the row has no right option."""
+        return question.answer
+
     @abstractmethod
     def read(self, question: Question, text: str) -> Reply:
-        """The letter that a reply names, and whether it is right. An unreadable reply is never right."""
+        """The letter that a reply names, and whether it is right: None if the protocol leaves it out of its averages.
+
+        An unreadable reply is never right.
+        """
+
+    def rule(self, benchmark_name: str) -> str:
+        """What happens to unreadable replies and to rows with a quirk, for the notes under a table."""
+        return "an unreadable reply is wrong"
 
     @abstractmethod
     def averages(self, benchmark_name: str, rows: Average) -> dict[str, float]:
-        """Averages in percent, the official one first and so named; empty if there are no rows."""
+        """Averages in percent, the protocol's own first, the benchmark's official one so named; empty without rows."""
 
 
 def micro(rows: Average) -> float:
@@ -48,3 +82,13 @@ def macro(rows: Average, key: str) -> float:
         for label in groups[key]:
             by_label.setdefault(label, []).append(right)
     return sum(100 * sum(rights) / len(rights) for rights in by_label.values()) / len(by_label)
+
+
+def official_micro(rows: Average) -> dict[str, float]:
+    """Video-MME's and LVBench's own average."""
+    return {"micro (official)": micro(rows)}
+
+
+def official_macro(rows: Average) -> dict[str, float]:
+    """MLVU's own average, the mean of the tasks' accuracies, and micro."""
+    return {"macro (official)": macro(rows, "task_type"), "micro": micro(rows)}

@@ -16,7 +16,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.protocols.base import Average, Protocol, macro, micro
+from evalkit.data.protocols import subtitles
+from evalkit.data.protocols.base import Average, Protocol, Shown, official_macro, official_micro
+from evalkit.data.protocols.published import needed
 from evalkit.errors import ConfigError
 from evalkit.types import Reply
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from evalkit.types import Question
 
+_SUBTITLED = "videomme/videomme_w_subtitle.yaml"
 _TASKS = {"videomme": "videomme/videomme.yaml", "mlvu": "mlvu/mlvu_dev.yaml", "lvbench": "lvbench/lvbench.yaml"}
 _READER = "lmms_eval.tasks._task_utils.mcq_extract"  # imported by every utils.py when it first reads a reply
 
@@ -33,26 +36,40 @@ _READER = "lmms_eval.tasks._task_utils.mcq_extract"  # imported by every utils.p
 class _Task:
     """The parts of one task's utils.py that its YAML names."""
 
-    doc_to_text: Callable[[Mapping[str, Any]], str]
+    doc_to_text: Callable[..., str]
     process_results: Callable[[Mapping[str, Any], list[str]], Mapping[str, Any]]
     extract: Callable[[str], str]  # reply -> letter, "" if none; what process_results reads with
 
 
 @dataclass(frozen=True)
 class LmmsEval(Protocol):
-    """lmms-eval's tasks videomme (without subtitles), mlvu_dev and lvbench, with the prompts of its default models.
+    """lmms-eval's tasks videomme, mlvu_dev and lvbench, with the prompts of its default models.
+
+    With subtitles, videomme_w_subtitle: those at 32 frames spread over the video, not at the frames shown. (Its
+    `videomme_long` has the same subtitled prompt, against its name.)
 
     Differs: a reply that cannot be read is wrong even where the row has no right option, whereas their comparison takes
-    an empty letter to equal an empty gold.
+    an empty letter to equal an empty gold. Frames are counted by evalkit's reader where they ask OpenCV.
     """
 
     name: str = "lmms_eval"
+    subtitles: bool = False
     version: str = field(default_factory=lambda: f"lmms-eval {importlib.metadata.version('lmms-eval')}")
     stop: tuple[str, ...] = ("\n\n",)  # its tasks' default `until`, the few-shot delimiter
 
-    def prompt(self, question: Question) -> str:
+    def prompt(self, question: Question, shown: Shown | None = None) -> str:
         """Their doc_to_text of the row."""
-        return _task(question.benchmark).doc_to_text(question.row)
+        if not self.subtitles:
+            return _task(question.benchmark).doc_to_text(question.row)
+        if question.benchmark != "videomme":
+            raise ConfigError(f"protocol={self.name}: {question.benchmark} has no subtitles; use protocol=lmms_eval")
+        return _subtitled(question, needed(shown, self.name))
+
+    def rule(self, benchmark_name: str) -> str:
+        """As their comparison treats them."""
+        if benchmark_name != "mlvu":
+            return super().rule(benchmark_name)
+        return "an unreadable reply is wrong; every reply to a row without a right option is wrong"
 
     def max_new_tokens(self, benchmark_name: str) -> int:
         """As in the task's YAML."""
@@ -75,9 +92,21 @@ class LmmsEval(Protocol):
         _file(benchmark_name)
         if not rows:
             return {}
-        if benchmark_name == "mlvu":
-            return {"macro (official)": macro(rows, "task_type"), "micro": micro(rows)}
-        return {"micro (official)": micro(rows)}
+        return official_macro(rows) if benchmark_name == "mlvu" else official_micro(rows)
+
+
+def _subtitled(question: Question, shown: Shown) -> str:
+    """Written out here: their function reads the video with OpenCV from a folder below HF_HOME. The words before the
+    question are theirs; the words around the subtitles are in no file but their code.
+    """
+    frames = _yaml(_SUBTITLED)["lmms_eval_specific_kwargs"]["default"]["frame_num"]
+    listed = "No subtitles available"
+    if question.subtitle_path is not None:
+        found = subtitles.cues(question)
+        listed = subtitles.at_spread_frames(found, frames, shown.video.frames, shown.video.fps)
+    ending = {"post_prompt": "The best answer is:"}
+    asked = _task("videomme").doc_to_text(question.row, lmms_eval_specific_kwargs=ending)
+    return f"This video's subtitles are listed below: \n{listed}\n{asked}"
 
 
 @cache
@@ -91,23 +120,32 @@ def _task(benchmark: str) -> _Task:
     return _Task(partial(ask, lmms_eval_specific_kwargs=wording), score, module.extract_characters_regex)
 
 
-@cache
 def _config(benchmark: str) -> dict[str, Any]:
-    """The task's YAML, with the names of its functions as plain strings."""
+    _file(benchmark)
+    return _yaml(_TASKS[benchmark])
+
+
+@cache
+def _yaml(task: str) -> dict[str, Any]:
+    """A task's YAML, with the names of its functions as plain strings."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_constructor("!function", lambda _, node: node.value)
-    config: dict[str, Any] = yaml.load(_file(benchmark).read_text(encoding="utf-8"), Loader)
+    config: dict[str, Any] = yaml.load((_tasks_folder() / task).read_text(encoding="utf-8"), Loader)
     return config
 
 
 def _file(benchmark: str) -> Path:
     if benchmark not in _TASKS:
         raise ConfigError(f"lmms_eval has no task here for {benchmark!r}; it has {', '.join(_TASKS)}")
-    return Path(str(importlib.resources.files("lmms_eval"))) / "tasks" / _TASKS[benchmark]
+    return _tasks_folder() / _TASKS[benchmark]
+
+
+def _tasks_folder() -> Path:
+    return Path(str(importlib.resources.files("lmms_eval"))) / "tasks"
 
 
 def _module(name: str, file: Path) -> ModuleType:

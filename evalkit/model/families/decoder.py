@@ -70,9 +70,11 @@ class Decoder:
 
     # ---- the loop
 
-    def prompt(self, text: str, *, video: bool) -> tuple[list[int], list[int]]:
+    def prompt(
+        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+    ) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""
-        return prompt.split(self.tokenizer, text, video=video)
+        return prompt.split(self.tokenizer, text, video=video, system=system, prefill=prefill)
 
     def header(self, tail: Sequence[int]) -> int:
         """Where the assistant's header begins in the ids after the video; their end where there is none."""
