@@ -30,10 +30,13 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attend from a chunk's S queries (1, H, S, d) to all L keys (1, G, L, d), of which the last S are the chunk's own.
 
-    Returns the output as (1, S, H, d), as transformers expects, and no weights.
+    A mask that is given (several questions in one sequence, in tuning) takes the place of the causal triangle. Returns
+    the output as (1, S, H, d), as transformers expects, and no weights.
     """
     chunk, length = query.shape[2], key.shape[2]
-    bias = None if chunk == 1 else causal_lower_right(chunk, length)
+    bias = attention_mask
+    if bias is None and chunk > 1:
+        bias = causal_lower_right(chunk, length)
     out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling, enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
 

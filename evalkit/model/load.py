@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from evalkit.errors import ConfigError
+from evalkit.model import adapter as tuned
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, FAMILIES, Qwen2VL
 
@@ -32,14 +33,22 @@ def pick_device(name: str) -> torch.device:
 
 
 def load(
-    path: str, *, dtype: str = "float32", device: str = "auto", rope: str = "none", threads: int | None = None
+    path: str,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    rope: str = "none",
+    threads: int | None = None,
+    adapter: str | None = None,
 ) -> Qwen2VL:
     """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
-    ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process.
+    ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process. `adapter`: a
+    folder of tuned weights (evalkit.model.adapter) that change the checkpoint's.
 
-    Raises ConfigError for a folder that is missing or incomplete, another family, or an unknown dtype or rope.
+    Raises ConfigError for a folder that is missing or incomplete, another family, an unknown dtype or rope, or an
+    adapter that does not fit.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -55,6 +64,8 @@ def load(
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
         )
         tokenizer = _tokenizer(path)
+    if adapter is not None:
+        model = tuned.apply(model, adapter, weights_identity(path))
     mean, std = _normalisation(path)
     return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
 
@@ -148,11 +159,18 @@ def _file(path: str, name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def weights_identity(path: str) -> str:
-    """A hash of a checkpoint's config, tokenizer and weights; never of where they lie.
+def weights_identity(path: str, adapter: str | None = None) -> str:
+    """A hash of a checkpoint's config, tokenizer and weights, and of those of an adapter; never of where they lie.
 
     Weight files over 256 MB are read at 64 evenly spaced places and at both ends.
     """
+    base = _identity(path)
+    if adapter is None:
+        return base
+    return hashlib.sha256(f"{base}+{_identity(str(tuned.check(adapter)))}".encode()).hexdigest()[:16]
+
+
+def _identity(path: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download

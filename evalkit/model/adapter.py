@@ -1,0 +1,109 @@
+"""Weights that were tuned on top of a checkpoint, in a folder of their own: a peft LoRA, or the tuned weights.
+
+A LoRA folder is peft's own format (adapter_config.json, adapter_model.safetensors); the other holds model.safetensors
+with some of the checkpoint's weights under the same names. Either may carry tuning.json: what it was made of.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from evalkit.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+NOTE = "tuning.json"
+LORA = ("adapter_config.json", "adapter_model.safetensors")
+WEIGHTS = "model.safetensors"
+
+
+def peft() -> Any:
+    """The library, which only adapters need.
+
+    Raises ConfigError where it is not installed.
+    """
+    try:
+        import peft as library
+    except ImportError as error:
+        raise ConfigError("LoRA adapters need peft, which is not installed: pip install 'evalkit[tune]'") from error
+    return library
+
+
+def check(folder: str) -> Path:
+    """The folder, if it holds tuned weights; ConfigError if not."""
+    path = Path(folder).expanduser()
+    if not (path / WEIGHTS).is_file() and not all((path / name).is_file() for name in LORA):
+        raise ConfigError(
+            f"backbone.adapter={folder}: expected a folder with {' and '.join(LORA)}, or with {WEIGHTS}, as "
+            "`python -m evalkit tune` leaves it in OUT/weights"
+        )
+    return path
+
+
+def apply(model: Any, folder: str, base: str) -> Any:
+    """The model with the folder's weights in it: a LoRA is merged, so that its layers stay plain ones.
+
+    `base`: identity of the checkpoint; another one than the weights were tuned on gets a warning. Raises ConfigError
+    for a folder without tuned weights, or with weights that do not fit this model.
+    """
+    path = check(folder)
+    made = note(path).get("base", base)
+    if made != base:
+        log.warning("backbone.adapter=%s was tuned on weights %s and now changes weights %s", folder, made, base)
+    try:
+        return _merged(model, path) if (path / LORA[0]).is_file() else _replaced(model, path)
+    except (KeyError, RuntimeError, ValueError, UserWarning) as error:
+        raise ConfigError(
+            f"backbone.adapter={folder}: expected weights that fit this backbone; {type(error).__name__}: {error}"
+        ) from error
+
+
+def _merged(model: Any, path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*missing adapter keys")
+        return peft().PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+
+
+def _replaced(model: Any, path: Path) -> Any:
+    unknown = model.load_state_dict(load_file(path / WEIGHTS), strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"no such weights: {unknown[:3]} and {len(unknown)} in all")
+    return model
+
+
+def note(folder: Path) -> dict[str, Any]:
+    """What tuning.json says; nothing where there is none."""
+    file = folder / NOTE
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def save_lora(model: Any, folder: Path, told: dict[str, Any]) -> None:
+    """Write a PeftModel's adapter, and `told` as tuning.json."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.inference_mode = told["backbone"], True
+    folder.mkdir(parents=True)
+    config.save_pretrained(str(folder))
+    _write(peft().get_peft_model_state_dict(model, save_embedding_layers=False), folder / LORA[1])
+    _tell(folder, told)
+
+
+def save_weights(weights: dict[str, Any], folder: Path, told: dict[str, Any]) -> None:
+    """Write weights by their name in the checkpoint's model, and `told` as tuning.json."""
+    folder.mkdir(parents=True)
+    _write(weights, folder / WEIGHTS)
+    _tell(folder, told)
+
+
+def _write(weights: dict[str, Any], file: Path) -> None:
+    save_file({k: w.detach().cpu().contiguous() for k, w in weights.items()}, file, metadata={"format": "pt"})
+
+
+def _tell(folder: Path, told: dict[str, Any]) -> None:
+    (folder / NOTE).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")

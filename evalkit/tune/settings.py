@@ -1,0 +1,119 @@
+"""From `key=value` words to the objects of a tuning. Every complaint names the setting and its remedy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evalkit.engine import settings
+from evalkit.engine.records import Arm
+from evalkit.errors import ConfigError, DataError
+from evalkit.method import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from evalkit.engine.look import Eyes
+    from evalkit.tune.conversations import Skipped
+
+BUILTIN = "builtin"
+VERBS = ("select", "evict")  # that tuning does not run
+PLACES = ("out", "videos", "workers")  # settings that can change without another result
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """conf/tune.yaml with these settings. ConfigError for a name or value that it does not know."""
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(settings.CONF)):
+            cfg = compose("tune", overrides=list(overrides))
+        if cfg.get("method") is None:
+            raise ConfigError("expected method=NAME, a method that drops tokens between layers, such as method=lpcomp")
+        OmegaConf.resolve(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{error}") from error
+    _check(cfg)
+    return cfg
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.data is None:
+        raise ConfigError("expected data=builtin, or data=FILE with videos=DIR")
+    if cfg.data == BUILTIN and cfg.steps is None:
+        raise ConfigError("data=builtin has no end: expected steps=N")
+    if cfg.data != BUILTIN and not Path(cfg.data).expanduser().is_file():
+        raise ConfigError(f"expected data=builtin or a JSON file of conversations, got data={cfg.data}, no such file")
+    if cfg.data != BUILTIN and cfg.videos is None:
+        raise ConfigError(f"data={cfg.data} needs videos=DIR, the folder of its videos")
+    if cfg.backbone.adapter is not None:
+        raise ConfigError(
+            f"tuning starts from a checkpoint: expected backbone.adapter=null, got {cfg.backbone.adapter}"
+        )
+    if cfg.tuned not in ("lora", "full"):
+        raise ConfigError(f"expected tuned=lora or tuned=full, got {cfg.tuned!r}")
+    if not 0 <= cfg.warmup < 1:
+        raise ConfigError(f"expected warmup as a share of the steps, in [0, 1), got {cfg.warmup}")
+
+
+def arm(cfg: DictConfig) -> Arm:
+    """The method at its ratio. ConfigError where it drops nothing between layers, or intervenes elsewhere, too."""
+    (found,) = settings.arms(cfg)
+    cls = type(found.method)
+    if cls.prune is Method.prune:
+        raise ConfigError(f"method={found.name} drops no tokens between layers: there is nothing to tune a model for")
+    other = [verb for verb in VERBS if getattr(cls, verb) is not getattr(Method, verb)]
+    if other:
+        raise ConfigError(
+            f"method={found.name} also intervenes in {', '.join(other)}, which tuning does not run: name the part that "
+            "drops tokens between layers alone (of xcomp: lpcomp)"
+        )
+    return found
+
+
+def device(cfg: DictConfig) -> torch.device:
+    """Where the weights are tuned. ConfigError for a dtype that it cannot tune in."""
+    from evalkit.model.load import pick_device
+
+    found = pick_device(cfg.backbone.device)
+    allowed = ("float32",) if found.type == "cpu" else ("float32", "bfloat16")
+    if cfg.backbone.dtype not in allowed:
+        raise ConfigError(
+            f"expected backbone.dtype={' or '.join(allowed)} for tuning on {found.type}, got {cfg.backbone.dtype}"
+        )
+    return found
+
+
+def data(cfg: DictConfig, eyes: Eyes, arm: Arm) -> tuple[Any, list[Skipped]]:
+    """The samples, and the rows that were left out. DataError where none is left."""
+    if cfg.data == BUILTIN:
+        from evalkit.tune.builtin import Builtin
+
+        return Builtin(eyes, arm, seed=cfg.seed, **cfg.builtin), []
+    from evalkit.tune import conversations
+
+    rows, skipped = conversations.read(Path(cfg.data).expanduser(), Path(cfg.videos).expanduser())
+    good, dark = conversations.probed(rows)
+    skipped += dark
+    if not good:
+        reason = f"the first: {skipped[0].reason}" if skipped else "the file is empty"
+        raise DataError(f"data={cfg.data}: expected rows to learn from, got {len(skipped)}, none of use; {reason}")
+    return conversations.Conversations(good, eyes, arm), skipped
+
+
+def record(cfg: DictConfig, arm: Arm, weights: str) -> dict[str, Any]:
+    """config.yaml of a tuning: its settings, what they were applied to, and nothing about where it lies."""
+    from evalkit.engine import identity
+
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    kept = {str(k): v for k, v in plain.items() if k not in PLACES}
+    if cfg.data != BUILTIN:
+        file = Path(cfg.data).expanduser()
+        kept["data"] = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
+    return {**kept, "method": {"name": arm.name, **identity.method(arm.method)}, "weights": weights}
