@@ -70,6 +70,7 @@ LESSONS: tuple[Lesson, ...] = (
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
     ),
+    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
         "longer",
         "symbols",
@@ -79,7 +80,6 @@ LESSONS: tuple[Lesson, ...] = (
         Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
         Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
-    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
         "together",
         "pixels",
