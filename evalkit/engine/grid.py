@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evalkit.data import protocols
+from evalkit.data.protocols import Protocol
+from evalkit.data.sampling import Sampling
 from evalkit.engine import identity, records, settings
 from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
@@ -45,25 +47,11 @@ class Grid:
     @cached_property
     def engine(self) -> Engine:
         """Loaded on first use, so that a finished grid loads no model."""
-        backbone = self.cfg.backbone
-        model = load.load(
-            self.checkpoint,
-            dtype=backbone.dtype,
-            device=backbone.device,
-            rope=backbone.rope,
-            threads=backbone.threads,
-            adapter=backbone.adapter,
-        )
-        return Engine(
-            eyes=self.eyes(model, reader=self.cfg.reader, encode_cells=backbone.encode_cells),
-            protocol=self.protocol,
-            chunk_cells=backbone.chunk_cells,
-            share=self.cfg.share,
-        )
+        return load_engine(self.cfg, self.checkpoint, self.sampling, self.protocol)
 
-    def eyes(self, model: Qwen2VL, **settings: Any) -> Eyes:
+    def eyes(self, model: Qwen2VL) -> Eyes:
         """How this grid looks at videos through `model`."""
-        return Eyes(backbone=model, sampling=self.sampling, seed=self.cfg.seed, **settings)
+        return Eyes(backbone=model, sampling=self.sampling, seed=self.cfg.seed)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -71,7 +59,7 @@ class Grid:
         backbone = self.cfg.backbone
         return {
             "code": identity.code(),
-            "weights": load.weights_identity(self.checkpoint, backbone.adapter),
+            "weights": load.weights_identity(self.checkpoint, settings.adapter(self.cfg)),
             "dtype": backbone.dtype,
             "rope": backbone.rope,
             "chunk_cells": backbone.chunk_cells,
@@ -155,6 +143,27 @@ class Grid:
         good = {arm: asked for arm, rows in pending.items() if (asked := [r for r in rows if isinstance(r, Question)])}
         if good:
             yield from self.engine.answers(good)
+
+
+def load_engine(cfg: DictConfig, checkpoint: str, sampling: Sampling, protocol: Protocol) -> Engine:
+    """The loop on the backbone of a configuration."""
+    backbone = cfg.backbone
+    model = load.load(
+        checkpoint,
+        dtype=backbone.dtype,
+        device=backbone.device,
+        rope=backbone.rope,
+        threads=backbone.threads,
+        adapter=settings.adapter(cfg),
+    )
+    return Engine(
+        eyes=Eyes(
+            backbone=model, sampling=sampling, reader=cfg.reader, encode_cells=backbone.encode_cells, seed=cfg.seed
+        ),
+        protocol=protocol,
+        chunk_cells=backbone.chunk_cells,
+        share=cfg.share,
+    )
 
 
 def _pending(benchmark: Benchmark, runs: Mapping[Arm, RunFolder]) -> Iterator[dict[Arm, list[Question | BadRow]]]:

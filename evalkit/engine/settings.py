@@ -18,6 +18,7 @@ from evalkit.types import Benchmark
 
 CONF = Path(__file__).parents[2] / "conf"
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
+ADAPTERS = WEIGHTS.with_name("adapters")
 
 
 def question_sets(cfg: DictConfig) -> list[Benchmark]:
@@ -78,6 +79,18 @@ def _ratio(value: Any) -> float:
 def sampling(cfg: DictConfig) -> Sampling:
     """The sampling preset."""
     return Sampling(**OmegaConf.to_container(cfg.sampling, resolve=True))  # type: ignore[arg-type]
+
+
+def adapter(cfg: DictConfig) -> str | None:
+    """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit. ConfigError for an unknown one of those."""
+    name = cfg.backbone.adapter
+    if name is None or not str(name).startswith("builtin/"):
+        return None if name is None else str(name)
+    folder = ADAPTERS / str(name).removeprefix("builtin/")
+    if not folder.is_dir():
+        known = sorted(f.name for f in ADAPTERS.iterdir() if f.is_dir())
+        raise ConfigError(f"backbone.adapter: expected builtin/ and one of {known}, or a folder; got {name!r}")
+    return str(folder)
 
 
 def checkpoint(cfg: DictConfig) -> str:

@@ -1,6 +1,7 @@
 """Write the three generated test sets in the benchmarks' own formats: annotations, videos, evidence times.
 
-An interrupted run goes on where it stopped; a complete set of the same version is left alone.
+An interrupted run goes on where it stopped; a complete set of the same version is left alone. With `subset` all
+annotations are written, but only the videos that a subset asks about; more of them can be made later.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import progress as bars
+from evalkit.data import benchmarks, subsets
 from evalkit.errors import DataError
 from evalkit.tiny import formats, plan
 from evalkit.tiny.encode import Clip, write
@@ -20,6 +22,7 @@ from evalkit.tiny.encode import Clip, write
 VERSION = "2"  # another one rebuilds every set: raise it when worlds, questions, frames or encoder settings change
 STAMP = {"seed": plan.SEED, "version": VERSION}
 DONE, STARTED = "GENERATED.json", ".generating.json"
+PART = "SUBSET.json"  # names the subset whose videos alone are there; absent where all are
 WORKERS = 2
 SETS: dict[str, Callable[[Path], formats.Layout]] = {
     "videomme": formats.videomme,
@@ -28,25 +31,51 @@ SETS: dict[str, Callable[[Path], formats.Layout]] = {
 }
 
 
-def make(root: Path, *, progress: bool = True) -> None:
+def make(root: Path, *, subset: str = subsets.FULL, progress: bool = True) -> None:
     """Write root/videomme, root/mlvu and root/lvbench: about 110 videos, 80 MB, two minutes on two cores.
 
-    Raises DataError if one of these folders holds files that evalkit did not generate.
+    `subset` (ci-600, ci-200, ci-50) leaves out the videos that it does not need: half a minute for ci-50. Raises
+    ConfigError for an unknown subset, DataError if one of these folders holds files that evalkit did not generate.
     """
-    wanted = [name for name in SETS if _read(root / name / DONE) != STAMP]
+    subsets.check(subset)
+    wanted = [name for name in SETS if not _holds(root / name, subset)]
     layouts = [SETS[name](root / name) for name in wanted]
     for layout in layouts:
         _check(layout.root)
     for layout in layouts:
         _claim(layout.root)
-    _run([clip for layout in layouts for clip in layout.clips], progress)
-    for layout in layouts:
         for path, text in layout.texts.items():
             _put(path, partial(Path.write_bytes, data=text.encode()))
         for path, save in layout.savers.items():
             _put(path, save)
-        _put(layout.root / DONE, partial(Path.write_bytes, data=_json(STAMP)))
-        (layout.root / STARTED).unlink()
+    _run([clip for layout in layouts for clip in _asked_about(layout, subset)], progress)
+    for layout in layouts:
+        _finish(layout.root, subset)
+
+
+def _holds(folder: Path, subset: str) -> bool:
+    """Whether a finished set of this version has the videos of `subset`; a larger subset has those of a smaller one."""
+    if _read(folder / DONE) != STAMP:
+        return False
+    held = _read(folder / PART) or subsets.FULL
+    return subsets.NAMES.index(held) <= subsets.NAMES.index(subset)
+
+
+def _asked_about(layout: formats.Layout, subset: str) -> list[Clip]:
+    """The clips of a subset, found as a run finds them: by the annotations, which must be there already."""
+    if subset == subsets.FULL:
+        return layout.clips
+    (benchmark,) = benchmarks.load(layout.root.name, layout.root)
+    names = {question.video_path.stem for question in subsets.restrict(benchmark, subset).questions}
+    return [clip for clip in layout.clips if clip.path.stem in names]
+
+
+def _finish(folder: Path, subset: str) -> None:
+    (folder / PART).unlink(missing_ok=True)
+    if subset != subsets.FULL:
+        _put(folder / PART, partial(Path.write_bytes, data=_json(subset)))
+    _put(folder / DONE, partial(Path.write_bytes, data=_json(STAMP)))
+    (folder / STARTED).unlink()
 
 
 def _check(folder: Path) -> None:
@@ -63,8 +92,9 @@ def _claim(folder: Path) -> None:
     if _read(folder / STARTED) == STAMP:
         return
     # the marker of the old version goes last, so that an interruption here leaves a folder that can be claimed
-    for path in _clips(folder):
-        path.unlink()
+    if _read(folder / DONE) != STAMP:
+        for path in _clips(folder):
+            path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     _put(folder / STARTED, partial(Path.write_bytes, data=_json(STAMP)))
     (folder / DONE).unlink(missing_ok=True)

@@ -80,14 +80,25 @@ LESSONS: tuple[Lesson, ...] = (
         Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
         Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
+    # the same at a rate that stays: letters still rise
+    _lesson(
+        "longer still",
+        "symbols",
+        120,
+        (8e-4, 8e-4),
+        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
+        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
+        Shape(videos=6, questions=8, dense=64, cells=64, tokens=500, kinds=HARD_KINDS),
+    ),
+    _lesson("vision again", "frames", 2000, (1.2e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
     _lesson(
         "together",
         "pixels",
-        900,
+        700,
         (8e-4, 5e-5),
         Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
         Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, kinds=HARD_KINDS),
         Shape(videos=6, questions=8, dense=32, cells=32, tokens=400, kinds=HARD_KINDS),
-        Shape(videos=3, questions=8, dense=128, cells=128, tokens=800, kinds=HARD_KINDS),
+        Shape(videos=3, questions=8, dense=128, cells=128, tokens=600, kinds=HARD_KINDS),
     ),
 )
