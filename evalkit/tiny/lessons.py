@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from evalkit.tiny.recipe import Lesson
 
 EVENT_WEIGHT = 4.0  # of a token with an event in the regression: such tokens are few
 SHARPNESS = 4.0  # an embedding's product with itself is about 32
+CROWDS = 6  # beside a batch of videos
 CLEAR = 0.7  # weight from which on a token shows enough of a thing to name it
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ def scores(model: Any, helper: Story, lesson: Lesson, seed: int) -> tuple[langua
         features = language.symbol_features(model, batch.concepts, lesson.noise)
     else:
         features = frame_features(model, batch)
-    return language.run(model, features, batch, helper), batch.kinds
+    scores = language.run(model, features, batch, helper)
+    if lesson.source == "both":
+        scores = replace(scores, loss=scores.loss + crowd_scores(model, CROWDS, seed)[0].loss)
+    return scores, batch.kinds
 
 
 def crowd_scores(model: Any, videos: int, seed: int) -> tuple[language.Scores, list[list[str]]]:
