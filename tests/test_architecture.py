@@ -68,7 +68,8 @@ def test_only_models_import_transformers() -> None:
 
 
 def test_lmms_eval_is_imported_on_demand() -> None:
-    for file in sources("evalkit"):
+    theirs = ROOT / "evalkit" / "lmms_plugin" / "model.py"  # the class that lmms-eval itself imports by name
+    for file in set(sources("evalkit")) - {theirs}:
         assert "lmms_eval" not in {m.split(".")[0] for m in imports(file, top_level=True)}, file
 
 

@@ -37,7 +37,7 @@ def read(root: Path) -> Loaded:
             row for file in parquet for row in rows_of(file, files.read_parquet(file, _COLUMNS, ("time_reference",)))
         ]
         return _loaded(root, rows, _uid)
-    lists = [path for path in files.find(root, ("*.json",)) if path.name != files.GENERATED]
+    lists = [path for path in files.find(root, ("*.json",)) if path.name not in files.OWN]
     if len(lists) != 1:
         came = ", ".join(path.name for path in lists) or "nothing"
         raise DataError(

@@ -1,0 +1,176 @@
+"""The model class that lmms-eval instantiates. Nothing else imports this module, as it imports lmms-eval.
+
+A document that cannot be answered – its video is missing or broken – costs nothing but itself. lmms-eval has no word
+for it and scores every document, so its reply is empty, which its readers take for no answer and its scores for a wrong
+one. It is told apart by its record (`status` failed, with the reason), by having no token counts, by
+`avg_failed_requests` in the results, and by a line on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lmms_eval.api.instance import GenerationResult, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from omegaconf import OmegaConf
+
+from evalkit.engine import identity, records, store
+from evalkit.engine import settings as run_settings
+from evalkit.engine.grid import load_engine
+from evalkit.errors import ConfigError, EvalkitError
+from evalkit.lmms_plugin import requests as theirs
+from evalkit.lmms_plugin import settings
+from evalkit.lmms_plugin.budget import Records
+from evalkit.lmms_plugin.requests import Asked
+from evalkit.model import load
+from evalkit.progress import progress
+from evalkit.types import Answer, Question
+
+log = logging.getLogger("evalkit")
+
+
+class Evalkit(lmms):  # type: ignore[misc]
+    """One method at one ratio on one backbone.
+
+    lmms-eval's `clean()` deletes every torch module that a model object holds; the backbone is inside the engine, so
+    the same object can be evaluated again.
+    """
+
+    is_simple = True
+
+    def __init__(self, batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **chosen: Any) -> None:
+        """`chosen`: settings of run_eval.py, e.g. backbone="tiny", method="retake", ratio=0.25, **{"seed": 0}.
+
+        `device` is backbone.device; videos are taken one by one, so batch_size is 1 and max_batch_size without effect.
+        Raises ConfigError.
+        """
+        super().__init__()
+        if str(batch_size) not in ("None", "1"):
+            raise ConfigError(f"evalkit answers one question at a time: expected --batch_size 1, got {batch_size}")
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise ConfigError("evalkit in lmms-eval is one process; run it without accelerate launch or torchrun")
+        if device is not None:
+            chosen.setdefault("backbone.device", device)
+        cfg = settings.composed(chosen)
+        (self._arm,) = run_settings.arms(cfg)
+        sampling, checkpoint = run_settings.sampling(cfg), run_settings.checkpoint(cfg)
+        self._engine = load_engine(cfg, checkpoint, sampling, theirs.Theirs(0, ()))
+        self._results_dir = Path(cfg.results_dir)
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        parts = {
+            "code": identity.code(),
+            "weights": load.weights_identity(checkpoint, run_settings.adapter(cfg)),
+            "method": identity.method(self._arm.method),
+        }
+        made_with = {str(key): plain[key] for key in ("backbone", "sampling", "ratio", "reader", "share", "seed")}
+        device_name = str(self._engine.eyes.backbone.device)
+        self._made_with = {**made_with, "identity_parts": parts, "environment": store.environment(device_name)}
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Evalkit:
+        """From `--model_args`; SystemExit with code 2 for wrong settings."""
+        with _ending_with_a_code():
+            given = {key: value for key, value in (additional_config or {}).items() if value is not None}
+            return cls(**settings.words(arg_string), **given)
+
+    def generate_until(self, requests: list[Any]) -> list[Any]:
+        """Replies in the order of the requests; questions about one video share what they can.
+
+        SystemExit with code 2 for tasks that cannot be run, 1 after a crash.
+        """
+        with _ending_with_a_code():
+            return self._replies(requests)
+
+    def loglikelihood(self, requests: list[Any]) -> list[Any]:
+        """Not offered: SystemExit with code 2."""
+        return self._refused("loglikelihood")
+
+    def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
+        """Not offered: SystemExit with code 2."""
+        return self._refused("generate_until_multi_round")
+
+    def _refused(self, kind: str) -> list[Any]:
+        with _ending_with_a_code():
+            raise ConfigError(f"expected tasks of output_type generate_until, got {kind}")
+
+    def _replies(self, requests: list[Any]) -> list[Any]:
+        start = time.perf_counter()
+        asked = [theirs.read(request, self.task_dict) for request in requests]
+        once = {a.row.id: a for a in asked}  # a repeated request is the same question: decoding is greedy
+        answers: dict[str, Answer] = {}
+        with Records(self._made_with, self._results_dir / "lmms_eval") as budget, progress(len(once), "answer") as bar:
+            for answer in self._answers(list(once.values())):
+                answers[answer.question_id] = answer
+                budget.append(once[answer.question_id], answer)
+                bar.update()
+        results = {name: self._result(answer) for name, answer in answers.items()}
+        self._report(list(answers.values()), list(results.values()), time.perf_counter() - start)
+        _warn(list(answers.values()), sorted(map(str, budget.folders)))
+        return [results[a.row.id] for a in asked]
+
+    def _answers(self, asked: Sequence[Asked]) -> Iterator[Answer]:
+        groups: dict[tuple[Path, theirs.Theirs], list[Question]] = {}
+        for a in asked:
+            if isinstance(a.row, Question):
+                groups.setdefault((a.row.video_path, a.protocol), []).append(a.row)
+            else:
+                yield records.failed(self._arm, a.row, a.row.message)
+        for (_, protocol), questions in groups.items():
+            engine = replace(self._engine, protocol=protocol)
+            yield from (answer for _, answer in engine.answers({self._arm: questions}))
+
+    def _result(self, answer: Answer) -> Any:
+        """`input_tokens`: all that were fed to the LLM, the ledger's llm_tokens_fed; `output_tokens`: the reply's."""
+        if answer.ledger is None:
+            return GenerationResult("", None)
+        said = len(self._engine.eyes.backbone.tokenizer(answer.text, add_special_tokens=False)["input_ids"])
+        return GenerationResult(answer.text, TokenCounts(answer.ledger.llm_tokens_fed, said))
+
+    def _report(self, answers: Sequence[Answer], results: Sequence[Any], seconds: float) -> None:
+        """`throughput` in lmms-eval's results: means over the answered documents."""
+        spent = [answer.ledger for answer in answers if answer.ledger is not None]
+        said = sum(result.token_counts.output_tokens for result in results if result.token_counts is not None)
+        counts = {"total_requests": len(answers), "failed_requests": len(answers) - len(spent)}
+        sums = {
+            "frames_decoded": sum(s.frames_decoded for s in spent),
+            "tokens_dense": sum(s.tokens_dense for s in spent),
+            "llm_tokens_fed": sum(s.llm_tokens_fed for s in spent),
+            "kv_tokens_per_layer": sum(sum(s.kv_tokens_per_layer) / len(s.kv_tokens_per_layer) for s in spent),
+            "kv_bytes": sum(s.kv_bytes for s in spent),
+            "ratio_achieved": sum(s.ratio_achieved for s in spent),
+        }
+        means = {key: value / len(spent) for key, value in sums.items()} if spent else {}
+        log_metrics(seconds, said, said / seconds, {**counts, **means})
+
+
+def _warn(answers: Sequence[Answer], folders: Sequence[str]) -> None:
+    failed = sum(answer.status == "failed" for answer in answers)
+    if failed:
+        log.error(
+            "%d of %d documents were not answered; lmms-eval counts them as wrong. Each with its reason: %s",
+            failed,
+            len(answers),
+            ", ".join(folders),
+        )
+
+
+@contextmanager
+def _ending_with_a_code() -> Iterator[None]:
+    """lmms-eval's command line ends with exit code 0 after any Exception, so that what must not is a SystemExit."""
+    try:
+        yield
+    except EvalkitError as error:
+        log.error("%s: %s", type(error).__name__, error)
+        raise SystemExit(2) from error
+    except Exception as error:
+        log.exception("evalkit crashed")
+        raise SystemExit(1) from error
