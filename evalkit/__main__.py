@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit import data_commands
+from evalkit import data_commands, evidence_commands
 from evalkit.data.protocols import NAMES
 from evalkit.errors import EvalkitError
 
@@ -25,10 +25,12 @@ def parser() -> argparse.ArgumentParser:
     )
     make = data.add_parser("make", help="generate the built-in videos and questions (seeded, byte-stable)")
     make.add_argument("--root", type=Path, default=Path("data/builtin"), help="where to (default: %(default)s)")
+    make.add_argument("--subset", default="full", help="only the videos of ci-600, ci-200 or ci-50 (default: all)")
     make.set_defaults(run=_make)
     data_commands.add(data)
 
     _add_score(commands)
+    evidence_commands.add(commands)
 
     tune = commands.add_parser("tune", help="tune a backbone for what a method drops between its layers (LP-Comp)")
     tune.add_argument("settings", nargs="*", metavar="key=value", help="method=NAME data=FILE …; see conf/tune.yaml")
@@ -65,7 +67,7 @@ def _score(args: argparse.Namespace) -> int:
 def _make(args: argparse.Namespace) -> int:
     from evalkit.tiny.make import make
 
-    make(args.root)
+    make(args.root, subset=args.subset)
     return 0
 
 

@@ -28,8 +28,8 @@ class QCComp(Method):
     the question alone. `segment: global` is the paper's baseline: one window as long as the chunk, no margins.
 
     Differs: only the question's own rows are computed, each frame is encoded once and each chunk read once per video
-    (the released code runs whole layers, per question). Videos shorter than a chunk are one chunk; the released code
-    leaves those below 1,024 frames as they are.
+    (the released code runs whole layers, per question). Videos shorter than a chunk are one chunk, read around the end
+    again until chunk and margins are full; the released code leaves those below 1,024 frames as they are.
     """
 
     clip: int = 8  # frames that are scored together
@@ -62,6 +62,11 @@ class QCComp(Method):
     def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
         """Features (T·P, D) -> (K·P, D) of the K cells with the highest scores."""
         cells, kept = len(tokens.cell_seconds), self.kept(budget)
+        if len(tokens) != cells * tokens.grid[0] * tokens.grid[1]:
+            raise MethodError(
+                f"QCComp chooses whole cells: expected {cells} of {tokens.grid} tokens, got {len(tokens)} tokens; "
+                "let it select before tokens are dropped"
+            )
         if kept >= cells:
             return tokens
         best = self.scores(cells, budget, ask).argsort(descending=True, stable=True)[:kept].sort().values
@@ -108,7 +113,12 @@ class QCComp(Method):
 
     def sizes(self, cells: int, cell_frames: int) -> tuple[int, int, int, int]:
         """Clip, window, stride and chunk in cells; a chunk is no longer than the video, up to a whole stride."""
-        clip = max(1, self.clip // cell_frames)
+        if self.clip % cell_frames:
+            raise MethodError(
+                f"QCComp: expected clips of whole cells, a multiple of this backbone's {cell_frames} frames; "
+                f"got clip = {self.clip}"
+            )
+        clip = self.clip // cell_frames
         window, stride, chunk = (clip * (size // self.clip) for size in (self.window, self.stride, self.chunk))
         return clip, window, stride, min(chunk, -(-cells // stride) * stride)
 

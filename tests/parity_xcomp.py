@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import parity_select
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,6 +29,7 @@ IMAGE = -200  # stands for the video in the traces' ids
 GRID = (4, 4)  # 16 tokens a frame
 LOGITS_TOLERANCE = 1e-4  # absolute; of hidden states, too
 SCORES_TOLERANCE = 1e-5  # relative
+CHUNK = 64  # cells of a prefill chunk in a whole selection, whose passes are long
 INVALID = 1e8  # traces mark clips that fewer windows cover with 1e9
 
 
@@ -184,10 +186,12 @@ class Scores:
         return self.edges and self.error < tolerance
 
 
-def asker_of(backbone: Qwen2, video: VisualTokens, ids: list[int], at: int, header: int) -> Asker:
+def asker_of(
+    backbone: Qwen2, video: VisualTokens, ids: list[int], at: int, header: int, chunk_cells: int | None = None
+) -> Asker:
     """What asks the question of a trace: `at` and `header` are positions of the video and of the assistant's header."""
     method = XComp(frame_ratio=1.0)
-    asker = Asker(backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=None)
+    asker = Asker(backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=chunk_cells)
     asker.question(ids[:at], ids[at + 1 :], header - at - 1)
     return asker
 
@@ -226,7 +230,12 @@ def compared(
         causal=causal,
         closing=len(windows) == 1,
     )
-    mine, valid = clips(looked, windows, len(cells) // meta["clip_frames"], meta["clip_frames"])
+    return apart(looked, theirs, windows, meta["clip_frames"])
+
+
+def apart(looked: Tensor, theirs: Tensor, windows: list[tuple[int, int]], clip: int) -> Scores:
+    """Cell scores (layers, windows, width) of one pass against stored clip scores (layers, clips)."""
+    mine, valid = clips(looked, windows, theirs.shape[1], clip)
     known = theirs < INVALID
     error = ((mine - theirs).abs() / theirs.abs())[known]
     return Scores(error=error.max().item(), edges=bool((known == valid).all()))
@@ -237,48 +246,87 @@ class Selection:
     """A whole selection against a trace's."""
 
     frames: bool  # the same frames?
+    starts: bool  # the same passes?
     error: float  # largest relative one of the stored clip scores; 0 where none are stored
 
     def within(self, tolerance: float) -> bool:
-        """The same frames from close enough scores?"""
-        return self.frames and self.error < tolerance
+        """The same frames from close enough scores of the same passes?"""
+        return self.frames and self.starts and self.error < tolerance
 
 
 @torch.inference_mode()
-def selection(backbone: Qwen2, file: Path) -> Selection | str:
-    """A trace of a whole selection, replayed; what is missing where it cannot be."""
-    meta, trace = json.loads(file.with_suffix(".json").read_text()), load_file(file)
-    theirs = _first(meta, trace, "selected", "selection", "select_idx", "indices", "sel")
-    if theirs is None or "image_features" not in trace:
-        return "no features or no selected frames"
-    picked = [int(i) for i in theirs]
-    video = frames_of(trace["image_features"])
-    frames = len(video.cell_seconds)
-    method = XComp(
-        clip=int(meta.get("clip_frames", 8)),
-        repeats=int(_first(meta, trace, "n_repeat", "n_rep", "repeats") or 2),
-        skip=int(meta["query_bias"]),
-        frame_ratio=len(picked) / frames,
-    )
-    ids = trace["input_ids"].tolist()
-    ask = asker_of(backbone, video, ids, meta["image_position"], meta["assistant_index"])
-    stored = [trace[key] for key in sorted(k for k in trace if k.startswith("clip_scores"))]
-    stored = [scores for parts in stored for scores in (parts if parts.ndim == 3 else [parts])]
-    errors = [0.0]
+def selection(backbone: Qwen2, file: Path) -> tuple[Selection | None, list[str]]:
+    """A trace of a whole selection, replayed from features, from stored scores, or both; and what could not be."""
+    trace = parity_select.read(file)
+    frames, left_out = trace.frames, list[str]()
+    if frames is None and trace.scores:  # passes of whole chunks: 512 frames each, once a repeat
+        frames = 512 * len(trace.scores) // trace.repeats
+    if frames is None or not trace.chosen:
+        return None, ["no selected frames" if frames else "neither features nor scores nor a number of frames"]
+    method = XComp(clip=trace.clip, repeats=trace.repeats, skip=trace.skip, frame_ratio=1.0)
+    passes = method.passes(frames, 1)
+    scores = {i: padded(of_pass, len(passes[i]) // trace.clip) for i, of_pass in trace.scores.items()}
+    missing = [str(i) for i in range(len(passes)) if i not in scores]
+    if missing:
+        left_out.append(f"clip scores of passes {', '.join(missing)}: not stored")
+    sources, error = list[Tensor](), 0.0
+    if not missing:
+        sources.append(method.scores(frames, budget_of(backbone, frames), stored(scores, passes, trace.clip)))
+    if trace.features is None or trace.ids is None:
+        left_out.append("clip scores themselves: no features, so the frames are chosen from the stored scores")
+    else:
+        video, meta = frames_of(trace.features), {"query_bias": trace.skip, "clip_frames": trace.clip}
+        ask = asker_of(backbone, video, trace.ids, trace.at, trace.header, chunk_cells=CHUNK)
+        replayed = Replayed(ask, passes, scores, meta)
+        sources.append(method.scores(frames, budget_of(backbone, frames), replayed))
+        error = max(replayed.errors)
+    if not sources:
+        return None, left_out
+    same = [
+        sorted(scores.argsort(descending=True, stable=True)[: len(theirs)].tolist()) == theirs
+        for scores in sources
+        for theirs in trace.chosen.values()
+    ]
+    starts = trace.starts is None or trace.starts == [cells[0] for cells in passes]
+    return Selection(frames=all(same), starts=starts, error=error), left_out
 
-    def recorded(cells: Any, **how: Any) -> Tensor:
-        if stored:
-            errors.append(compared(ask, stored.pop(0), cells, how["windows"], meta, causal=False).error)
-        return ask(cells, **how)
 
-    chosen = method.select(video, budget_of(backbone, frames), recorded)
-    return Selection(frames=chosen.cell.unique().tolist() == sorted(picked), error=max(errors))
+def padded(scores: Tensor, clips: int) -> Tensor:
+    """Scores (layers, clips) with the margins marked, where only what counts was stored."""
+    margin = (clips - scores.shape[1]) // 2
+    return torch.nn.functional.pad(scores.double(), (margin, margin), value=10 * INVALID)
 
 
-def _first(meta: dict[str, Any], trace: dict[str, Tensor], *names: str) -> Any:
-    """What a trace holds under the first of these names; None where it holds none of them."""
-    found = [source[name] for name in names for source in (meta, trace) if name in source]
-    return found[0] if found else None
+def stored(scores: dict[int, Tensor], passes: list[list[int]], clip: int) -> Ask:
+    """An `ask` that answers with the stored clip scores of the pass."""
+
+    def ask(cells: Any, *, windows: Any, layers: range, **_: Any) -> Tensor:
+        of_clip = scores[passes.index(list(cells))].double()
+        if len(of_clip) != len(layers):  # of all layers
+            of_clip = of_clip[layers.start : layers.stop]
+        of_cell = of_clip.repeat_interleave(clip, 1)
+        return torch.stack([of_cell[:, start:stop] for start, stop in windows], 1)
+
+    return ask
+
+
+@dataclass
+class Replayed:
+    """An `ask` that runs the model, and compares each pass with its stored scores on the way."""
+
+    ask: Ask
+    passes: list[list[int]]
+    scores: dict[int, Tensor]
+    meta: dict[str, Any]
+    errors: list[float] = field(default_factory=lambda: [0.0])
+
+    def __call__(self, cells: Any, *, windows: Any, layers: range, **how: Any) -> Tensor:
+        theirs = self.scores.get(self.passes.index(list(cells)))
+        whole = range(len(theirs)) if theirs is not None and len(theirs) > len(layers) else layers
+        looked = self.ask(cells, windows=windows, layers=whole, **how)
+        if theirs is not None:
+            self.errors.append(apart(looked, theirs, windows, self.meta["clip_frames"]).error)
+        return looked if whole == layers else looked[layers.start : layers.stop]
 
 
 def qc_comp(folder: Path) -> tuple[dict[str, Scores | Selection], list[str]]:
@@ -287,10 +335,9 @@ def qc_comp(folder: Path) -> tuple[dict[str, Scores | Selection], list[str]]:
     for file in sorted((folder / "qc_comp").glob("clip_scores_*.safetensors")):
         found.update(clip_scores(backbone, file))
     for file in sorted((folder / "qc_comp").glob("select_*.safetensors")):
-        outcome = selection(backbone, file)
-        if isinstance(outcome, str):
-            left_out.append(f"{file.stem}: {outcome}")
-        else:
+        outcome, missing = selection(backbone, file)
+        left_out += [f"{file.stem}: {line}" for line in missing]
+        if outcome is not None:
             found[file.stem] = outcome
     return found, left_out
 

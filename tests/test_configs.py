@@ -10,8 +10,10 @@ from configs import composed
 from evalkit.engine import settings
 from evalkit.engine.settings import CONF
 from evalkit.errors import ConfigError
+from methods.lpcomp import LPComp
 from methods.retake import ReTaKe
 from methods.uniform import Uniform
+from methods.xcomp import XComp
 
 
 def names(group: str) -> list[str]:
@@ -53,6 +55,33 @@ def test_the_released_retake_settings() -> None:
     assert retake.method.asks
 
 
+@pytest.mark.parametrize(
+    ("name", "frames", "paper", "released"),
+    [
+        ("videomme", 1024, (0.5, 2), (0.5, 8)),
+        ("mlvu", 1024, (1.0, 2), (0.25, 2)),
+        ("lvbench", 4096, (0.5, 2), (0.5, 2)),
+    ],
+)
+def test_the_papers_and_the_released_xcomp_settings(
+    name: str, frames: int, paper: tuple[float, int], released: tuple[float, int]
+) -> None:
+    cfg = composed(f"experiment=xcomp_{name}", "backbone=qwen2_5_vl_7b")
+    sampling = settings.sampling(cfg)
+    assert (sampling.preset, sampling.fps, sampling.min_frames, sampling.frames) == (
+        "videochat_flash",
+        8.0,
+        128,
+        frames,
+    )
+    assert (cfg.benchmark.name, cfg.protocol) == (name, "xcomp")
+    dense, alone, ours, theirs = (arm.method for arm in settings.arms(cfg))
+    assert dense == Uniform(max_frames=1024)
+    assert alone == LPComp(frame_ratio=1024 / frames)
+    assert ours == XComp(frame_ratio=paper[0], repeats=paper[1], rounding="paper", first_layer=0, last_layer=27)
+    assert theirs == XComp(frame_ratio=released[0], repeats=released[1], first_layer=6, last_layer=23)
+
+
 def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
     (arm,) = settings.arms(composed("method=pivotkv", "ratio=0.5", "method.pivots=released"))
     assert (arm.name, arm.ratio) == ("pivotkv", 0.5)
@@ -71,7 +100,8 @@ def test_wrong_fields_are_explained() -> None:
 
 def test_every_number_of_a_preset_has_a_source() -> None:
     for group in ("sampling", "experiment"):
-        for file in sorted((CONF / group).glob("retake*.yaml")):
+        files = [*(CONF / group).glob("retake*.yaml"), *(CONF / group).glob("xcomp*.yaml")]
+        for file in sorted(files):
             for line in file.read_text(encoding="utf-8").splitlines():
                 key, _, value = line.strip().partition(": ")
                 if not line.startswith("#") and value[:1].isdigit() and file.stem != "retake_claim":

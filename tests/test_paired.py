@@ -62,15 +62,31 @@ def test_intervals_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPa
     """Where the better method depends on the video, questions of a video move together."""
     monkeypatch.setattr(paired, "RESAMPLES", 400)
     rng = np.random.default_rng(3)
-    videos = np.repeat(np.arange(40), 15)
+    videos = np.repeat(np.arange(60), 15)
     hits = {"video": 0, "item": 0}
-    trials = 200
-    for _ in range(trials):
-        lift = rng.normal(0.0, 0.3, 40)[videos]
-        ours = rng.random(600) < np.clip(0.5 + lift, 0, 1)
-        theirs = rng.random(600) < 0.5
-        for kind, clusters in (("video", videos), ("item", np.arange(600))):
+    for trial in range(1000):
+        lift = rng.normal(0.0, 0.3, 60)[videos]
+        ours = rng.random(900) < np.clip(0.5 + lift, 0, 1)
+        theirs = rng.random(900) < 0.5
+        for kind, clusters in (("video", videos), ("item", np.arange(900)))[: 2 if trial < 200 else 1]:
             found = difference(ours, theirs, clusters.tolist())
             hits[kind] += found.low <= 0 <= found.high
-    assert 0.90 <= hits["video"] / trials <= 0.98
-    assert hits["item"] / trials < 0.80
+    assert 0.93 <= hits["video"] / 1000 <= 0.97
+    assert hits["item"] / 200 < 0.80
+
+
+def test_sign_flips_by_hand() -> None:
+    """Three videos of +1: 2 of 8 patterns as far from 0. +2 and +1: 2 of 4. Videos without a change have no sign."""
+    assert paired.sign_flip([True] * 3, [False] * 3, "abc") == pytest.approx(2 / 8)
+    assert paired.sign_flip([True, True, True, True], [False, False, False, True], "aabc") == pytest.approx(2 / 4)
+    assert paired.sign_flip([True] * 10, [False] * 10, range(10)) == pytest.approx(2 / 1024)
+    assert paired.sign_flip([True, True], [False, True], "ab") == 1
+    assert paired.sign_flip([], [], []) == 1
+
+
+def test_sign_flips_respect_videos_and_mcnemar_does_not() -> None:
+    """Twelve gains and no loss look certain; all from three videos they are not."""
+    ours, theirs, videos = [True] * 12, [False] * 12, [i // 4 for i in range(12)]
+    assert paired.sign_flip(ours, theirs, videos) == pytest.approx(2 / 8)
+    assert difference(ours, theirs, videos).p == pytest.approx(2 / 2**12)
+    assert paired.sign_flip(ours, theirs, range(12)) == pytest.approx(2 / 2**12)

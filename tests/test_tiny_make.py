@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.data import benchmarks
+from evalkit.data import benchmarks, subsets
 from evalkit.errors import DataError
 from evalkit.tiny import encode, make, plan
 from evalkit.tiny.plan import Planned
@@ -51,6 +51,27 @@ def test_sets_are_byte_stable_and_load(tmp_path: Path) -> None:
         evidence = json.loads((root / "evidence.json").read_text())
         assert set(evidence) == {q.id for q in loaded.questions}
         assert all(0 <= a < b for spans in evidence.values() for a, b in spans)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_subset_has_the_videos_it_asks_about_and_can_be_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(subsets.SIZES, "ci-50", 3)
+    make.make(tmp_path, subset="ci-50", progress=False)
+    part = {p: p.stat().st_mtime_ns for p in make._clips(tmp_path)}
+    for name in PICKED:
+        [loaded] = benchmarks.load(name, tmp_path / name)
+        asked = set(subsets.draw(loaded)["ci-50"])
+        there = {q.id for q in loaded.questions if q.video_path.is_file()}
+        assert asked <= there < {q.id for q in loaded.questions}
+    make.make(tmp_path, progress=False)
+    assert len(make._clips(tmp_path)) == sum(map(len, PICKED.values())) > len(part)
+    assert {p: p.stat().st_mtime_ns for p in part} == part
+    assert not list(tmp_path.rglob(make.PART))
+    whole = _hashes(tmp_path)
+    make.make(tmp_path, subset="ci-50", progress=False)
+    assert _hashes(tmp_path) == whole
 
 
 @pytest.mark.usefixtures("small")

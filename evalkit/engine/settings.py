@@ -82,7 +82,7 @@ def sampling(cfg: DictConfig) -> Sampling:
 
 
 def adapter(cfg: DictConfig) -> str | None:
-    """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit. ConfigError for an unknown one of those."""
+    """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit, ConfigError if there is none."""
     name = cfg.backbone.adapter
     if name is None or not str(name).startswith("builtin/"):
         return None if name is None else str(name)

@@ -1,4 +1,4 @@
-"""Differences of two runs on the same questions: bootstrap over videos, and McNemar's exact test."""
+"""Differences of two runs on the same questions: bootstrap and permutation over videos, McNemar's exact test."""
 
 from __future__ import annotations
 
@@ -58,6 +58,29 @@ def difference(
         p=float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
         expected_half_width=expected_half_width(n),
     )
+
+
+def sign_flip(ours: Sequence[bool], theirs: Sequence[bool], clusters: Sequence[Hashable], *, seed: int = 0) -> float:
+    """Two-sided p-value of the paired difference under random exchange of the two runs, video by video.
+
+    Arguments as in `difference`. A video's sum of differences keeps or changes its sign (scipy.stats.permutation_test);
+    all sign patterns are counted where there are at most 10,000, else as many are drawn, seeded. Unlike McNemar's test
+    it lets the questions of a video depend on each other.
+    """
+    mine, other = np.asarray(ours, dtype=int), np.asarray(theirs, dtype=int)
+    sums = _by_cluster(mine - other, clusters)[0]
+    if np.count_nonzero(sums) < 2:
+        return 1.0  # either sign of a single video is as far from 0
+    result = stats.permutation_test(
+        (sums[sums != 0],),  # a video without a difference has no sign
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
 
 
 def expected_half_width(n: int) -> float:

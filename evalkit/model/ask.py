@@ -1,7 +1,9 @@
 """Question→token attention: what a question looks at in a video, window by window.
 
 A pass over some cells is made once per video, since nothing before the question depends on it; each question then adds
-its own few tokens to that pass, and computes no more of a window than its own rows.
+its own few tokens to that pass, and computes no more of a window than its own rows. A pass ends with the last layer
+that is asked for. It is narrowed by the method's `prune` and never by its `evict`: what that cuts may depend on the
+length of the question, and on how the video is cut into chunks.
 Shape letters: H query heads, G key/value heads, d head width, R rows (tokens of the question that ask), n keys.
 """
 
@@ -15,15 +17,26 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.errors import MethodError
-from evalkit.model.attach import rotate
-from evalkit.types import VisualTokens
+from evalkit.method import Budget, Method
+from evalkit.model.attach import Enough, rotate
+from evalkit.types import Survivors, VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evalkit.method import Budget, Method
     from evalkit.model.context import Context
     from evalkit.model.families.decoder import Decoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneAlone(Method):
+    """A method's `prune` without its other verbs."""
+
+    method: Method
+
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+        """As the method."""
+        return self.method.prune(layer, layers, tokens, budget)
 
 
 @dataclass
@@ -41,7 +54,7 @@ class Pass:
 
     context: Context
     head: int  # tokens
-    cells: VisualTokens  # that were fed, laid out one after the other
+    video: int  # tokens that were fed
     keys: dict[int, Tensor]  # per layer: (G, head + visual, d) before rotation
     tokens: dict[int, VisualTokens]  # per layer: without features
 
@@ -58,13 +71,18 @@ class Asker:
         *,
         chunk_cells: float | None,
     ) -> None:
+        if len(tokens) != len(tokens.cell_seconds) * tokens.grid[0] * tokens.grid[1]:
+            raise MethodError(
+                f"ask() reads whole cells: expected {len(tokens.cell_seconds)} cells of {tokens.grid} tokens, got "
+                f"{len(tokens)} tokens; ask before tokens are dropped"
+            )
         self.decoder, self.video, self.method, self.budget = decoder, tokens, method, budget
         self.chunk_cells = chunk_cells
         self.head: list[int] = []
         self.tail: list[int] = []
         self.header = 0  # position in `tail` where the assistant's header begins
         self.fed = 0
-        self._passes: dict[tuple[tuple[int, ...], range], Pass] = {}
+        self._passes: dict[tuple[tuple[int, ...], tuple[int, ...], range], Pass] = {}
 
     def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
         """Ask for this one from now on: token ids before and after the video."""
@@ -81,21 +99,34 @@ class Asker:
         closing: bool = False,
     ) -> Tensor:
         """See `evalkit.method.Ask`."""
-        if not self.method.asks:
-            raise MethodError(f"{type(self.method).__name__}.select() calls ask(), but its `asks` is False")
-        if len({b - a for a, b in windows}) != 1 or skip >= self.header:
-            raise MethodError(
-                f"ask() needs windows of one width and fewer than {self.header} tokens skipped, got {skip = }"
-            )
-        key = (tuple(cells), layers)
+        self._check(cells, windows, layers, skip)
+        key = (tuple(self.head), tuple(cells), layers)
         if key not in self._passes:
             self._passes[key] = self._read(cells, layers)
         read = self._passes[key]
-        self.fed += read.head + len(read.cells) + len(self.tail)
+        self.fed += read.head + read.video + len(self.tail)
         trace = self._add_question(read, layers)
         rows = slice(skip, self.header)
         seen = len(self.tail) if closing else self.header
         return torch.stack([self._layer(read, i, trace[i], windows, rows, seen, causal) for i in layers])
+
+    def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
+        if not self.method.asks:
+            raise MethodError(f"{type(self.method).__name__}.select() calls ask(), but its `asks` is False")
+        count = len(self.video.cell_seconds)
+        if not cells or min(cells) < 0 or max(cells) >= count:
+            raise MethodError(f"ask() needs cells in 0..{count - 1}, got {list(cells)[:8]}")
+        inside = all(0 <= start < stop <= len(cells) for start, stop in windows)
+        if len({stop - start for start, stop in windows}) != 1 or not inside:
+            raise MethodError(
+                f"ask() needs windows (from, to) of one width inside the {len(cells)} cells, got {list(windows)[:8]}"
+            )
+        if layers.step != 1 or not 0 <= layers.start < layers.stop <= self.decoder.layers:
+            raise MethodError(
+                f"ask() needs layers that follow each other in 0..{self.decoder.layers - 1}, got {layers}"
+            )
+        if not 0 <= skip < self.header:
+            raise MethodError(f"ask() needs some of the question's {self.header} tokens to ask, got {skip = }")
 
     def _read(self, cells: Sequence[int], layers: range) -> Pass:
         decoder, context, tokens = self.decoder, self.decoder.context(), relaid(self.video, cells)
@@ -105,13 +136,16 @@ class Asker:
             if i in traces:
                 traces[i].keys.append(keys)
                 if visual is not None:
-                    traces[i].tokens.append(replace(visual, features=visual.features[:, :0]))
+                    # no view of the features: it would keep all of them
+                    traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
+            if i == layers[-1]:
+                raise Enough
 
         decoder.feed_text(context, self.head, observe=observe)
         decoder.feed_video(
             context,
             tokens,
-            self.method,
+            PruneAlone(method=self.method),
             self.budget,
             chunk_cells=self.chunk_cells,
             tail=len(self.tail),
@@ -119,8 +153,7 @@ class Asker:
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
         left = {i: joined(trace.tokens) for i, trace in traces.items()}
-        bare = replace(tokens, features=tokens.features[:, :0])
-        return Pass(context, len(self.head), bare, keys, left)
+        return Pass(context, len(self.head), len(tokens), keys, left)
 
     def _add_question(self, read: Pass, layers: range) -> dict[int, Trace]:
         traces = {i: Trace() for i in layers}
@@ -128,6 +161,8 @@ class Asker:
         def observe(i: int, queries: Tensor, keys: Tensor, _: VisualTokens | None) -> None:
             if i in traces:
                 traces[i] = Trace([queries], [keys])
+            if i == layers[-1]:
+                raise Enough
 
         mark = read.context.mark()
         try:
@@ -154,20 +189,22 @@ class Asker:
             first, last = torch.searchsorted(tokens.slot, torch.tensor([start, stop])).tolist()
             inside = tokens.keep(torch.arange(first, last))
             inside = replace(inside, slot=inside.slot - start, cell_seconds=tokens.cell_seconds[start:stop])
-            ids, after = self._ids(read.head, inside, seen)
+            ids, after = self._ids(read.head, inside, seen, renumbered=read.context.shifted[layer])
             picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
             asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))
             looked_at = rotate(picked, *(x[0] for x in self.decoder.rotary(picked, ids)))
             weights = attention(asking, looked_at, self._future(rows, seen, after) if causal else None)
-            found.append(per_cell(weights[read.head : after].cpu(), inside.slot, stop - start))
+            found.append(per_cell(weights[read.head : after], inside.slot, stop - start))
         return torch.stack(found)
 
-    def _ids(self, head: int, inside: VisualTokens, seen: int) -> tuple[Tensor, int]:
+    def _ids(self, head: int, inside: VisualTokens, seen: int, *, renumbered: bool) -> tuple[Tensor, int]:
         """Positions counted anew for prompt, window and question, (R, n), and where the question begins."""
-        video = self.decoder.video_ids(head, inside)
-        parts = [self.decoder.text_ids(0, head), video]
+        after = head + len(inside)
+        if renumbered:  # where the pass itself numbers what is left without gaps
+            return self.decoder.text_ids(0, after + seen), after
+        parts = [self.decoder.text_ids(0, head), self.decoder.video_ids(head, inside)]
         parts.append(self.decoder.text_ids(head + self.decoder.ids_after(inside), seen))
-        return torch.cat(parts, 1), head + len(inside)
+        return torch.cat(parts, 1), after
 
     def _future(self, rows: slice, seen: int, after: int) -> Tensor:
         """(R, n) bool: True where a row may not look."""
@@ -189,7 +226,7 @@ def attention(queries: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
 def per_cell(weights: Tensor, slot: Tensor, width: int) -> Tensor:
     """Mean weight of each cell's tokens: weights (N,), cell (N,) -> (width,) float64."""
     total, count = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
-    total.index_add_(0, slot, weights.double())
+    total.index_add_(0, slot, weights.cpu().double())
     count.index_add_(0, slot, torch.ones(len(slot), dtype=torch.float64))
     return total / count.clamp(min=1)
 

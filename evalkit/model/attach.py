@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Observer = Callable[[int, Tensor, Tensor, VisualTokens | None], None]
 
 
+class Enough(Exception):  # noqa: N818 – no error: how an observer ends a feed
+    """Raised by an observer that has seen its last layer: what comes after it is not computed."""
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of `x` (heads, S, d) with cos and sin (S, d), halves paired as Qwen does."""
     low, high = x.chunk(2, dim=-1)

@@ -11,7 +11,7 @@ import torch
 
 from evalkit.method import Budget, Method
 from evalkit.model import prompt
-from evalkit.model.attach import Feed
+from evalkit.model.attach import Enough, Feed
 from evalkit.model.context import Context
 from evalkit.types import VisualTokens
 
@@ -138,14 +138,17 @@ class Decoder:
         context.next_id = start + self.ids_after(tokens)
 
     def _run(self, feed: Feed, embeds: Tensor, context: Context) -> Tensor:
-        with feed.attached():
-            out = self.text(
-                inputs_embeds=embeds,
-                position_ids=self.model_ids(feed.positions),
-                attention_mask={"full_attention": None},
-                past_key_values=context.cache,
-                use_cache=True,
-            )
+        try:
+            with feed.attached():
+                out = self.text(
+                    inputs_embeds=embeds,
+                    position_ids=self.model_ids(feed.positions),
+                    attention_mask={"full_attention": None},
+                    past_key_values=context.cache,
+                    use_cache=True,
+                )
+        except Enough:
+            return embeds.new_empty(0)  # there is no last hidden state
         hidden: Tensor = out.last_hidden_state[0, -1]
         return hidden
 

@@ -1,0 +1,107 @@
+"""`python -m evalkit compare | gate`: what they read from the command line and print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evalkit.evidence.gate import Judged
+
+_COMPARE = """B against A: difference in points with its interval, tests and flips. Runs are paired by benchmark,
+method and ratio; two single runs may differ in method, ratio or backbone. Exit 2 where questions, protocol or sampling
+differ."""
+_GATE = """Exit 0: every run of the baseline holds; 1: one regressed, the questions are named; 2: one cannot be
+compared, since questions, protocol or sampling differ or no run fits."""
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser's."""
+    _add_compare(commands)
+    _add_gate(commands)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser("compare", help="paired statistics of two runs, or two folders", description=_COMPARE)
+    compare.add_argument("a", metavar="A", type=Path, help="run folder or results folder: the one to start from")
+    compare.add_argument("b", metavar="B", type=Path, help="the same: what is new")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and question ids there")
+    compare.set_defaults(run=_compare)
+
+
+def _add_gate(commands: Any) -> None:
+    gate = commands.add_parser("gate", help="does a run hold against stored answers? for CI", description=_GATE)
+    gate.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or results folder to judge")
+    gate.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="run folder or results folder")
+    rule = gate.add_mutually_exclusive_group()
+    rule.add_argument(
+        "--margin", type=_points, metavar="POINTS", help="lower end of the paired interval above -POINTS (default: 2)"
+    )
+    rule.add_argument(
+        "--agree", type=_rate, metavar="RATE", help="for deterministic backbones: share of equal answers, e.g. 0.97"
+    )
+    rule.add_argument("--update", action="store_true", help="judge nothing: store RUN's answers as the baseline DIR")
+    gate.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown there, e.g. $GITHUB_STEP_SUMMARY")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
+    gate.set_defaults(run=_gate)
+
+
+def _points(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 100:
+        raise argparse.ArgumentTypeError(f"expected points in (0, 100], got {text}")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
+    return value
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from evalkit.evidence import compare
+
+    found = compare.compare(args.a, args.b)
+    print(compare.markdown(found))
+    if args.json is not None:
+        _put(args.json, json.dumps(compare.plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return 0
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from evalkit.evidence import baseline, gate
+
+    if args.update:
+        for path in baseline.store(args.run_folder, args.baseline):
+            print(f"stored: {path}")
+        return 0
+    rule = gate.Margin(args.margin or gate.MARGIN) if args.agree is None else gate.Agreement(args.agree)
+    judged = gate.gate(args.baseline, args.run_folder, rule)
+    print(gate.markdown(judged))
+    _store(judged, args)
+    return judged.exit_code
+
+
+def _store(judged: Judged, args: argparse.Namespace) -> None:
+    from evalkit.evidence import gate, junit
+
+    if args.summary is not None:
+        _put(args.summary, gate.markdown(judged), mode="a")
+    if args.junit is not None:
+        _put(args.junit, junit.document(judged))
+
+
+def _put(path: Path, text: str, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error

@@ -1,0 +1,168 @@
+"""The project's own regression check: the built-in experiment on ci-50 against stored answers, and what turns it red.
+
+The baseline is made anew, after a look at what changed, by
+    python -m evalkit data make --subset ci-50 && D=$(mktemp -d) && python run_eval.py experiment=ci results_dir=$D &&
+    python -m evalkit gate --baseline results/builtin/ci-50 --update $D
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from configs import composed
+from torch import Tensor
+
+from evalkit.__main__ import main
+from evalkit.data.protocols.lmms_eval import LmmsEval
+from evalkit.engine import job, settings
+from evalkit.engine.records import Arm
+from evalkit.evidence import answers
+from evalkit.model import prompt
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.tiny.make import make
+from evalkit.types import VisualTokens
+from methods.retake import ReTaKe
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test makes videos and all answers
+STORED = Path(__file__).parents[1] / "results" / "builtin" / "ci-50"
+AGREE = "0.97"  # floats differ between machines: one answer in fifty may turn
+SAME = "1"  # on one machine none does
+FEW = "lvbench"  # three videos with 15 questions each, so that one defect costs seconds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The videos that ci-50 asks about."""
+    root = tmp_path_factory.mktemp("data")
+    make(root, subset="ci-50", progress=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fresh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that is gated, answered now."""
+    folder = tmp_path_factory.mktemp("fresh")
+    assert job.run(composed("experiment=ci", f"benchmark.root={data}", f"results_dir={folder}")).failed == 0
+    return folder
+
+
+def few(data: Path, results: Path, *overrides: str) -> Path:
+    """The same on three videos alone."""
+    common = [f"benchmark={FEW}", f"benchmark.root={data / FEW}", f"results_dir={results}"]
+    job.run(composed("experiment=ci", *common, *overrides))
+    return results
+
+
+def gate(stored: Path, run: Path, rate: str = AGREE) -> int:
+    return main(["gate", "--baseline", str(stored), str(run), "--agree", rate])
+
+
+def one(results: Path, method: str, ratio: float) -> Path:
+    """The folder of one run on the three videos."""
+    runs = [run for run in answers.load(results) if run.config["benchmark"]["name"] == FEW]
+    (run,) = [run for run in runs if (run.method, run.ratio) == (method, ratio)]
+    return run.folder
+
+
+def test_answers_are_the_stored_ones(fresh: Path) -> None:
+    assert len(answers.load(STORED)) == len(answers.load(fresh)) == 3 * 2 * 2
+    assert gate(STORED, fresh) == 0
+
+
+# ---- harmless changes stay green
+
+
+def test_a_renamed_results_folder(fresh: Path, tmp_path: Path) -> None:
+    assert gate(fresh, shutil.copytree(fresh, tmp_path / "another" / "name"), SAME) == 0
+
+
+def test_another_chunk_size(data: Path, fresh: Path, tmp_path: Path) -> None:
+    """Of a method that keeps what it was given; the cache compressors choose chunk by chunk."""
+    few(data, tmp_path, "methods=[uniform]", "ratios=[1.0]", "backbone.chunk_cells=8")
+    assert gate(one(fresh, "uniform", 1.0), tmp_path) == 0
+
+
+def test_another_order_of_methods_and_ratios(data: Path, fresh: Path, tmp_path: Path) -> None:
+    few(data, tmp_path, "methods=[retake,uniform]", "ratios=[0.25,1.0]")
+    for method, ratio in (("retake", 0.25), ("uniform", 0.25), ("retake", 1.0), ("uniform", 1.0)):
+        assert gate(one(fresh, method, ratio), tmp_path, SAME) == 0
+
+
+# ---- defects turn it red
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongTokens(ReTaKe):
+    """Keeps what is attended to least."""
+
+    def _picked(self, score: Tensor, pinned: Tensor, keep: int) -> Tensor:
+        return score.argsort(stable=True)[:keep].sort().values
+
+
+def test_a_method_that_drops_the_wrong_tokens(
+    data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = settings.arms
+
+    def broken(cfg: Any) -> list[Arm]:
+        return [replace(arm, method=WrongTokens()) for arm in built(cfg)]
+
+    monkeypatch.setattr(settings, "arms", broken)
+    few(data, tmp_path, "methods=[retake]", "ratios=[0.25]")
+    assert gate(one(fresh, "retake", 0.25), tmp_path) == 1
+    assert " → " in capsys.readouterr().out.split("answered otherwise")[1]
+
+
+def _text_one_later(patch: pytest.MonkeyPatch) -> None:
+    right = Qwen2VL.ids_after
+    patch.setattr(Qwen2VL, "ids_after", lambda self, tokens: right(self, tokens) + 1)
+
+
+def _text_inside_the_video(patch: pytest.MonkeyPatch) -> None:
+    """As transformers 5.3–5.23 lay it out."""
+
+    def after(self: Qwen2VL, tokens: VisualTokens) -> int:
+        return max(tokens.grid)
+
+    patch.setattr(Qwen2VL, "ids_after", after)
+
+
+def _another_system_turn(patch: pytest.MonkeyPatch) -> None:
+    """The question's own words, and so their checksum, stay."""
+    right = prompt.split
+
+    def split(tokenizer: Any, text: str, **options: Any) -> tuple[list[int], list[int]]:
+        return right(tokenizer, text, **(options | {"system": "Answer."}))
+
+    patch.setattr(prompt, "split", split)
+
+
+@pytest.mark.parametrize(
+    ("defect", "rate"), [(_text_inside_the_video, AGREE), (_text_one_later, SAME), (_another_system_turn, SAME)]
+)
+def test_wrong_positions_and_prompts(
+    defect: Callable[[pytest.MonkeyPatch], None],
+    rate: str,
+    data: Path,
+    fresh: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defect(monkeypatch)
+    few(data, tmp_path, "methods=[uniform]", "ratios=[1.0]")
+    assert gate(one(fresh, "uniform", 1.0), tmp_path, rate) == 1
+
+
+def test_a_changed_question_prompt_cannot_be_compared(
+    data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = LmmsEval.prompt
+    monkeypatch.setattr(LmmsEval, "prompt", lambda *args: right(*args) + " ")
+    few(data, tmp_path, "methods=[uniform]", "ratios=[0.25]")
+    assert gate(one(fresh, "uniform", 0.25), tmp_path) == 2
+    assert "protocol differs: other prompts in 45 of 45 questions" in capsys.readouterr().out
