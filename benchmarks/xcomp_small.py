@@ -1,6 +1,6 @@
 """XComp's ablations in small, as tables: from the run folders of the experiments xcomp_small_* and of `make eval`.
 
-python benchmarks/xcomp_small.py RESULTS [RESULTS …] > results/builtin/xcomp/README.md
+python benchmarks/xcomp_small.py RESULTS [RESULTS …] > results/builtin/xcomp/tables.md
 
 Every row is paired, question by question, with the run it is held against; weights are named in every row.
 """
@@ -94,6 +94,7 @@ def weights(arm: Arm) -> str:
 def main() -> None:
     """Print both tables."""
     found = marks([Path(folder) for folder in sys.argv[1:]])
+    print("# XComp in small: generated videos, the built-in backbone, 128 frames, 412 questions\n")
     print("\n".join(["## Tokens (XComp, Tables 2 and 3)", "", *table(found, TOKENS), ""]))
     print("\n".join(["## Frames, at a quarter of the cache (XComp, Tables 4 and 6)", "", *table(found, FRAMES)]))
 
