@@ -290,6 +290,7 @@ from evalkit.errors import ConfigError
 from evalkit.lmms_plugin.model import Evalkit
 
 tasks, checkpoint = sys.argv[1:]
+torch.set_num_threads(1)  # as backbone.threads does for the process: sums of other threads differ in their last bits
 
 def bound():
     found = {("attention", name): id(f) for name, f in ALL_ATTENTION_FUNCTIONS.items() if name != OURS}
