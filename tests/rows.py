@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evalkit.data.benchmarks import load
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from evalkit.types import Question
 
 Row = dict[str, Any]
 
@@ -122,3 +126,14 @@ def lvbench_reshaped_row(**changes: Any) -> Row:
         "time_reference": "00:15-00:19",
     }
     return row | changes
+
+
+def one_question(root: Path, name: str, **changes: Any) -> Question:
+    """The question of a set that has no other one."""
+    if name == "videomme":
+        write_parquet(root / VIDEOMME_FILE, [videomme_row(**changes)])
+    elif name == "mlvu":
+        write_json(root / "json" / "1_plotQA.json", [mlvu_row(**changes)])
+    else:
+        write_lines(root / LVBENCH_LINES, [lvbench_line(qa=[lvbench_qa(**changes)])])
+    return load(name, root)[0].questions[0]

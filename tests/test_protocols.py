@@ -29,18 +29,7 @@ def protocol():
 @pytest.fixture
 def question(tmp_path):
     """name -> the one question of a small set."""
-
-    def build(name, **changes):
-        root = tmp_path / name
-        if name == "videomme":
-            rows.write_parquet(root / rows.VIDEOMME_FILE, [rows.videomme_row(**changes)])
-        elif name == "mlvu":
-            rows.write_json(root / "json" / "1_plotQA.json", [rows.mlvu_row(**changes)])
-        else:
-            rows.write_lines(root / rows.LVBENCH_LINES, [rows.lvbench_line(qa=[rows.lvbench_qa(**changes)])])
-        return load(name, root)[0].questions[0]
-
-    return build
+    return lambda name, **changes: rows.one_question(tmp_path / name, name, **changes)
 
 
 PROMPTS = {

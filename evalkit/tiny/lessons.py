@@ -11,11 +11,10 @@ import torch.nn.functional as F
 
 from evalkit.tiny import batches, crowd, language, symbols, vision
 from evalkit.tiny.model import GRID
-from evalkit.tiny.recipe import Lesson
+from evalkit.tiny.recipe import CROWDS, Lesson
 
 EVENT_WEIGHT = 4.0  # of a token with an event in the regression: such tokens are few
 SHARPNESS = 4.0  # an embedding's product with itself is about 32
-CROWDS = 6  # beside a batch of videos
 CLEAR = 0.7  # weight from which on a token shows enough of a thing to name it
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def scores(model: Any, helper: Story, lesson: Lesson, seed: int) -> tuple[langua
         features = frame_features(model, batch)
     scores = language.run(model, features, batch, helper)
     if lesson.source == "both":
-        scores = replace(scores, loss=scores.loss + crowd_scores(model, CROWDS, seed)[0].loss)
+        scores = replace(scores, loss=scores.loss + crowd_scores(model, CROWDS.videos, seed)[0].loss)
     return scores, batch.kinds
 
 

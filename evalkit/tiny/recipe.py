@@ -35,6 +35,11 @@ def _lesson(
     return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
 
 
+CROWDS = Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)
+LONGER = (
+    Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
+    Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
+)
 PICTURES = (
     Shape(videos=10, questions=6, dense=64, cells=14, tokens=100, kinds=HARD_KINDS),
     Shape(videos=4, questions=8, dense=64, cells=64, tokens=1024, kinds=HARD_KINDS),
@@ -78,14 +83,13 @@ LESSONS: tuple[Lesson, ...] = (
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
     ),
-    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
+    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), CROWDS),
     _lesson(
         "longer",
         "symbols",
         300,
         (1.5e-3, 8e-4),
-        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
-        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
+        *LONGER,
         Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
     # the same at a rate that stays: letters still rise
@@ -94,11 +98,10 @@ LESSONS: tuple[Lesson, ...] = (
         "symbols",
         120,
         (8e-4, 8e-4),
-        Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
-        Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
+        *LONGER,
         Shape(videos=6, questions=8, dense=64, cells=64, tokens=500, kinds=HARD_KINDS),
     ),
-    _lesson("vision again", "frames", 2000, (1.2e-3, 5e-5), Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)),
+    _lesson("vision again", "frames", 2000, (1.2e-3, 5e-5), CROWDS),
     _lesson("together", "pixels", 350, (8e-4, 4.255e-4), *PICTURES),
     # the events in real videos are few: alone they let the tower forget shapes, so crowds come beside them
     _lesson("sharper", "both", 330, (4e-4, 2e-5), *PICTURES),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evalkit.method import Budget, Method
-from evalkit.model import prompt
+from evalkit.model import positions, prompt
 from evalkit.model.attach import Enough, Feed
 from evalkit.model.context import Context
 from evalkit.types import VisualTokens
@@ -49,7 +49,7 @@ class Decoder:
 
     def text_ids(self, start: int, length: int) -> Tensor:
         """Ids of text tokens from `start` on, (R, length): equal rows."""
-        return torch.arange(start, start + length).expand(self.rows, -1)
+        return positions.text(start, length)[: self.rows]
 
     def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
         """Ids of visual tokens that follow the id before `start`, (R, N): here one after the other."""
@@ -93,7 +93,7 @@ class Decoder:
         """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
         where = self.text_ids(context.next_id, len(ids))
-        context.next_id += len(ids)
+        context.next_id = positions.following(where)
         return self._run(Feed(self, context, where, decoding=decoding, observe=observe), embeds, context)
 
     def feed_video(
