@@ -8,13 +8,26 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """Wall-clock seconds of each stage on a question's whole path; shared work counts in full (`shared_prefix`)."""
+    """Wall-clock seconds of each stage on a question's whole path; shared work counts in full (`shared_prefix`).
+
+    All but `generate` are over when the scores of the first token are there: their sum is the time to first token.
+    """
 
     decode: float = 0.0
     encode: float = 0.0
     select: float = 0.0
     prefill: float = 0.0
     generate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Floating-point operations of each stage, as `Seconds` counts time: matrix products, two for a multiply-add."""
+
+    encode: int = 0
+    select: int = 0
+    prefill: int = 0
+    generate: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +50,7 @@ class Ledger:
     shared_prefix: bool  # the video's prefix was prefilled once for several questions
     peak_bytes: int  # CUDA: allocator's peak; CPU: peak resident set of the process
     seconds: Seconds = field(default_factory=Seconds)
+    flops: Flops | None = None  # None: not counted (answers of older versions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to answers.jsonl."""

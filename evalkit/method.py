@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from evalkit.errors import MethodError
 from evalkit.types import FramePlan, Keep, LayerChunk, Survivors, Video, VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Role = Literal["method", "control", "reference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +94,8 @@ def no_ask(cells: Sequence[int], **_: object) -> Tensor:
 class Method:
     """Keep everything. Subclasses override the verbs at which they intervene."""
 
+    # what tables and plots take it for; a reference is what others are compared with, at equal cost
+    role: ClassVar[Role] = "method"
     identity_at_one: ClassVar[bool] = True  # False: a control that changes the input at any ratio
     spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
 

@@ -37,6 +37,7 @@ class Question:
     row: Mapping[str, Any] = field(repr=False)  # the row in the shape that lmms-eval's task code reads
     subtitle_path: Path | None = None
     duration_s: float | None = None  # from the annotations; None where they do not say
+    evidence_s: tuple[tuple[float, float], ...] = ()  # spans of the video that hold the answer; () where not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +216,14 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What of the video was in the cache when an answer began, by temporal cell; empty cells are left out."""
+
+    seconds: tuple[float, ...]  # true time of each cell's first frame
+    tokens: tuple[float, ...]  # visual entries of that cell, mean over layers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One line of answers.jsonl: what one method at one ratio answered to one question, and what it spent."""
 
@@ -232,9 +241,13 @@ class Answer:
     error: str | None
     prompt_sha: str
     ledger: Ledger | None
+    prompt: str = ""  # the protocol's words as the model got them; "" where it got none
+    options: tuple[str, ...] = ()
+    duration_s: float | None = None  # of the video
+    kept: Kept | None = None  # None: no video was fed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         groups = {key: list(labels) for key, labels in self.groups.items()}
         ledger = None if self.ledger is None else self.ledger.to_dict()
-        return {**vars(self), "groups": groups, "ledger": ledger}
+        return {**vars(self), "groups": groups, "ledger": ledger, "kept": self.kept and vars(self.kept)}

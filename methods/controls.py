@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, Role
 from evalkit.types import FramePlan, Video
 from methods.uniform import spread
 
@@ -24,7 +24,14 @@ def dice(budget: Budget, video: Video, purpose: str) -> random.Random:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomFrames(Method):
+class Control(Method):
+    """What all controls share: tables and plots set them apart."""
+
+    role: ClassVar[Role] = "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFrames(Control):
     """As many cells as uniform sampling has, drawn at random among the dense run's."""
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
@@ -36,7 +43,7 @@ class RandomFrames(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LowRes(Method):
+class LowRes(Control):
     """Smaller frames, and as many of them as the budget then allows.
 
     Both sides shrink by √ratio, rounded up to whole tokens; what the rounding overspends, fewer cells give back.
@@ -54,7 +61,7 @@ class LowRes(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Single(Method):
+class Single(Control):
     """The middle frame of the dense run, shown over and over: the budget of uniform sampling, one moment's content."""
 
     identity_at_one: ClassVar[bool] = False
@@ -67,7 +74,7 @@ class Single(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shuffled(Method):
+class Shuffled(Control):
     """Uniform sampling's frames in random order: what remains when time is taken away."""
 
     identity_at_one: ClassVar[bool] = False
@@ -83,7 +90,7 @@ class Shuffled(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blind(Method):
+class Blind(Control):
     """No video at all: what the questions give away. It spends nothing, whatever the ratio."""
 
     identity_at_one: ClassVar[bool] = False

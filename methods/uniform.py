@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, Role
 from evalkit.types import FramePlan, Video
 
 
@@ -12,6 +13,7 @@ from evalkit.types import FramePlan, Video
 class Uniform(Method):
     """Spend the ratio on fewer frames, spread over the whole video by the run's sampling preset."""
 
+    role: ClassVar[Role] = "reference"
     max_frames: int | None = None  # and never more frames than this: the dense baseline of a paper with another cap
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:

@@ -28,6 +28,7 @@ def ledger(**changes: Any) -> dict[str, Any]:
         "shared_prefix": True,
         "peak_bytes": 500_000_000,
         "seconds": {"decode": 0.1, "encode": 0.2, "select": 0.0, "prefill": 0.3, "generate": 0.4},
+        "flops": {"encode": 2 * 10**12, "select": 0, "prefill": 10**12, "generate": 10**9},
     } | changes
 
 
@@ -49,6 +50,10 @@ def row(question: str, correct: bool | None, video: str = "v1", **changes: Any) 
         "error": "VideoError: broken" if failed else None,
         "prompt_sha": "abc",
         "ledger": None if failed else ledger(),
+        "prompt": "" if failed else f"What is seen in {question}?\nA. a cat\nB. a dog\n",
+        "options": ["a cat", "a dog"],
+        "duration_s": None if failed else 60.0,
+        "kept": None if failed else {"seconds": [0.0, 15.0, 30.0, 45.0], "tokens": [16.0, 16.0, 16.0, 16.0]},
     } | changes
 
 
@@ -66,7 +71,7 @@ def config(**changes: Any) -> dict[str, Any]:
         },
         "backbone": {"name": "tiny"},
         "sampling": {"preset": "lmms_eval", "frames": 32},
-        "method": {"name": "uniform", "class": "methods.uniform.Uniform"},
+        "method": {"name": "uniform", "role": "reference", "class": "methods.uniform.Uniform"},
         "ratio": 0.25,
         "protocol": {"name": "lmms_eval", "version": "0.7.3"},
         "share": True,

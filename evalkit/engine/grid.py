@@ -90,7 +90,12 @@ class Grid:
             },
             "backbone": {**OmegaConf.to_container(self.cfg.backbone, resolve=True), "path": self.checkpoint},  # type: ignore[dict-item]
             "sampling": OmegaConf.to_container(self.cfg.sampling, resolve=True),
-            "method": {"name": arm.name, **parts["method"]["fields"], "class": parts["method"]["class"]},
+            "method": {
+                "name": arm.name,
+                "role": arm.method.role,
+                **parts["method"]["fields"],
+                "class": parts["method"]["class"],
+            },
             "ratio": arm.ratio,
             "protocol": {"name": self.protocol.name, "version": self.protocol.version},
             "reader": self.cfg.reader,

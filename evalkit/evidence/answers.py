@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ROLES = ("reference", "method", "control")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -50,6 +52,11 @@ class Run:
         return str(self.config["method"]["name"])
 
     @property
+    def role(self) -> str:
+        """What the method is: method, control or reference."""
+        return str(self.config["method"].get("role", "method"))
+
+    @property
     def ratio(self) -> float:
         """Nominal ratio, in (0, 1]."""
         return float(self.config["ratio"])
@@ -64,7 +71,9 @@ class Run:
 
 
 def load(folder: Path) -> list[Run]:
-    """All runs below `folder`, at any depth, ordered by benchmark, setup, method and falling ratio.
+    """All runs below `folder`, at any depth, ordered by benchmark, setup, role, method and falling ratio.
+
+    Roles go reference, method, control, so that the first method of each setup is what the others are compared with.
 
     Of several lines for a question the last one counts. A last line without line end that cannot be read is left out
     with a warning: the process was killed while writing it.
@@ -78,7 +87,11 @@ def load(folder: Path) -> list[Run]:
             "Name the results_dir of a run, or run an evaluation first."
         )
     _refuse_twins(runs)
-    return sorted(runs, key=lambda run: (run.label, run.split, run.setup, run.method, -run.ratio, run.identity))
+    return sorted(runs, key=_place)
+
+
+def _place(run: Run) -> tuple[Any, ...]:
+    return run.label, run.split, run.setup, ROLES.index(run.role), run.method, -run.ratio, run.identity
 
 
 def _refuse_twins(runs: list[Run]) -> None:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.evidence.answers import Run
+    from evalkit.types import Answer
 
 FILES = {"config.yaml", "answers.jsonl"}
 _SECTIONS = ("identity", "sampling", "method", "ratio", "protocol", "subset", "seed")
+_LEFT_OUT = {"prompt", "options", "duration_s", "kept"}  # the answers' own lines are enough to judge by
 _BENCHMARK = ("name", "label", "split", "questions", "generated", "notes")
 
 
@@ -69,8 +71,13 @@ def _write(folder: Path, run: Run) -> None:
     folder.mkdir(parents=True)
     text = yaml.safe_dump(_config(run), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8", newline="\n")
-    lines = (json.dumps(answer.to_dict() | {"ledger": None}, ensure_ascii=False) + "\n" for answer in run.answers)
+    lines = (json.dumps(_line(answer), ensure_ascii=False) + "\n" for answer in run.answers)
     (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _line(answer: Answer) -> dict[str, Any]:
+    plain = answer.to_dict()
+    return {key: plain[key] for key in plain if key not in _LEFT_OUT} | {"ledger": None}
 
 
 def _config(run: Run) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.02  # of the nominal ratio
 MB = 1e6  # bytes
+TERA = 1e12
 
 MEASURES: dict[str, Callable[[Ledger], float]] = {
     "frames": lambda spent: spent.frames_decoded,
@@ -30,6 +31,8 @@ MEASURES: dict[str, Callable[[Ledger], float]] = {
     "kv_tokens": lambda spent: fmean(spent.kv_tokens_per_layer) if spent.kv_tokens_per_layer else 0.0,
     "kv_mb": lambda spent: spent.kv_bytes / MB,
     "ratio_achieved": lambda spent: spent.ratio_achieved,
+    "tflops": lambda spent: math.nan if spent.flops is None else math.fsum(astuple(spent.flops)) / TERA,
+    "ttft_s": lambda spent: math.fsum(astuple(spent.seconds)) - spent.seconds.generate,
     "decode_s": lambda spent: spent.seconds.decode,
     "encode_s": lambda spent: spent.seconds.encode,
     "select_s": lambda spent: spent.seconds.select,

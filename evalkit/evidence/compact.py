@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.evidence.budget import spent
-from evalkit.evidence.groups import KEYS, Entry, by_setup, rank
+from evalkit.evidence.groups import KEYS, Entry, Row, by_setup, rows
 from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.evidence.answers import Run
-
-Row = tuple[str, float]  # method and ratio
 
 _ACCURACY_CAPTION = """
 The first column of a benchmark is the protocol's own average. ± is half the 95 % interval of the micro accuracy (every
@@ -63,15 +61,6 @@ def budget_section(runs: Sequence[Run], spending: pd.DataFrame) -> str:
     return "\n".join(parts) + _BUDGET_CAPTION + (_OFF_CAPTION if missed else "")
 
 
-def _rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:
-    """The members of each row, one per benchmark; methods by first appearance, ratios falling."""
-    place = rank(entry.run.method for entry in members)
-    rows: dict[Row, list[Entry]] = {}
-    for entry in sorted(members, key=lambda entry: (place[entry.run.method], -entry.run.ratio, entry.method)):
-        rows.setdefault((entry.method, entry.run.ratio), []).append(entry)
-    return rows
-
-
 def _head(row: Row) -> dict[str, str]:
     return {"method": row[0], "ratio": f"{row[1]:g}"}
 
@@ -81,7 +70,7 @@ def _accuracy_table(members: Sequence[Entry], scores: pd.DataFrame) -> str:
     names = column_names(members)
     cells: dict[Row, dict[str, dict[str, str]]] = {}  # row → benchmark's name → column → text
     counts: list[dict[str, int]] = []
-    for row, parts in _rows(members).items():
+    for row, parts in rows(members).items():
         frames = {names[part.run.label, part.run.split]: own[tuple(part.key.values())] for part in parts}
         cells[row] = {name: _cells(frame, name) for name, frame in frames.items()}
         counts.append(_counts(list(frames.values())))
@@ -121,7 +110,7 @@ def _counts(scores: Sequence[pd.DataFrame]) -> dict[str, int]:
 
 def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:
     tokens, times = [], []
-    for row, parts in _rows(members).items():
+    for row, parts in rows(members).items():
         means = spent([answer for part in parts for answer in part.run.answers], row[1])
         achieved = number(means["ratio_achieved"], 3) + (" !" if row in marked else "")
         tokens.append(_head(row) | {"achieved": achieved, "n": str(means["n"])} | _numbers(means, _TOKENS))

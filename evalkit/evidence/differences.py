@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from evalkit.evidence.groups import Entry, by_setup, rank
+from evalkit.evidence.cells import against, cells
+from evalkit.evidence.groups import Entry, by_setup
 from evalkit.evidence.layout import number, render, setup_line
-from evalkit.evidence.paired import Difference, difference, holm
+from evalkit.evidence.paired import holm
 
 if TYPE_CHECKING:
     from evalkit.evidence.answers import Run
-
-Marks = dict[tuple[str, str, str], tuple[bool, str]]  # benchmark, split, question -> right?, video
 
 _CAPTION = """
 Points of accuracy over all benchmarks' questions that both answered, with a 95 % interval bootstrapped over videos.
@@ -40,30 +39,13 @@ def section(runs: Sequence[Run]) -> str:
 
 
 def _rows(members: Sequence[Entry]) -> Iterator[dict[str, Any]]:
-    marks: dict[tuple[str, float], Marks] = {}
-    for entry in members:
-        marks.setdefault((entry.method, entry.run.ratio), {}).update(_marks(entry.run))
-    first = next(iter(rank(entry.method for entry in members)))
-    pairs = [(key, (first, key[1])) for key in marks if key[0] != first and (first, key[1]) in marks]
-    found = [_difference(marks[ours], marks[theirs]) for ours, theirs in pairs]
+    grid = cells(members)
+    first = {cell.ratio: cell for cell in grid if cell.method == grid[0].method}
+    pairs = [(cell, first[cell.ratio]) for cell in grid if cell.method != grid[0].method and cell.ratio in first]
+    found = [against(ours, theirs) for ours, theirs in pairs]
     adjusted = holm([d.p for d in found])
-    for ((method, ratio), (baseline, _)), d, p in zip(pairs, found, adjusted, strict=True):
-        yield {"method": method, "ratio": ratio, "against": baseline, **vars(d), "p_holm": p}
-
-
-def _marks(run: Run) -> Marks:
-    """Scored questions alone: a failed one is neither right nor wrong."""
-    return {
-        (run.label, run.split, answer.question_id): (answer.correct, answer.video_id)
-        for answer in run.answers
-        if answer.correct is not None
-    }
-
-
-def _difference(ours: Marks, theirs: Marks) -> Difference:
-    both = [key for key in ours if key in theirs]
-    clusters = [(*key[:2], ours[key][1]) for key in both]
-    return difference([ours[key][0] for key in both], [theirs[key][0] for key in both], clusters)
+    for (ours, theirs), d, p in zip(pairs, found, adjusted, strict=True):
+        yield {"method": ours.method, "ratio": ours.ratio, "against": theirs.method, **vars(d), "p_holm": p}
 
 
 def _text(row: dict[str, Any]) -> dict[str, str]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio")
 
+Row = tuple[str, float]  # method and ratio
+
 # Labels whose alphabetical order would mislead; others are sorted by name after them.
 _DURATIONS = ("short", "medium", "long", "<2 min", "2-15 min", "15-60 min", ">60 min")
 
@@ -67,6 +69,15 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
         return benchmarks[run.label, run.split], setups[run.setup], methods[run.method], -run.ratio, run.identity
 
     return sorted(runs, key=place)
+
+
+def rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:
+    """The members of each row of a table, one per benchmark; methods by first appearance, ratios falling."""
+    place = rank(entry.run.method for entry in members)
+    found: dict[Row, list[Entry]] = {}
+    for entry in sorted(members, key=lambda entry: (place[entry.run.method], -entry.run.ratio, entry.method)):
+        found.setdefault((entry.method, entry.run.ratio), []).append(entry)
+    return found
 
 
 def rank(values: Iterable[Any]) -> dict[Any, int]:

@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
-from evalkit.ledger import Ledger, Seconds
-from evalkit.types import Answer
+from evalkit.ledger import Flops, Ledger, Seconds
+from evalkit.types import Answer, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,10 @@ def read(row: dict[str, Any], where: str) -> Answer:
         status=status,
         error=need(row, "error", (str, type(None)), where),
         ledger=None if ledger is None else _ledger(ledger, f"{where}: ledger"),
+        prompt=optional(row, "prompt", str, where) or "",
+        options=tuple(optional(row, "options", list, where) or ()),
+        duration_s=optional(row, "duration_s", (int, float), where),
+        kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
         **texts,
     )
 
@@ -48,20 +52,27 @@ def _groups(groups: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(dict.fromkeys(labels)) for kind, labels in groups.items()}
 
 
+def _kept(row: dict[str, Any] | None, where: str) -> Kept | None:
+    if row is None:
+        return None
+    return Kept(**{f.name: tuple(map(float, need(row, f.name, list, where))) for f in fields(Kept)})
+
+
 def _ledger(row: dict[str, Any], where: str) -> Ledger:
     """Fields that this version does not know are ignored, so that answers of newer versions stay readable."""
     number = (int, float)
-    seconds = need(row, "seconds", dict, where)
+    seconds, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
     counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
     return Ledger(
         seconds=Seconds(**{f.name: float(need(seconds, f.name, number, where)) for f in fields(Seconds)}),
+        flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
         **counts,
     )
 
 
-_NESTED = ("seconds", "kv_tokens_per_layer")
+_NESTED = ("seconds", "flops", "kv_tokens_per_layer")
 
 
 def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -69,6 +80,12 @@ def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where:
     if key not in row:
         raise DataError(f"{where}: {key} is missing. Repair or remove it, or answer again in a fresh results_dir.")
     return typed(row[key], kind, where, key)
+
+
+def optional(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """`row[key]`, None where an older version has not written it; of `kind` otherwise."""
+    value = row.get(key)
+    return None if value is None else typed(value, kind, where, key)
 
 
 def typed(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:

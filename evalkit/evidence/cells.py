@@ -1,0 +1,125 @@
+"""The cells of a grid: a method at a ratio, on one question set or on all sets of a setup together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from evalkit.evidence.budget import MEASURES, spent
+from evalkit.evidence.groups import Entry, by_setup, rank, rows
+from evalkit.evidence.paired import Difference, difference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.evidence.answers import Run
+    from evalkit.types import Answer
+
+Key = tuple[str, str, str]  # benchmark's label, split, question id
+Setup = tuple[str, str, str]  # backbone, sampling, protocol
+
+ALL = "all benchmarks"
+COSTS = {  # a measure of the budget table -> how an axis names it
+    "kv_tokens": "visual KV tokens per layer",
+    "llm_tokens_fed": "tokens fed to the LLM",
+    "tflops": "TFLOPs per question",
+    "ttft_s": "time to first token (s)",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one ratio; `parts` has one run for each question set."""
+
+    method: str  # as tables call it
+    ratio: float  # nominal
+    parts: tuple[Entry, ...]
+
+    @property
+    def role(self) -> str:
+        """method, control or reference."""
+        return self.parts[0].run.role
+
+    @cached_property
+    def answers(self) -> dict[Key, Answer]:
+        """Every answer, failed ones included."""
+        return {(p.run.label, p.run.split, a.question_id): a for p in self.parts for a in p.run.answers}
+
+    @cached_property
+    def scored(self) -> dict[Key, bool]:
+        """Right or wrong, of the questions that have a score: a failed one is neither."""
+        return {key: answer.correct for key, answer in self.answers.items() if answer.correct is not None}
+
+    @property
+    def failed(self) -> int:
+        """Questions without an answer."""
+        return sum(answer.status == "failed" for answer in self.answers.values())
+
+    def video(self, key: Key) -> tuple[str, str, str]:
+        """The cluster that a question belongs to."""
+        return (*key[:2], self.answers[key].video_id)
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """Mean of every measure of the budget table over the answered questions; nan where not known."""
+        means = spent(list(self.answers.values()), self.ratio)
+        return {name: float(means[name]) for name in MEASURES}
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """The cells that answer the same questions under the same setup: one benchmark's, or those of all together."""
+
+    setup: Setup
+    name: str  # the benchmark's label, or `ALL`
+    split: str  # "" for all together
+    cells: tuple[Cell, ...]  # methods by first appearance, ratios falling
+
+    @property
+    def reference(self) -> str:
+        """The method that the others are compared with: the first one."""
+        return self.cells[0].method
+
+    @property
+    def curve(self) -> tuple[Cell, ...]:
+        """The reference at all its ratios, falling."""
+        return tuple(cell for cell in self.cells if cell.method == self.reference)
+
+    @property
+    def dense(self) -> Cell | None:
+        """The reference at ratio 1: every sampled frame, every token. None where it was not run."""
+        return next((cell for cell in self.curve if cell.ratio == 1), None)
+
+    def at(self, method: str, ratio: float) -> Cell | None:
+        """The cell of a method at a ratio, None where there is none."""
+        return next((cell for cell in self.cells if (cell.method, cell.ratio) == (method, ratio)), None)
+
+
+def question_sets(runs: Sequence[Run]) -> list[QuestionSet]:
+    """Per setup: one set for each benchmark, and first, where there are several, one for all of them together.
+
+    A method at a ratio stands in the latter only where it was run on every benchmark.
+    """
+    return [found for setup, members in by_setup(runs).items() for found in _sets(setup, members)]
+
+
+def _sets(setup: Setup, members: Sequence[Entry]) -> list[QuestionSet]:
+    benchmarks = rank((entry.run.label, entry.run.split) for entry in members)
+    own = [
+        QuestionSet(setup, label, split, cells([e for e in members if (e.run.label, e.run.split) == (label, split)]))
+        for label, split in benchmarks
+    ]
+    whole = tuple(cell for cell in cells(members) if len(cell.parts) == len(benchmarks))
+    return [QuestionSet(setup, ALL, "", whole), *own] if len(own) > 1 and whole else own
+
+
+def cells(members: Sequence[Entry]) -> tuple[Cell, ...]:
+    """Runs of one setup by method and ratio."""
+    return tuple(Cell(method, ratio, tuple(parts)) for (method, ratio), parts in rows(members).items())
+
+
+def against(ours: Cell, theirs: Cell) -> Difference:
+    """Ours minus theirs on the questions that have a score in both."""
+    both = [key for key in ours.scored if key in theirs.scored]
+    return difference([ours.scored[k] for k in both], [theirs.scored[k] for k in both], [ours.video(k) for k in both])
