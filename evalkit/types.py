@@ -127,6 +127,7 @@ class VisualTokens:
     cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
     grid: tuple[int, int]  # rows and columns of places in a cell
     span: int | None = None  # slots that the video takes in the LLM's time; None: all T
+    flops: int = 0  # operations of the matrix products by which a method chose them, two for a multiply-add
 
     @classmethod
     def dense(cls, features: Tensor, seconds: Sequence[float], grid: tuple[int, int]) -> VisualTokens:
@@ -188,6 +189,7 @@ class Survivors:
     # True: from this layer on they are numbered anew without gaps, after the layer's last id, and what follows after
     # them; False: they keep their ids; None: as the backbone's positions want it (RoPE anew, M-RoPE kept)
     renumber: bool | None = None
+    flops: int = 0  # operations of the matrix products that the choice took
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +201,7 @@ class Keep:
     align_text: bool = (
         False  # following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code
     )
+    flops: int = 0  # operations of the matrix products that the choice took
 
 
 if TYPE_CHECKING:

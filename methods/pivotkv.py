@@ -59,10 +59,11 @@ class PivotKV(Method):
         else:
             score = received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
         index = self._picked(score.cpu(), chunk.pinned, keep)
+        flops = 2 * chunk.queries.numel() * size  # every query on every key
         if not self.reforge:
-            return Keep(index=index)
+            return Keep(index=index, flops=flops)
         positions = reforged(chunk.positions[:, index], keep, size)
-        return Keep(index=index, positions=positions, align_text=self.text_rows == "aligned")
+        return Keep(index=index, positions=positions, align_text=self.text_rows == "aligned", flops=flops)
 
     def _room(self, chunk: LayerChunk, size: int) -> int:
         if self.max_input_length is not None:

@@ -11,8 +11,15 @@ from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
 from evalkit.method import Method
+from evalkit.model.context import Context
+from evalkit.model.families.decoder import Decoder
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Question, Reply
+
+
+def replied(decoder: Decoder, context: Context, tail: list[int], count: int) -> list[int]:
+    """Feed the ids of a tail and decode greedily."""
+    return decoder.generate(context, decoder.next_token(context, decoder.feed_text(context, tail)), count)
 
 
 class PlainProtocol(Protocol):
@@ -80,6 +87,7 @@ def said(answer: Answer) -> tuple[Any, ...]:
         spent.kv_tokens_per_layer,
         spent.kv_bytes,
         spent.ratio_achieved,
+        answer.kept,
     )
 
 

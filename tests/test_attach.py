@@ -140,7 +140,7 @@ def test_every_layer_has_a_length_of_its_own(backbone: Qwen2VL) -> None:
         assert context.visual == [64, 64, 32, *[16] * late]
         hidden = backbone.feed_text(context, [4, 5])
         assert context.lengths == (69, 69, 37, *[21] * late)
-        backbone.generate(context, hidden, 3)
+        backbone.generate(context, backbone.next_token(context, hidden), 3)
     assert tuple(int(layer.keys.shape[2]) for layer in context.cache.layers) == context.lengths
 
 

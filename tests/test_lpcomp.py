@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop import replied
 from parity_xcomp import budget_of
 from test_model import visual
 from torch import Tensor
@@ -305,11 +306,11 @@ def test_a_shared_prefix_equals_a_fresh_one(qwen2: Qwen2) -> None:
         mark = context.mark()
         found = {}
         for tail in ([11, 12, 13, 14, 15, 16], TAIL, [20]):
-            found[tuple(tail)] = qwen2.generate(context, qwen2.feed_text(context, tail), 5)
+            found[tuple(tail)] = replied(qwen2, context, tail, 5)
             context.rewind(mark)
         for tail, reply in found.items():
             fresh = fed(qwen2, tokens, method, 2)
-            assert qwen2.generate(fresh, qwen2.feed_text(fresh, list(tail)), 5) == reply
+            assert replied(qwen2, fresh, list(tail), 5) == reply
             assert context.lengths == tuple(len(HEAD) + 5 * n for n in SIX)
     assert len(set(map(tuple, found.values()))) > 1
 

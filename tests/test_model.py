@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loop import replied
 from parity import budget_of
 
 from evalkit.errors import ConfigError
@@ -135,24 +136,6 @@ def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
         assert torch.equal(backbone.feed_text(context, [7, 8, 9]), first)
 
 
-@pytest.fixture(scope="module")
-def qwen25(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen2.5-VL with windowed and full layers in its vision tower."""
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
-    vision = {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 2}
-    vision |= {"window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2}
-    torch.manual_seed(0)
-    ids = {"video_token_id": 60, "image_token_id": 61, "vision_start_token_id": 62, "vision_end_token_id": 63}
-    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids))
-    folder = tmp_path_factory.mktemp("qwen25")
-    model.save_pretrained(folder)
-    return folder
-
-
 def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
     """Encoding in slices, true seconds in the positions, and prefill in chunks, against the stock model."""
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -191,7 +174,7 @@ def test_the_cache_is_written_in_place(backbone: Qwen2VL) -> None:
         backbone.feed_video(context, tokens, PivotKV(), budget, chunk_cells=2)
         mark, place = context.mark(), [layer.keys.data_ptr() for layer in context.layers]
         for question in ([3, 4, 5], [6] * 20):
-            backbone.generate(context, backbone.feed_text(context, question), 5)
+            replied(backbone, context, question, 5)
             context.rewind(mark)
         assert [layer.keys.data_ptr() for layer in context.layers] == place
         assert all(layer._keys.shape[2] < 2 + 128 + 32 + 2 * SLACK for layer in context.layers)

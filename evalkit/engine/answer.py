@@ -21,10 +21,11 @@ from evalkit.engine.clock import Clock, peak_bytes
 from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
-from evalkit.ledger import Ledger
+from evalkit.ledger import Flops, Ledger
 from evalkit.method import Budget
 from evalkit.model.ask import Asker
-from evalkit.types import Answer, FramePlan, Question, Video, VisualTokens
+from evalkit.model.flops import Work
+from evalkit.types import Answer, FramePlan, Kept, Question, Video, VisualTokens
 
 if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
@@ -55,6 +56,7 @@ class Prefix:
     context: Context
     clock: Clock
     asked: int  # tokens that went through the LLM to choose what to feed
+    asking: Work  # what the LLM did with them
     shared: bool
 
 
@@ -152,8 +154,8 @@ class Engine:
             if selected is not None:
                 coming = len(tail) if method.asks else 0
                 backbone.feed_video(context, selected, method, budget, chunk_cells=self.chunk_cells, tail=coming)
-        asked = 0 if asker is None else asker.fed
-        return Prefix(arm, sight, budget, selected, context, clock, asked, shared=len(questions) > 1)
+        asked, asking = (0, Work()) if asker is None else (asker.fed, asker.work)
+        return Prefix(arm, sight, budget, selected, context, clock, asked, asking, shared=len(questions) > 1)
 
     def _answer(self, prefix: Prefix, question: Question) -> Answer:
         backbone, context = self.eyes.backbone, prefix.context
@@ -162,11 +164,12 @@ class Engine:
         clock, mark = Clock(backbone.device), context.mark()
         try:
             with clock.stage("prefill"):
-                hidden = backbone.feed_text(context, tail)
-            visual = tuple(context.visual)
+                first = backbone.next_token(context, backbone.feed_text(context, tail))
+            visual, prefilled = tuple(context.visual), context.work
             with clock.stage("generate"):
                 limit = self.protocol.max_new_tokens(question.benchmark)
-                ids = backbone.generate(context, hidden, limit, self.protocol.stop)
+                ids = backbone.generate(context, first, limit, self.protocol.stop)
+            generated = context.work - prefilled
         finally:
             context.rewind(mark)
         text = backbone.tokenizer.decode(ids, skip_special_tokens=True)
@@ -179,7 +182,8 @@ class Engine:
             text=text,
             gold=self.protocol.gold(question),
             reply=self.protocol.read(question, text),
-            ledger=self._ledger(prefix, words, visual, clock),
+            ledger=self._ledger(prefix, words, visual, clock, self._flops(prefix, prefilled, generated)),
+            kept=_kept(prefix),
         )
 
     def _prompt(self, question: Question, sight: Sight) -> str:
@@ -196,7 +200,16 @@ class Engine:
             prefill=self.protocol.prefill(benchmark),
         )
 
-    def _ledger(self, prefix: Prefix, words: int, visual: tuple[int, ...], clock: Clock) -> Ledger:
+    def _flops(self, prefix: Prefix, prefilled: Work, generated: Work) -> Flops:
+        backbone, tokens = self.eyes.backbone, prefix.sight.tokens
+        return Flops(
+            encode=0 if tokens is None else backbone.encode_flops(len(tokens.cell_seconds), tokens.grid),
+            select=backbone.flops(prefix.asking) + (0 if prefix.selected is None else prefix.selected.flops),
+            prefill=backbone.flops(prefilled),
+            generate=backbone.flops(generated),
+        )
+
+    def _ledger(self, prefix: Prefix, words: int, visual: tuple[int, ...], clock: Clock, flops: Flops) -> Ledger:
         """What a question spent: `words` text tokens fed, `visual` entries per layer when its answer began."""
         sight, backbone, dense = prefix.sight, self.eyes.backbone, prefix.budget.dense_tokens
         selected = 0 if prefix.selected is None else len(prefix.selected)
@@ -214,7 +227,20 @@ class Engine:
             shared_prefix=prefix.shared,
             peak_bytes=peak_bytes(backbone.device),
             seconds=clock.seconds(*sight.clocks, prefix.clock),
+            flops=flops,
         )
+
+
+def _kept(prefix: Prefix) -> Kept | None:
+    """What is left of each cell in the cache; text that follows changes nothing of it."""
+    tokens, context = prefix.sight.tokens, prefix.context
+    if tokens is None:
+        return None
+    cells = [t for t, held in enumerate(context.held.tolist()) if held]
+    return Kept(
+        seconds=tuple(round(float(tokens.cell_seconds[t]), 3) for t in cells),
+        tokens=tuple(round(int(context.held[t]) / len(context.layers), 2) for t in cells),
+    )
 
 
 def _lost(pending: Mapping[Arm, Sequence[Question]], error: Exception) -> Iterator[tuple[Arm, Answer]]:

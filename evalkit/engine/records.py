@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from evalkit.data.benchmarks import duration_bucket
 from evalkit.method import Method
-from evalkit.types import Answer, BadRow, Question, Reply, Video
+from evalkit.types import Answer, BadRow, Kept, Question, Reply, Video
 
 if TYPE_CHECKING:
     from evalkit.ledger import Ledger
+
+
+QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,23 @@ class Arm:
 
 
 def answered(
-    arm: Arm, question: Question, video: Video, *, prompt: str, text: str, gold: str, reply: Reply, ledger: Ledger
+    arm: Arm,
+    question: Question,
+    video: Video,
+    *,
+    prompt: str,
+    text: str,
+    gold: str,
+    reply: Reply,
+    ledger: Ledger,
+    kept: Kept | None,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
     return Answer(
         benchmark=question.benchmark,
         question_id=question.id,
         video_id=question.video_id,
-        groups={"duration": (duration_bucket(video.duration_s),), **question.groups},
+        groups={"duration": (duration_bucket(video.duration_s),), **question.groups, **_evidence(question, video)},
         method=arm.name,
         ratio=arm.ratio,
         text=text,
@@ -42,7 +54,20 @@ def answered(
         error=None,
         prompt_sha=hashlib.sha256(prompt.encode()).hexdigest()[:16],
         ledger=ledger,
+        prompt=prompt,
+        options=question.options,
+        duration_s=round(video.duration_s, 3),
+        kept=kept,
     )
+
+
+def _evidence(question: Question, video: Video) -> dict[str, tuple[str, ...]]:
+    """Which quarter of the video holds the answer, where that is known."""
+    ends = [moment for span in question.evidence_s for moment in span]
+    if not ends:
+        return {}
+    first, last = (min(3, int(4 * moment / video.duration_s)) for moment in (min(ends), max(ends)))
+    return {"evidence": (QUARTERS[first] if first == last else "several quarters",)}
 
 
 def failed(arm: Arm, row: Question | BadRow, error: str) -> Answer:
@@ -62,4 +87,5 @@ def failed(arm: Arm, row: Question | BadRow, error: str) -> Answer:
         error=error,
         prompt_sha="",
         ledger=None,
+        options=row.options if isinstance(row, Question) else (),
     )

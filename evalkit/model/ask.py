@@ -19,6 +19,7 @@ import torch
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.attach import Enough, rotate
+from evalkit.model.flops import Work
 from evalkit.types import Survivors, VisualTokens
 
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ class Pass:
     video: int  # tokens that were fed
     keys: dict[int, Tensor]  # per layer: (G, head + visual, d) before rotation
     tokens: dict[int, VisualTokens]  # per layer: without features
+    work: Work  # that it took
 
 
 class Asker:
-    """Passes over one video for one arm. `fed` counts the tokens that went into the LLM for the current question."""
+    """Passes over one video for one arm.
+
+    `fed` and `work` count the tokens that went into the LLM and what it did with them, for the current question: what
+    questions share counts in full for each.
+    """
 
     def __init__(
         self,
@@ -81,12 +87,13 @@ class Asker:
         self.head: list[int] = []
         self.tail: list[int] = []
         self.header = 0  # position in `tail` where the assistant's header begins
-        self.fed = 0
+        self.fed, self.work = 0, Work()
         self._passes: dict[tuple[tuple[int, ...], tuple[int, ...], range], Pass] = {}
 
     def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
         """Ask for this one from now on: token ids before and after the video."""
-        self.head, self.tail, self.header, self.fed = list(head), list(tail), header, 0
+        self.head, self.tail, self.header = list(head), list(tail), header
+        self.fed, self.work = 0, Work()
 
     def __call__(
         self,
@@ -105,6 +112,7 @@ class Asker:
             self._passes[key] = self._read(cells, layers)
         read = self._passes[key]
         self.fed += read.head + read.video + len(self.tail)
+        self.work += read.work
         trace = self._add_question(read, layers)
         rows = slice(skip, self.header)
         seen = len(self.tail) if closing else self.header
@@ -153,7 +161,7 @@ class Asker:
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
         left = {i: joined(trace.tokens) for i, trace in traces.items()}
-        return Pass(context, len(self.head), len(tokens), keys, left)
+        return Pass(context, len(self.head), len(tokens), keys, left, context.work)
 
     def _add_question(self, read: Pass, layers: range) -> dict[int, Trace]:
         traces = {i: Trace() for i in layers}
@@ -167,6 +175,7 @@ class Asker:
         mark = read.context.mark()
         try:
             self.decoder.feed_text(read.context, self.tail, observe=observe)
+            self.work += read.context.work - read.work
         finally:
             read.context.rewind(mark)
         return traces
@@ -193,6 +202,7 @@ class Asker:
             picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
             asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))
             looked_at = rotate(picked, *(x[0] for x in self.decoder.rotary(picked, ids)))
+            self.work += Work(extra=2 * asking.numel() * picked.shape[1])  # of queries and keys alone: no values
             weights = attention(asking, looked_at, self._future(rows, seen, after) if causal else None)
             found.append(per_cell(weights[read.head : after], inside.slot, stop - start))
         return torch.stack(found)

@@ -14,6 +14,7 @@ import torch
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
+from evalkit.model.flops import Work
 from evalkit.types import LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
@@ -110,8 +111,11 @@ class Feed:
             if ids is not self.positions or ids.shape[1] != self.full:
                 kwargs = {**kwargs, "position_embeddings": self.decoder.rotary(hidden, ids)}
             self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
+            size = int(ids.shape[1])
+            self.context.work += Work(projected=size, pairs=size * self.context.lengths[i], transformed=size)
             if self.tokens is not None:
-                self.context.visual[i] += ids.shape[1]
+                self.context.visual[i] += size
+                self.context.count(self.tokens.cell)
             return (hidden, *args[1:]), kwargs
 
         return hook
@@ -123,6 +127,7 @@ class Feed:
         left = self.method.prune(i, len(self.layers), self.tokens, self.budget)
         if left is None:
             return hidden
+        self.context.work += Work(extra=left.flops)
         index = check_index(left.index, len(self.tokens), f"{type(self.method).__name__}.prune")
         self.renumbered |= self.decoder.renumbers if left.renumber is None else left.renumber
         self.tokens, self.positions = self.tokens.keep(index), self.positions[:, index]
@@ -185,9 +190,12 @@ class Feed:
         keep = self.method.evict(chunk)
         if keep is None:
             return
-        index = check_index(keep.index, size, f"{type(self.method).__name__}.evict")
+        index = check_index(keep.index, size, f"{type(self.method).__name__}.evict").cpu()
         new = None if keep.positions is None else self._rotate(keys[:, index.to(keys.device)], keep.positions)[None]
-        self.context.cut_chunk(i, size, index.cpu(), new, keep.positions)
+        self.context.cut_chunk(i, size, index, new, keep.positions)
+        self.context.work += Work(extra=keep.flops)
+        self.context.count(self.tokens.cell, -1)
+        self.context.count(self.tokens.cell[index])
         self.context.shifted[i] = self.context.shifted[i] or keep.positions is not None
         self.context.align_text = keep.align_text
         self.context.visual[i] -= size - len(index)

@@ -9,6 +9,7 @@ import torch
 from transformers import Cache
 
 from evalkit.model.cache import SLACK, RoomyLayer
+from evalkit.model.flops import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +22,7 @@ class Mark:
     lengths: tuple[int, ...]  # per layer
     next_id: int
     visual: tuple[int, ...]  # per layer
+    work: Work
 
 
 class Context:
@@ -28,7 +30,8 @@ class Context:
 
     `positions[l]` (R, length of layer l) are the ids with which layer l's keys were rotated (R = 3 for M-RoPE, else 1).
     `next_id` is the id that follows in the uncompressed layout; `shifted[l]` says that layer l's ids were re-forged, so
-    that what follows there is moved up to its last stored id.
+    that what follows there is moved up to its last stored id. `held[t]` counts the visual entries of cell t over all
+    layers. `work` is what it took to read all this.
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
@@ -38,6 +41,8 @@ class Context:
         self.shifted = [False] * layers
         self.align_text = False
         self.visual = [0] * layers  # visual entries per layer
+        self.held = torch.zeros(0, dtype=torch.long)  # (T,)
+        self.work = Work()
         self.next_id = 0
 
     @property
@@ -52,14 +57,20 @@ class Context:
 
     def mark(self) -> Mark:
         """Remember this point."""
-        return Mark(self.lengths, self.next_id, tuple(self.visual))
+        return Mark(self.lengths, self.next_id, tuple(self.visual), self.work)
 
     def rewind(self, mark: Mark) -> None:
-        """Forget everything fed since `mark`: exact, since later tokens never change earlier keys and values."""
+        """Forget the text fed since `mark`: exact, since later tokens never change earlier keys and values."""
         for i, (layer, length) in enumerate(zip(self.layers, mark.lengths, strict=True)):
             self.positions[i] = self.positions[i][:, :length]
             layer.truncate(length)
-        self.next_id, self.visual = mark.next_id, list(mark.visual)
+        self.next_id, self.visual, self.work = mark.next_id, list(mark.visual), mark.work
+
+    def count(self, cells: Tensor, sign: int = 1) -> None:
+        """Note visual entries of `cells` (K,) that came to a layer, or with -1 that left it."""
+        found = sign * torch.bincount(cells, minlength=len(self.held))
+        found[: len(self.held)] += self.held
+        self.held = found
 
     def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
         """Of the last `chunk` entries of a layer keep those at `index`; replace their keys and ids where given.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm")
 GENERATED = "GENERATED.json"
-OWN = (GENERATED, "subsets.json", "verify.json")  # what evalkit itself leaves beside annotations
+OWN = (GENERATED, "subsets.json", "verify.json", "evidence.json")  # what evalkit itself leaves beside annotations
 
 
 class VideoFolders:

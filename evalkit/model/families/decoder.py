@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evalkit.method import Budget, Method
-from evalkit.model import positions, prompt
+from evalkit.model import flops, positions, prompt
 from evalkit.model.attach import Enough, Feed
 from evalkit.model.context import Context
+from evalkit.model.flops import Work
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ class Decoder:
                     past_key_values=context.cache,
                     use_cache=True,
                 )
-        except Enough:
-            return embeds.new_empty(0)  # there is no last hidden state
+        except Enough:  # in the last layer's attention: no MLP there, and no hidden state
+            context.work -= Work(transformed=int(feed.positions.shape[1]))
+            return embeds.new_empty(0)
         hidden: Tensor = out.last_hidden_state[0, -1]
         return hidden
 
@@ -165,20 +167,28 @@ class Decoder:
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
 
-    def generate(self, context: Context, hidden: Tensor, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
-        """Greedy decoding from the last prompt token's hidden state (D,); returns the new ids without the end."""
+    def next_token(self, context: Context, hidden: Tensor) -> int:
+        """The likeliest token after the one whose hidden state (D,) is given."""
+        context.work += Work(scored=1)
+        return int(self.logits(hidden).argmax())
+
+    def generate(self, context: Context, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
+        """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""
         ids: list[int] = []
         ends = self.stop_ids()
-        while len(ids) < max_new_tokens:
-            token = int(self.logits(hidden).argmax())
-            if token in ends:
-                break
+        while token not in ends:
             ids.append(token)
-            if stop and any(s in self.tokenizer.decode(ids) for s in stop):
+            stopped = stop and any(s in self.tokenizer.decode(ids) for s in stop)
+            if stopped or len(ids) == max_new_tokens:
                 break
-            if len(ids) < max_new_tokens:
-                hidden = self.feed_text(context, [token], decoding=True)
+            token = self.next_token(context, self.feed_text(context, [token], decoding=True))
         return ids
+
+    # ---- what it takes
+
+    def flops(self, work: Work) -> int:
+        """Operations of what a context counted."""
+        return flops.decoder(self.text.config, work)
 
 
 def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from evalkit.model import positions
+from evalkit.model import flops, positions
 from evalkit.model.families.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -82,6 +82,17 @@ class Qwen2VL(Decoder):
         features: Tensor = visual(patches.to(self.device, visual.dtype), grid_thw=thw).pooler_output
         return features
 
+    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
+        return cells * self.cell_flops(grid) if cells else 0
+
+    def cell_flops(self, grid: tuple[int, int]) -> int:
+        """Operations of encoding one cell: every patch attends to all of its cell."""
+        vision = self.model.config.vision_config
+        width, segments = vision.embed_dim, [[grid[0] * grid[1] * self.merge**2]] * vision.depth
+        mlp = 2 * 2 * width * int(width * vision.mlp_ratio)
+        return flops.vision_cell(vision, segments, width, mlp, vision.hidden_size)
+
     # ---- positions
 
     def slot_times(self, tokens: VisualTokens) -> Tensor:
@@ -112,6 +123,17 @@ class Qwen25VL(Qwen2VL):
         seconds = tokens.cell_seconds - tokens.cell_seconds[0]
         # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
         return torch.floor(seconds * rate + 1e-3).long()
+
+    def cell_flops(self, grid: tuple[int, int]) -> int:
+        """Operations of encoding one cell: most blocks attend within windows; the MLP is gated."""
+        vision = self.model.config.vision_config
+        side = vision.window_size // vision.patch_size // self.merge
+        cut = [n * self.merge**2 for n in flops.windows(*grid, side)]
+        whole = [grid[0] * grid[1] * self.merge**2]
+        segments = [whole if i in vision.fullatt_block_indexes else cut for i in range(vision.depth)]
+        width = vision.hidden_size
+        mlp = 3 * 2 * width * vision.intermediate_size
+        return flops.vision_cell(vision, segments, width, mlp, vision.out_hidden_size)
 
 
 FAMILIES: dict[str, type[Qwen2VL]] = {"qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}

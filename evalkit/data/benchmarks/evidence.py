@@ -1,0 +1,51 @@
+"""When the answer to a question is seen, where that is known: it says which part of a video a method lost."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evalkit.types import Question
+
+FILE = "evidence.json"  # {question id: [[from, to], …]} in seconds, beside the annotations
+_CLOCK = re.compile(r"(\d+):(\d\d)-(\d+):(\d\d)")  # LVBench's time_reference: minutes and seconds
+
+Spans = tuple[tuple[float, float], ...]
+
+
+def placed(questions: Sequence[Question], root: Path) -> tuple[Question, ...]:
+    """The questions with their spans: from `root`/evidence.json where it names them, else from their own rows.
+
+    A time in a row that cannot be read counts as not known (LVBench has "None"). Raises DataError for a malformed file.
+    """
+    known = _read(root / FILE)
+    return tuple(replace(q, evidence_s=known.get(q.id) or clock(q.row.get("time_reference"))) for q in questions)
+
+
+def clock(text: Any) -> Spans:
+    """ "01:30-02:05" -> ((90, 125),); anything else -> ()."""
+    found = _CLOCK.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        return ()
+    a, b, c, d = map(int, found.groups())
+    return ((60.0 * a + b, 60.0 * c + d),)
+
+
+def _read(file: Path) -> dict[str, Spans]:
+    if not file.is_file():
+        return {}
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        return {key: tuple((float(a), float(b)) for a, b in spans) for key, spans in table.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file}: expected an object of question ids with spans [from, to] in seconds, but {error}; mend it"
+        ) from error
