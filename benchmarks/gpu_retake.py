@@ -87,19 +87,7 @@ def video(tokens: int, width: int, device: torch.device) -> VisualTokens:
 @torch.inference_mode()
 def first_token(backbone: Qwen2VL, tokens: VisualTokens, method: Method, ratio: float, steps: int) -> None:
     """Head, video, question of 64 tokens, and `steps` tokens of an answer."""
-    frames = tuple(range(2 * len(tokens.cell_seconds)))
-    height, width = (side * backbone.unit for side in GRID)
-    budget = Budget(
-        ratio=ratio,
-        frames=frames,
-        sample=lambda n: frames[:n],
-        cell_frames=2,
-        height=height,
-        width=width,
-        unit=28,
-        layers=backbone.layers,
-        seed=0,
-    )
+    budget = Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=ratio, layers=backbone.layers)
     context = backbone.context()
     backbone.feed_text(context, list(range(3, 18)))
     backbone.feed_video(context, method.select(tokens, budget, no_ask), method, budget, chunk_cells=CHUNK_CELLS)

@@ -87,18 +87,7 @@ def video(tokens: int) -> VisualTokens:
 @torch.inference_mode()
 def prefill(backbone: Qwen2VL, tokens: VisualTokens, chunk: int, method: PivotKV) -> None:
     """Head and video."""
-    frames = tuple(range(2 * len(tokens.cell_seconds)))
-    budget = Budget(
-        ratio=0.5,
-        frames=frames,
-        sample=lambda n: frames[:n],
-        cell_frames=2,
-        height=224,
-        width=224,
-        unit=28,
-        layers=backbone.layers,
-        seed=0,
-    )
+    budget = Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=0.5, layers=backbone.layers)
     context = backbone.context()
     backbone.feed_text(context, [1, 2, 3])
     backbone.feed_video(context, tokens, method, budget, chunk_cells=chunk // PLACES)

@@ -60,18 +60,7 @@ def video(frames: int, width: int) -> VisualTokens:
 
 def budget(frames: int, layers: int) -> Budget:
     """The dense budget, a frame a cell."""
-    numbers = tuple(range(frames))
-    return Budget(
-        ratio=1.0,
-        frames=numbers,
-        sample=lambda n: numbers[:n],
-        cell_frames=1,
-        height=GRID[0],
-        width=GRID[1],
-        unit=1,
-        layers=layers,
-        seed=0,
-    )
+    return Budget.encoded(frames, GRID, ratio=1.0, layers=layers, cell_frames=1, unit=1)
 
 
 # ---- ours

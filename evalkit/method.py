@@ -38,6 +38,24 @@ class Budget:
     layers: int  # decoder layers of the LLM
     seed: int  # of the run; methods that draw at random mix in the video's name
 
+    @classmethod
+    def encoded(
+        cls, cells: int, grid: tuple[int, int], *, ratio: float, layers: int, cell_frames: int = 2, unit: int = 28
+    ) -> Budget:
+        """Of a video that is encoded already, `grid` rows and columns of tokens a cell: its cells are the dense run."""
+        frames = tuple(range(cells * cell_frames))
+        return cls(
+            ratio=ratio,
+            frames=frames,
+            sample=lambda n: frames[:n],
+            cell_frames=cell_frames,
+            height=grid[0] * unit,
+            width=grid[1] * unit,
+            unit=unit,
+            layers=layers,
+            seed=0,
+        )
+
     @property
     def cells(self) -> int:
         """Temporal cells of the dense run."""

@@ -51,21 +51,9 @@ def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens
     return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.merge, w // backbone.merge))
 
 
-def budget_of(layers: int, tokens: VisualTokens, ratio: float, unit: int = 28) -> Budget:
+def budget_of(layers: int, tokens: VisualTokens, ratio: float) -> Budget:
     """The dense budget of a trace's video."""
-    frames = tuple(range(2 * len(tokens.cell_seconds)))
-    rows, columns = tokens.grid
-    return Budget(
-        ratio=ratio,
-        frames=frames,
-        sample=lambda n: frames[:n],
-        cell_frames=2,
-        height=rows * unit,
-        width=columns * unit,
-        unit=unit,
-        layers=layers,
-        seed=0,
-    )
+    return Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=ratio, layers=layers)
 
 
 @torch.inference_mode()

@@ -69,20 +69,9 @@ def frames_of(features: Tensor) -> VisualTokens:
     return VisualTokens.dense(features.flatten(0, 1), seconds=range(len(features)), grid=GRID)
 
 
-def budget_of(backbone: Qwen2, frames: int, ratio: float = 1.0) -> Budget:
+def budget_of(backbone: Qwen2, frames: int) -> Budget:
     """The dense budget of a trace, one frame a cell."""
-    numbers = tuple(range(frames))
-    return Budget(
-        ratio=ratio,
-        frames=numbers,
-        sample=lambda n: numbers[:n],
-        cell_frames=1,
-        height=GRID[0],
-        width=GRID[1],
-        unit=1,
-        layers=backbone.layers,
-        seed=0,
-    )
+    return Budget.encoded(frames, GRID, ratio=1.0, layers=backbone.layers, cell_frames=1, unit=1)
 
 
 def method_of(meta: dict[str, Any]) -> LPComp | None:

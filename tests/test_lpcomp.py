@@ -64,18 +64,8 @@ def frames(count: int = 5, grid: tuple[int, int] = (2, 2), width: int = 32) -> V
 
 
 def limits(tokens: VisualTokens, layers: int, ratio: float = 1.0) -> Budget:
-    numbers = tuple(range(len(tokens.cell_seconds)))
-    return Budget(
-        ratio=ratio,
-        frames=numbers,
-        sample=lambda n: numbers[:n],
-        cell_frames=1,
-        height=tokens.grid[0],
-        width=tokens.grid[1],
-        unit=1,
-        layers=layers,
-        seed=0,
-    )
+    cells = len(tokens.cell_seconds)
+    return Budget.encoded(cells, tokens.grid, ratio=ratio, layers=layers, cell_frames=1, unit=1)
 
 
 def fed(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> Context:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from evalkit.evidence.budget import spent
 from evalkit.evidence.groups import KEYS, Entry, Row, by_setup, rows
-from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line
+from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line, significant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,24 +20,29 @@ The first column of a benchmark is the protocol's own average. ± is half the 95
 question counts once), clustered by video. n counts scored questions: failed ones are left out of every percentage.
 """
 
-_TOKENS = {
+_TOKENS: dict[str, tuple[str, int | None]] = {  # title, decimals; None: three significant digits
     "frames": ("frames", 1),
-    "cells": ("cells", 1),
     "tokens_encoded": ("encoded", 0),
     "tokens_selected": ("selected", 0),
     "llm_tokens_fed": ("LLM", 0),
     "kv_tokens": ("KV", 1),
     "kv_mb": ("KV MB", 2),
+    "tflops": ("TFLOPs", None),
 }
 _STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
-_TIMES = {f"{stage}_s": (f"{stage} s", 3) for stage in _STAGES} | {"peak_mb": ("peak MB", 0)}
+_TIMES: dict[str, tuple[str, int | None]] = {
+    "ttft_s": ("TTFT", 3),
+    **{f"{stage}_s": (stage, 3) for stage in _STAGES},
+    "peak_mb": ("peak MB", 0),
+}
 
 _BUDGET_CAPTION = """
 Means per question over all benchmarks; n counts answered questions. ratio is nominal, achieved is counted: visual KV
 entries at answer time as a share of the dense run. encoded and selected count visual tokens, LLM counts all tokens fed
 to it, text and scoring passes included. KV counts visual entries per layer and KV MB their bytes in all layers, at
-answer time. Seconds are per question, with work that questions share counted in full for each; peak MB is the highest
-of all questions.
+answer time. TFLOPs are 10¹² operations of matrix products, vision encoder included. TTFT is the time to the first
+token: all stages but generating. TTFT and stages are in seconds; they and TFLOPs count work that questions share in
+full for each. peak MB is the highest of all questions.
 """
 _OFF_CAPTION = "! achieved differs from nominal by more than 2 % on a benchmark.\n"
 
@@ -118,5 +123,8 @@ def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:
     return [render(pd.DataFrame(tokens)), render(pd.DataFrame(times))]
 
 
-def _numbers(means: dict[str, Any], columns: dict[str, tuple[str, int]]) -> dict[str, str]:
-    return {title: number(means[name], decimals) for name, (title, decimals) in columns.items()}
+def _numbers(means: dict[str, Any], columns: dict[str, tuple[str, int | None]]) -> dict[str, str]:
+    return {
+        title: significant(means[name]) if decimals is None else number(means[name], decimals)
+        for name, (title, decimals) in columns.items()
+    }

@@ -34,6 +34,13 @@ def number(value: float, decimals: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with so many significant digits and no exponent, for what spans orders of magnitude; a dash for nan."""
+    if math.isnan(value) or value == 0:
+        return number(value, 0)
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
 def setup_line(setup: tuple[str, str, str]) -> str:
     """The line above a table that names backbone, sampling and protocol."""
     backbone, sampling, protocol = setup

@@ -30,7 +30,7 @@ _DECIMALS = {
     "kv_mb": 3,
     "ratio_achieved": 3,
 }
-_DECIMALS |= {f"{stage}_s": 3 for stage in ("decode", "encode", "select", "prefill", "generate", "total")}
+_DECIMALS |= {f"{stage}_s": 3 for stage in ("ttft", "decode", "encode", "select", "prefill", "generate", "total")}
 _TEXTS = (*KEYS[:-1], "group", "value")  # aligned to the left; all else are numbers
 
 
@@ -77,6 +77,8 @@ def _text(value: Any, column: str) -> str:
         return f"{value:g}"
     if column == "ratio_off":
         return "off" if value else ""
+    if column == "tflops":
+        return layout.significant(value)
     return layout.number(value, _DECIMALS.get(column, 0))
 
 
