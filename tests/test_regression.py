@@ -2,7 +2,7 @@
 
 The baseline is made anew, after a look at what changed, by
     python -m evalkit data make --subset ci-50 && D=$(mktemp -d) && python run_eval.py experiment=ci results_dir=$D &&
-    python -m evalkit gate --baseline results/builtin/ci-50 --update $D
+    python -m evalkit gate --baseline tests/baseline/ci-50 --update $D
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test makes videos and all answers
-STORED = Path(__file__).parents[1] / "results" / "builtin" / "ci-50"
+STORED = Path(__file__).parent / "baseline" / "ci-50"
 AGREE = "0.97"  # floats differ between machines: one answer in fifty may turn
 SAME = "1"  # on one machine none does
 FEW = "lvbench"  # three videos with 15 questions each, so that one defect costs seconds
