@@ -1,0 +1,62 @@
+"""What a plot shows: a point for each cell of a question set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evalkit.evidence import stats
+from evalkit.evidence.pareto import dominated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.evidence.cells import Cell, QuestionSet
+    from evalkit.evidence.stats import Interval
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method at one ratio."""
+
+    cell: Cell
+    cost: float  # mean per question
+    accuracy: Interval  # percent, every question counts once, clustered by video
+    dominated: bool
+
+
+@dataclass(frozen=True)
+class Series:
+    """One method: its points in order of ratio. One that spends nothing has no place on a log axis: a level line."""
+
+    method: str
+    points: tuple[Point, ...]
+    level: bool = False
+
+
+def points(question_set: QuestionSet, cost: str) -> list[Point]:
+    """The cells whose cost and accuracy are known, in the set's order."""
+    known = [(c, c.costs[cost], _accuracy(c)) for c in question_set.cells if c.scored and not math.isnan(c.costs[cost])]
+    fallen = dominated([spent for _, spent, _ in known], [interval.percent for *_, interval in known])
+    return [Point(*point, fell) for point, fell in zip(known, fallen, strict=True)]
+
+
+def _accuracy(cell: Cell) -> Interval:
+    return stats.accuracy(list(cell.scored.values()), [cell.video(key) for key in cell.scored])
+
+
+def series(found: Sequence[Point]) -> list[Series]:
+    """One per method; what a method does without spending anything stands apart from its line."""
+    methods: dict[tuple[str, bool], list[Point]] = {}
+    for point in found:
+        methods.setdefault((point.cell.method, point.cost == 0), []).append(point)
+    return [
+        Series(method, tuple(sorted(own, key=lambda point: point.cell.ratio)), level)
+        for (method, level), own in methods.items()
+    ]
+
+
+def front(found: Sequence[Point]) -> list[tuple[float, float]]:
+    """Cost and accuracy of the points that are not dominated, by rising cost; those that spend nothing left out."""
+    return sorted({(p.cost, p.accuracy.percent) for p in found if not p.dominated and p.cost > 0})
