@@ -84,7 +84,7 @@ def test_holm_counts_the_rows_of_the_table(tmp_path: Path) -> None:
             write(tmp_path / side / str(ratio), bad, ratio=ratio, identity=f"{side}{ratio}")
     first, second = compare.compare(tmp_path / "a", tmp_path / "b").rows
     assert (first.difference.p, second.difference.p) == (pytest.approx(2 / 64), 1)
-    assert (first.sign_flip, second.sign_flip) == (pytest.approx(2 / 8), 1)
+    assert (first.difference.p_flip, second.difference.p_flip) == (pytest.approx(2 / 8), 1)
     assert (first.mcnemar_holm, first.sign_flip_holm) == (pytest.approx(4 / 64), pytest.approx(4 / 8))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evalkit.evidence import paired
-from evalkit.evidence.paired import difference, expected_half_width, holm
+from evalkit.evidence.paired import change, difference, expected_half_width, holm
 
 
 def test_by_hand() -> None:
@@ -29,6 +29,33 @@ def test_direction_and_no_difference() -> None:
     assert (same.points, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
+def test_marks_in_between_by_hand() -> None:
+    """Per-video sums 1 - 0.25 + 0 - 0.5 = 0.25, 1 - 0 + 1 - 1 = 1 and 0 - 0.75 = -0.75; 0.5 over 5 questions."""
+    found = change([1, 0, 1, 1, 0], [0.25, 0.5, 0, 1, 0.75], list("aabbc"))
+    assert (found.n, found.clusters, found.points) == (5, 3, pytest.approx(10))
+    assert found.p_flip == pytest.approx(6 / 8)  # ±0.25 ±1 ±0.75: 2, 1.5, 0.5, 0 and their negatives; 0 alone is nearer
+    assert found.low < 10 < found.high
+
+
+def test_right_and_wrong_are_marks() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.random((2, 60)) < 0.5
+    videos = [i // 3 for i in range(60)]
+    found = vars(difference(ours, theirs, videos))
+    plain = vars(change(ours.astype(float), theirs.astype(float), videos))
+    assert {key: found[key] for key in plain} == plain
+    assert set(found) - set(plain) == {"gained", "lost", "p"}
+    assert plain != vars(change(theirs.astype(float), ours.astype(float), videos))
+
+
+def test_rounding_makes_no_difference_where_there_is_none() -> None:
+    """0.3 - 0.1 - 0.2 is -3e-17 in floats. Five such videos have no sign: of ten others all patterns are counted."""
+    assert 0.3 - 0.1 - 0.2 != 0
+    ours, theirs = [1.0] * 10 + [0.3, 0, 0] * 5, [0.0] * 10 + [0, 0.1, 0.2] * 5
+    videos = [*range(10), *(f"same {i // 3}" for i in range(15))]
+    assert change(ours, theirs, videos).p_flip == pytest.approx(2 / 2**10, rel=1e-9)
+
+
 def test_one_video_gives_no_interval() -> None:
     found = difference([True, False], [False, False], ["v", "v"])
     assert math.isnan(found.low)
@@ -38,6 +65,8 @@ def test_one_video_gives_no_interval() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match="one entry per question"):
         difference([True], [True, False], ["a", "b"])
+    with pytest.raises(ValueError, match="came 2, 2 and 1"):
+        change([1, 0], [0, 1], ["a"])
 
 
 def test_it_is_seeded() -> None:
@@ -75,18 +104,37 @@ def test_intervals_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPa
     assert hits["item"] / 200 < 0.80
 
 
+def test_interpolated_differences_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against 0.7 of one run and 0.3 of another; both move with the video, and all three agree on average."""
+    monkeypatch.setattr(paired, "RESAMPLES", 300)
+    rng = np.random.default_rng(4)
+    videos = np.repeat(np.arange(60), 15)
+    hits, rejected = {"video": 0, "item": 0}, 0
+    for trial in range(1000):
+        shift = rng.uniform(-0.3, 0.3, (2, 60))[:, videos]
+        ours, lower, upper = (rng.random((3, 900)) < [0.475 + shift[0], 0.4 + shift[1], 0.65 + shift[1]]).astype(float)
+        for kind, clusters in (("video", videos), ("item", np.arange(900)))[: 2 if trial < 200 else 1]:
+            found = change(ours, lower + 0.3 * (upper - lower), clusters.tolist())
+            hits[kind] += found.low <= 0 <= found.high
+            rejected += kind == "video" and found.p_flip < 0.05
+    assert 0.93 <= hits["video"] / 1000 <= 0.97
+    assert 0.03 <= rejected / 1000 <= 0.07
+    assert hits["item"] / 200 < 0.85
+
+
 def test_sign_flips_by_hand() -> None:
     """Three videos of +1: 2 of 8 patterns as far from 0. +2 and +1: 2 of 4. Videos without a change have no sign."""
-    assert paired.sign_flip([True] * 3, [False] * 3, "abc") == pytest.approx(2 / 8)
-    assert paired.sign_flip([True, True, True, True], [False, False, False, True], "aabc") == pytest.approx(2 / 4)
-    assert paired.sign_flip([True] * 10, [False] * 10, range(10)) == pytest.approx(2 / 1024)
-    assert paired.sign_flip([True, True], [False, True], "ab") == 1
-    assert paired.sign_flip([], [], []) == 1
+    assert change([True] * 3, [False] * 3, "abc").p_flip == pytest.approx(2 / 8)
+    assert change([True, True, True, True], [False, False, False, True], "aabc").p_flip == pytest.approx(2 / 4)
+    assert change([True] * 10, [False] * 10, range(10)).p_flip == pytest.approx(2 / 1024)
+    assert change([True, True], [False, True], "ab").p_flip == 1
+    assert change([], [], []).p_flip == 1
 
 
 def test_sign_flips_respect_videos_and_mcnemar_does_not() -> None:
     """Twelve gains and no loss look certain; all from three videos they are not."""
     ours, theirs, videos = [True] * 12, [False] * 12, [i // 4 for i in range(12)]
-    assert paired.sign_flip(ours, theirs, videos) == pytest.approx(2 / 8)
-    assert difference(ours, theirs, videos).p == pytest.approx(2 / 2**12)
-    assert paired.sign_flip(ours, theirs, range(12)) == pytest.approx(2 / 2**12)
+    assert change(ours, theirs, videos).p_flip == pytest.approx(2 / 8)
+    found = difference(ours, theirs, videos)
+    assert (found.p, found.p_flip) == (pytest.approx(2 / 2**12), pytest.approx(2 / 8))
+    assert change(ours, theirs, range(12)).p_flip == pytest.approx(2 / 2**12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +30,14 @@ MEASURES: dict[str, Callable[[Ledger], float]] = {
     "kv_tokens": lambda spent: fmean(spent.kv_tokens_per_layer) if spent.kv_tokens_per_layer else 0.0,
     "kv_mb": lambda spent: spent.kv_bytes / MB,
     "ratio_achieved": lambda spent: spent.ratio_achieved,
-    "tflops": lambda spent: math.nan if spent.flops is None else math.fsum(astuple(spent.flops)) / TERA,
-    "ttft_s": lambda spent: math.fsum(astuple(spent.seconds)) - spent.seconds.generate,
+    "tflops": lambda spent: math.nan if spent.flops is None else math.fsum(vars(spent.flops).values()) / TERA,
+    "ttft_s": lambda spent: math.fsum(vars(spent.seconds).values()) - spent.seconds.generate,
     "decode_s": lambda spent: spent.seconds.decode,
     "encode_s": lambda spent: spent.seconds.encode,
     "select_s": lambda spent: spent.seconds.select,
     "prefill_s": lambda spent: spent.seconds.prefill,
     "generate_s": lambda spent: spent.seconds.generate,
-    "total_s": lambda spent: math.fsum(astuple(spent.seconds)),
+    "total_s": lambda spent: math.fsum(vars(spent.seconds).values()),
 }
 
 COLUMNS = (*KEYS, "group", "value", "n", *MEASURES, "ratio_off", "peak_mb")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from evalkit.evidence import stats
 from evalkit.evidence.budget import MEASURES, spent
 from evalkit.evidence.groups import Entry, by_setup, rank, rows
 from evalkit.evidence.paired import Difference, difference
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.evidence.answers import Run
+    from evalkit.evidence.stats import Interval
     from evalkit.types import Answer
 
 Key = tuple[str, str, str]  # benchmark's label, split, question id
@@ -50,6 +52,11 @@ class Cell:
     def scored(self) -> dict[Key, bool]:
         """Right or wrong, of the questions that have a score: a failed one is neither."""
         return {key: answer.correct for key, answer in self.answers.items() if answer.correct is not None}
+
+    @cached_property
+    def accuracy(self) -> Interval:
+        """Every question counts once; clustered by video."""
+        return stats.accuracy(list(self.scored.values()), [self.video(key) for key in self.scored])
 
     @property
     def failed(self) -> int:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from evalkit.errors import DataError
 from evalkit.evidence import pairs
-from evalkit.evidence.layout import number, render, setup_line
-from evalkit.evidence.paired import Difference, difference, holm, sign_flip
+from evalkit.evidence.layout import number, p_value, render, setup_line
+from evalkit.evidence.paired import Difference, difference, holm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ class Row:
 
     pair: Pair
     difference: Difference
-    sign_flip: float
     mcnemar_holm: float
     sign_flip_holm: float
 
@@ -57,9 +56,7 @@ def compare(a: Path, b: Path) -> Comparison:
     left, right = pairs.read(a), pairs.read(b)
     found = pairs.matched(left, right)
     _refuse(found)
-    tested = [
-        (difference(ours, theirs, videos), sign_flip(ours, theirs, videos)) for ours, theirs, videos in _marks(found)
-    ]
+    tested = [difference(ours, theirs, videos) for ours, theirs, videos in _marks(found)]
     return Comparison(a=a, b=b, rows=tuple(_rows(found, tested)), alone=tuple(_alone(found, left, right)))
 
 
@@ -78,11 +75,11 @@ def _refuse(found: Sequence[Pair]) -> None:
         )
 
 
-def _rows(found: Sequence[Pair], tested: Sequence[tuple[Difference, float]]) -> list[Row]:
-    mcnemar, flips = holm([d.p for d, _ in tested]), holm([p for _, p in tested])
+def _rows(found: Sequence[Pair], tested: Sequence[Difference]) -> list[Row]:
+    mcnemar, flips = holm([d.p for d in tested]), holm([d.p_flip for d in tested])
     return [
-        Row(pair=pair, difference=d, sign_flip=p, mcnemar_holm=first, sign_flip_holm=second)
-        for pair, (d, p), first, second in zip(found, tested, mcnemar, flips, strict=True)
+        Row(pair=pair, difference=d, mcnemar_holm=first, sign_flip_holm=second)
+        for pair, d, first, second in zip(found, tested, mcnemar, flips, strict=True)
     ]
 
 
@@ -121,8 +118,8 @@ def _texts(row: Row) -> dict[str, str]:
         "±": number(d.expected_half_width, 1),
         "gained": str(d.gained),
         "lost": str(d.lost),
-        "McNemar": _p(row.mcnemar_holm),
-        "sign flip": _p(row.sign_flip_holm),
+        "McNemar": p_value(row.mcnemar_holm),
+        "sign flip": p_value(row.sign_flip_holm),
         "n": str(d.n),
         "videos": str(d.clusters),
         "failed": f"{pairs.failed(pair.a)} / {pairs.failed(pair.b)}",
@@ -135,10 +132,6 @@ def percent(pair: Pair) -> tuple[float, float]:
     first, second, _ = pair.marks()
     n = len(first)
     return (100 * sum(first) / n, 100 * sum(second) / n) if n else (math.nan, math.nan)
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else number(value, 3)
 
 
 def _flips(found: Comparison) -> list[str]:
@@ -157,10 +150,10 @@ def plain(found: Comparison) -> dict[str, Any]:
 
 def _values(row: Row) -> dict[str, Any]:
     pair, d = row.pair, row.difference
-    numbers = {key: value for key, value in vars(d).items() if key not in {"p", "gained", "lost"}}
+    numbers = {key: value for key, value in vars(d).items() if key not in {"p", "p_flip", "gained", "lost"}}
     first, second = percent(pair)
     numbers |= {"percent_a": first, "percent_b": second, "mcnemar_p": d.p, "mcnemar_p_holm": row.mcnemar_holm}
-    numbers |= {"sign_flip_p": row.sign_flip, "sign_flip_p_holm": row.sign_flip_holm}
+    numbers |= {"sign_flip_p": d.p_flip, "sign_flip_p_holm": row.sign_flip_holm}
     return {
         "benchmark": pair.a.config["benchmark"]["name"],
         "label": pair.a.label,

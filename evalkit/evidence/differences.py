@@ -8,34 +8,47 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.evidence.cells import against, cells
-from evalkit.evidence.groups import Entry, by_setup
-from evalkit.evidence.layout import number, render, setup_line
+from evalkit.evidence.groups import KEYS, Entry, by_setup
+from evalkit.evidence.layout import change, number, p_value, render, setup_line
 from evalkit.evidence.paired import holm
 
 if TYPE_CHECKING:
     from evalkit.evidence.answers import Run
 
+_NUMBERS = ("n", "left_out", "clusters", "points", "low", "high", "gained", "lost")
+COLUMNS = (*KEYS[2:], "against", *_NUMBERS, "p", "p_holm", "p_flip", "p_flip_holm", "expected_half_width")
+
 _CAPTION = """
-Points of accuracy over all benchmarks' questions that both answered, with a 95 % interval bootstrapped over videos.
-gained and lost count questions that only one of the two has right; p is McNemar's, by Holm over the table's rows.
-± is what so many questions can show at all: half an interval at 10 % flips.
+Points of accuracy above the first method's at the same ratio, over all benchmarks' questions that have a score in both,
+[95 % interval] bootstrapped over videos. flips counts questions gained and lost: right in only one of the two. McNemar
+is the exact test of gained against lost, which takes questions as independent; sign flip the permutation test that
+exchanges the two methods video by video; both p are adjusted for the rows of this table (Holm). ± is what so many
+questions can show at all: half an interval at 10 % flips.
 """
+_LEFT_OUT = "left out counts questions without a score in one of the two: they are in no number of the row.\n"
 
 
 def differences(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per setup × method × ratio that has a counterpart: the first method at the same ratio."""
-    rows = [row for members in by_setup(runs).values() for row in _rows(members)]
-    return pd.DataFrame(rows)
+    rows = [
+        dict(zip(KEYS[2:5], setup, strict=True)) | row
+        for setup, members in by_setup(runs).items()
+        for row in _rows(members)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def section(runs: Sequence[Run]) -> str:
     """The same as a compact table; empty where there is only one method."""
-    parts = []
+    parts, left_out = [], False
     for setup, members in by_setup(runs).items():
         rows = list(_rows(members))
         if rows:
-            parts += [setup_line(setup), render(pd.DataFrame(map(_text, rows)))]
-    return "\n".join(["# Paired differences\n", *parts]) + _CAPTION if parts else ""
+            gaps = any(row["left_out"] for row in rows)
+            table = render(pd.DataFrame([_text(row, gaps) for row in rows]))
+            parts += [setup_line(setup), f"against {rows[0]['against']}, at the same ratio\n", table]
+            left_out |= gaps
+    return "\n".join(["# Paired differences\n", *parts]) + _CAPTION + _LEFT_OUT * left_out if parts else ""
 
 
 def _rows(members: Sequence[Entry]) -> Iterator[dict[str, Any]]:
@@ -43,22 +56,23 @@ def _rows(members: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     first = {cell.ratio: cell for cell in grid if cell.method == grid[0].method}
     pairs = [(cell, first[cell.ratio]) for cell in grid if cell.method != grid[0].method and cell.ratio in first]
     found = [against(ours, theirs) for ours, theirs in pairs]
-    adjusted = holm([d.p for d in found])
-    for (ours, theirs), d, p in zip(pairs, found, adjusted, strict=True):
-        yield {"method": ours.method, "ratio": ours.ratio, "against": theirs.method, **vars(d), "p_holm": p}
+    adjusted = zip(holm([d.p for d in found]), holm([d.p_flip for d in found]), strict=True)
+    for (ours, theirs), d, (mcnemar, flip) in zip(pairs, found, adjusted, strict=True):
+        names = {"method": ours.method, "ratio": ours.ratio, "against": theirs.method}
+        left_out = len(ours.answers.keys() | theirs.answers.keys()) - d.n
+        yield names | vars(d) | {"left_out": left_out, "p_holm": mcnemar, "p_flip_holm": flip}
 
 
-def _text(row: dict[str, Any]) -> dict[str, str]:
-    return {
+def _text(row: dict[str, Any], gaps: bool) -> dict[str, str]:
+    texts = {
         "method": row["method"],
         "ratio": f"{row['ratio']:g}",
-        "against": row["against"],
-        "points": f"{row['points']:+.1f}",
-        "low": number(row["low"], 1),
-        "high": number(row["high"], 1),
-        "gained": str(row["gained"]),
-        "lost": str(row["lost"]),
-        "p": "<0.001" if row["p_holm"] < 0.001 else number(row["p_holm"], 3),
+        "points": change(row["points"], row["low"], row["high"]),
+        "flips": f"+{row['gained']} -{row['lost']}",
+        "McNemar": p_value(row["p_holm"]),
+        "sign flip": p_value(row["p_flip_holm"]),
         "n": str(row["n"]),
+        "left out": str(row["left_out"]),
         "±": number(row["expected_half_width"], 1),
     }
+    return texts if gaps else {title: text for title, text in texts.items() if title != "left out"}

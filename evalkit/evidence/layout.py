@@ -31,7 +31,7 @@ def _escape(text: str) -> str:
 
 def number(value: float, decimals: int) -> str:
     """`value` with fixed decimals; a dash for nan."""
-    return "–" if math.isnan(value) else f"{value:.{decimals}f}"
+    return "–" if math.isnan(value) else f"{value:z.{decimals}f}"  # z: no "-0.0"
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -39,6 +39,18 @@ def significant(value: float, digits: int = 3) -> str:
     if math.isnan(value) or value == 0:
         return number(value, 0)
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def change(points: float, low: float, high: float) -> str:
+    """Points with their sign and interval; a dash for nan."""
+    if math.isnan(points):
+        return number(points, 1)
+    return f"{points:+.1f} [{number(low, 1)}, {number(high, 1)}]"
+
+
+def p_value(value: float) -> str:
+    """Three decimals; a dash for nan."""
+    return "<0.001" if value < 0.001 else number(value, 3)
 
 
 def setup_line(setup: tuple[str, str, str]) -> str:

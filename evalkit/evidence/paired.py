@@ -1,4 +1,4 @@
-"""Differences of two runs on the same questions: bootstrap and permutation over videos, McNemar's exact test."""
+"""Differences on the same questions: bootstrap and sign flips over videos, McNemar's exact test for right and wrong."""
 
 from __future__ import annotations
 
@@ -18,69 +18,60 @@ FLIPS = 0.1  # share of questions that change in `expected_half_width`
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """Ours minus theirs, in points of percent. nan where the data cannot say."""
+class Change:
+    """Mean mark of ours minus theirs, in points of percent. nan where the data cannot say."""
 
-    n: int  # questions that both answered
+    n: int  # questions with a mark in both
     clusters: int  # videos
     points: float
     low: float
     high: float
+    p_flip: float  # sign flips video by video, two-sided
+    expected_half_width: float  # of an interval at 10 % flips: what so many questions can show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Change):
+    """A change between two runs, whose marks are right or wrong."""
+
     gained: int  # right in ours alone
     lost: int  # right in theirs alone
     p: float  # McNemar, two-sided
-    expected_half_width: float  # of an interval at 10 % flips: what so many questions can show
+
+
+def change(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Change:
+    """Paired difference of the mean of any marks, with a 95 % interval clustered by video.
+
+    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong, or in between
+    where it was interpolated. The interval is the percentile bootstrap over videos (scipy.stats.bootstrap, paired
+    per-video sums, 10,000 resamples, seeded); fewer than two videos give none.
+    """
+    sums, sizes = _by_cluster(ours, theirs, clusters)
+    n = len(clusters)
+    low, high = _interval(sums, sizes, seed)
+    return Change(
+        n=n,
+        clusters=len(sizes),
+        points=100 * float(sums.sum()) / n if n else math.nan,
+        low=low,
+        high=high,
+        p_flip=_flipped(sums, seed),
+        expected_half_width=expected_half_width(n),
+    )
 
 
 def difference(
     ours: Sequence[bool], theirs: Sequence[bool], clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Difference:
-    """Paired difference of accuracy with a 95 % interval clustered by video.
+    """The change between two runs, and McNemar's exact test of the questions that only one of the two has right.
 
-    All three have one entry per question (ValueError otherwise). The interval is the percentile bootstrap over videos
-    (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded); fewer than two videos give none.
+    Arguments as in `change`. McNemar's test takes all questions as independent, sign flips only the videos.
     """
-    if not len(ours) == len(theirs) == len(clusters):
-        raise ValueError(f"expected one entry per question, came {len(ours)}, {len(theirs)} and {len(clusters)}")
+    found = change(ours, theirs, clusters, seed=seed)
     mine, other = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
     gained, lost = int((mine & ~other).sum()), int((other & ~mine).sum())
-    n = len(mine)
-    sums, sizes = _by_cluster(mine.astype(int) - other.astype(int), clusters)
-    low, high = _interval(sums, sizes, seed)
-    return Difference(
-        n=n,
-        clusters=len(sizes),
-        points=100 * (gained - lost) / n if n else math.nan,
-        low=low,
-        high=high,
-        gained=gained,
-        lost=lost,
-        p=float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
-        expected_half_width=expected_half_width(n),
-    )
-
-
-def sign_flip(ours: Sequence[bool], theirs: Sequence[bool], clusters: Sequence[Hashable], *, seed: int = 0) -> float:
-    """Two-sided p-value of the paired difference under random exchange of the two runs, video by video.
-
-    Arguments as in `difference`. A video's sum of differences keeps or changes its sign (scipy.stats.permutation_test);
-    all sign patterns are counted where there are at most 10,000, else as many are drawn, seeded. Unlike McNemar's test
-    it lets the questions of a video depend on each other.
-    """
-    mine, other = np.asarray(ours, dtype=int), np.asarray(theirs, dtype=int)
-    sums = _by_cluster(mine - other, clusters)[0]
-    if np.count_nonzero(sums) < 2:
-        return 1.0  # either sign of a single video is as far from 0
-    result = stats.permutation_test(
-        (sums[sums != 0],),  # a video without a difference has no sign
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
+    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return Difference(**vars(found), gained=gained, lost=lost, p=p)
 
 
 def expected_half_width(n: int) -> float:
@@ -97,10 +88,18 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _by_cluster(change: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+def _by_cluster(
+    ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of differences and number of questions of every video."""
+    if not len(ours) == len(theirs) == len(clusters):
+        raise ValueError(f"expected one entry per question, came {len(ours)}, {len(theirs)} and {len(clusters)}")
     numbers: dict[Hashable, int] = {}
     index = np.asarray([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=int)
-    return np.bincount(index, weights=change, minlength=len(numbers)), np.bincount(index, minlength=len(numbers))
+    gaps = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    sums = np.bincount(index, weights=gaps, minlength=len(numbers))
+    # 0.3 - 0.1 - 0.2 is not 0 in floats: a video without a difference must stay one, and equal sums must stay equal
+    return sums.round(12), np.bincount(index, minlength=len(numbers))
 
 
 def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float]:
@@ -123,3 +122,24 @@ def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, fl
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _flipped(sums: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of the difference under random exchange of the two, video by video.
+
+    A video's sum of differences keeps or changes its sign (scipy.stats.permutation_test); all sign patterns are counted
+    where there are at most 10,000, else as many are drawn, seeded. Unlike McNemar's test it lets the questions of a
+    video depend on each other.
+    """
+    if np.count_nonzero(sums) < 2:
+        return 1.0  # either sign of a single video is as far from 0
+    result = stats.permutation_test(
+        (sums[sums != 0],),  # a video without a difference has no sign
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=1000,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from evalkit.evidence import compact, differences, layout
 from evalkit.evidence.accuracy import Averages, accuracy, official
 from evalkit.evidence.budget import budget
+from evalkit.evidence.files import replace
 from evalkit.evidence.groups import KEYS
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> N
     """
     scores, spending = accuracy(runs, averages), budget(runs)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "accuracy.csv", _csv(scores))
-    _replace(folder / "accuracy.md", compact.accuracy_section(runs, scores) + "\n" + _long(scores, "half_width"))
-    _replace(folder / "differences.csv", _csv(differences.differences(runs)))
-    _replace(folder / "budget.csv", _csv(spending))
-    _replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending))
+    replace(folder / "accuracy.csv", _csv(scores))
+    replace(folder / "accuracy.md", compact.accuracy_section(runs, scores) + "\n" + _long(scores, "half_width"))
+    replace(folder / "differences.csv", _csv(differences.differences(runs)))
+    replace(folder / "budget.csv", _csv(spending))
+    replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending))
 
 
 def _csv(frame: pd.DataFrame) -> str:
@@ -80,10 +80,3 @@ def _text(value: Any, column: str) -> str:
     if column == "tflops":
         return layout.significant(value)
     return layout.number(value, _DECIMALS.get(column, 0))
-
-
-def _replace(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8", newline="\n")
-    fresh.replace(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.evidence.cells import COSTS
+from evalkit.evidence.files import replace
 from evalkit.evidence.plots import words
 from evalkit.evidence.plots.figure import draw
 from evalkit.evidence.plots.look import Style, house_style, styles
@@ -52,7 +52,7 @@ def write(sets: Sequence[QuestionSet], folder: Path) -> list[Path]:
             path = folder / "plots" / f"{name}-{_SHORT[cost]}"
             for kind, content in zip(KINDS, _drawn(question_set, cost, looks, KINDS), strict=False):
                 written.append(path.with_name(f"{path.name}.{kind}"))
-                _replace(written[-1], standalone(content) if kind == "svg" else content)
+                replace(written[-1], standalone(content) if kind == "svg" else content)
     return written
 
 
@@ -102,10 +102,3 @@ def _saved(figure: Figure, kind: str) -> bytes:
     unsaid = {"svg": "Date", "png": "Software"}[kind]  # neither the time nor matplotlib's version
     figure.savefig(page, format=kind, metadata={unsaid: None}, dpi=DPI)
     return page.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(path)

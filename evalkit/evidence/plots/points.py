@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit.evidence import stats
 from evalkit.evidence.pareto import dominated
 
 if TYPE_CHECKING:
@@ -37,13 +36,9 @@ class Series:
 
 def points(question_set: QuestionSet, cost: str) -> list[Point]:
     """The cells whose cost and accuracy are known, in the set's order."""
-    known = [(c, c.costs[cost], _accuracy(c)) for c in question_set.cells if c.scored and not math.isnan(c.costs[cost])]
+    known = [(c, c.costs[cost], c.accuracy) for c in question_set.cells if c.scored and not math.isnan(c.costs[cost])]
     fallen = dominated([spent for _, spent, _ in known], [interval.percent for *_, interval in known])
     return [Point(*point, fell) for point, fell in zip(known, fallen, strict=True)]
-
-
-def _accuracy(cell: Cell) -> Interval:
-    return stats.accuracy(list(cell.scored.values()), [cell.video(key) for key in cell.scored])
 
 
 def series(found: Sequence[Point]) -> list[Series]:

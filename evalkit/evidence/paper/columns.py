@@ -1,0 +1,93 @@
+"""The columns of a paper's tables as texts, for Markdown and LaTeX alike: frames that begin with method and ratio."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from evalkit.evidence.layout import change, number, p_value, significant
+from evalkit.evidence.paper.rows import AGAINST
+
+SIGNIFICANT = 0.05
+NAMES = ("method", "ratio")
+_TITLES = dict(zip(AGAINST, ("dense", "equal KV", "equal compute"), strict=True))
+LEFT_OUT = [f"{key}_left_out" for key in AGAINST]
+_TOKENS = {
+    "frames": ("frames", 1),
+    "tokens_selected": ("visual tokens", 0),
+    "kv_tokens": ("KV", 1),
+    "kv_mb": ("KV MB", 2),
+}
+_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
+
+
+def scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy, the protocol's own average, and how many questions they rest on."""
+    texts = _names(rows)
+    texts["accuracy"] = [_share(*pair) for pair in _pairs(rows, "percent", "half_width")]
+    average = next(filter(None, rows["average"]), "micro")
+    if average != "micro":  # which is the accuracy beside it
+        texts[average] = [number(p, 1) for p in rows["average_percent"]]
+    texts["exp. ±"] = [number(h, 1) for h in rows["expected_half_width"]]
+    left_out = rows[LEFT_OUT].max(axis=1).fillna(0)
+    counts = {"n": rows["n"], "failed": rows["failed"], "unparsed": rows["unparsed"], "left out": left_out}
+    shown = {name: values for name, values in counts.items() if name == "n" or values.any()}
+    return texts.assign(**{name: [str(count) for count in values] for name, values in shown.items()})
+
+
+def differences(rows: pd.DataFrame, *, starred: bool) -> pd.DataFrame:
+    """Points with their interval; starred, or with p-values in columns of their own."""
+    texts = _names(rows)
+    for key, title in _TITLES.items():
+        gaps = _pairs(rows, *(f"{key}_{name}" for name in ("points", "low", "high", "p_flip_holm")))
+        texts[title] = [_gap(*gap, starred=starred) for gap in gaps]
+        if not starred:
+            texts.insert(texts.shape[1], "p", [_p(points, p) for points, _, _, p in gaps], allow_duplicates=True)
+    return texts
+
+
+def _share(percent: float, half_width: float) -> str:
+    return "–" if math.isnan(percent) else f"{percent:.1f} ± {number(half_width, 1)}"
+
+
+def _gap(points: float, low: float, high: float, p: float, *, starred: bool) -> str:
+    if math.isnan(points):
+        return "–"
+    return change(points, low, high) + "*" * (starred and p < SIGNIFICANT)
+
+
+def _p(points: float, p: float) -> str:
+    return "–" if math.isnan(points) else p_value(p)
+
+
+def tokens(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was kept, and what it took."""
+    texts = _names(rows)
+    texts["achieved"] = [
+        number(ratio, 3) + (" !" if off else "") for ratio, off in _pairs(rows, "ratio_achieved", "ratio_off")
+    ]
+    texts["n"] = [str(n) for n in rows["n"]]
+    for name, (title, decimals) in _TOKENS.items():
+        texts[title] = [number(value, decimals) for value in rows[name]]
+    texts["TFLOPs"] = [significant(value) for value in rows["tflops"]]
+    texts["TTFT s"] = [number(value, 3) for value in rows["ttft_s"]]
+    return texts
+
+
+def times(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of each stage, and memory."""
+    texts = _names(rows)
+    for stage in _STAGES:
+        texts[f"{stage} s"] = [number(value, 3) for value in rows[f"{stage}_s"]]
+    texts["peak MB"] = [number(value, 0) for value in rows["peak_mb"]]
+    return texts
+
+
+def _names(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"method": list(rows["method"]), "ratio": [f"{ratio:g}" for ratio in rows["ratio"]]})
+
+
+def _pairs(rows: pd.DataFrame, *names: str) -> list[tuple[Any, ...]]:
+    return list(zip(*(rows[name] for name in names), strict=True))

@@ -1,0 +1,96 @@
+"""The numbers of a paper's tables: one row per method and ratio on a question set, accuracy or budget."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from evalkit.evidence.budget import MEASURES, spent
+from evalkit.evidence.groups import KEYS
+from evalkit.evidence.matched import Matched, against_dense, at_equal
+from evalkit.evidence.paired import expected_half_width, holm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from evalkit.evidence.cells import Cell, QuestionSet
+
+Average = tuple[str, float]  # an average's name and percent
+
+AGAINST: dict[str, Callable[[QuestionSet, Cell], Matched | None]] = {
+    "dense": against_dense,
+    "kv": partial(at_equal, cost="kv_tokens"),
+    "compute": partial(at_equal, cost="tflops"),
+}
+
+_NAMES = (*KEYS[:-1], "role", "ratio")
+_SCORE = ("n", "videos", "percent", "low", "high", "half_width", "average", "average_percent")
+_COUNTS = ("failed", "unparsed", "expected_half_width")
+_GAP = ("points", "low", "high", "p_flip", "p_flip_holm", "n", "left_out", "expected_half_width")
+_PLACE = ("lower_ratio", "upper_ratio", "weight")
+
+ACCURACY = (*_NAMES, *_SCORE, *_COUNTS, *(f"{key}_{name}" for key in AGAINST for name in (*_GAP, *_PLACE)))
+_WHOLE = [f"{key}_{name}" for key in AGAINST for name in ("n", "left_out")]  # not there where nothing is compared
+BUDGET = (*_NAMES, "n", *MEASURES, "ratio_off", "peak_mb")
+
+
+def averages(scores: pd.DataFrame) -> dict[tuple[Any, ...], Average]:
+    """`KEYS` of a run -> the protocol's own average, from the long accuracy table."""
+    own = scores[scores["group"] == "average"].drop_duplicates(list(KEYS))  # a protocol reports its own first
+    runs = own[list(KEYS)].itertuples(index=False, name=None)
+    return {tuple(run): (str(name), float(p)) for run, name, p in zip(runs, own["value"], own["percent"], strict=True)}
+
+
+def accuracy(found: QuestionSet, own: Mapping[tuple[Any, ...], Average]) -> pd.DataFrame:
+    """Accuracy with its interval and the three differences; p-values adjusted for the rows of this set (Holm)."""
+    gaps = {key: _gaps([minus(found, cell) for cell in found.cells], key) for key, minus in AGAINST.items()}
+    rows = [
+        _names(found, cell) | _score(cell, own) | {k: v for columns in gaps.values() for k, v in columns[place].items()}
+        for place, cell in enumerate(found.cells)
+    ]
+    return pd.DataFrame(rows, columns=list(ACCURACY)).astype(dict.fromkeys(_WHOLE, "Int64"))
+
+
+def budget(found: QuestionSet) -> pd.DataFrame:
+    """What the answers spent, means per question as in the long budget table."""
+    rows = [_names(found, cell) | spent(list(cell.answers.values()), cell.ratio) for cell in found.cells]
+    return pd.DataFrame(rows, columns=list(BUDGET))
+
+
+def _names(found: QuestionSet, cell: Cell) -> dict[str, Any]:
+    return dict(zip(_NAMES, (found.name, found.split, *found.setup, cell.method, cell.role, cell.ratio), strict=True))
+
+
+def _score(cell: Cell, own: Mapping[tuple[Any, ...], Average]) -> dict[str, Any]:
+    """Only a single benchmark has an average of its own: what protocols average differs between benchmarks."""
+    found = cell.accuracy
+    single = tuple(cell.parts[0].key.values()) if len(cell.parts) == 1 else None
+    average, percent = own.get(single, ("", math.nan)) if single else ("", math.nan)
+    return {
+        "n": found.n,
+        "videos": found.clusters,
+        "percent": found.percent,
+        "low": found.low,
+        "high": found.high,
+        "half_width": found.half_width,
+        "average": average.removesuffix(" (official)"),
+        "average_percent": percent,
+        "failed": cell.failed,
+        "unparsed": sum(answer.status == "unparsed" for answer in cell.answers.values()),
+        "expected_half_width": expected_half_width(found.n),
+    }
+
+
+def _gaps(found: Sequence[Matched | None], key: str) -> list[dict[str, Any]]:
+    """The columns of one comparison, a dict for each row; empty where there is nothing to compare with."""
+    adjusted = iter(holm([m.change.p_flip for m in found if m is not None]))
+    return [{} if m is None else {f"{key}_{k}": v for k, v in _gap(m, next(adjusted)).items()} for m in found]
+
+
+def _gap(matched: Matched, adjusted: float) -> dict[str, Any]:
+    place = matched.place
+    ratios = {"lower_ratio": place.lower.ratio, "upper_ratio": place.upper.ratio, "weight": place.weight}
+    return vars(matched.change) | {"p_flip_holm": adjusted, "left_out": matched.left_out} | ratios

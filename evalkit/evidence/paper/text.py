@@ -1,0 +1,123 @@
+"""A paper's tables as Markdown and as LaTeX: their columns side by side, captions, and what stands above them."""
+
+from __future__ import annotations
+
+import re
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from evalkit.evidence.layout import head_lines, render, setup_line
+from evalkit.evidence.paper import columns, latex
+from evalkit.evidence.paper.columns import LEFT_OUT, NAMES, SIGNIFICANT
+from evalkit.evidence.paper.latex import escape
+from evalkit.evidence.paper.rows import AGAINST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.evidence.cells import QuestionSet
+
+Table = tuple["QuestionSet", pd.DataFrame]  # a question set and its rows
+
+_ACCURACY = (
+    "± is half the 95 % interval of the accuracy (every question counts once), clustered by video; a percentage of "
+    "another name beside it is the protocol's own average. exp. ± is what so many questions can show of a difference "
+    "at all: half an interval at 10 % flips. n counts scored questions: failed ones are in no percentage. Differences "
+    "are points on the same questions, [95 % interval] bootstrapped over videos: from the dense run (the reference at "
+    "ratio 1), and from the reference at equal visual KV tokens and at equal compute (TFLOPs), interpolated between "
+    "its two ratios next in cost, linearly in log cost, where accuracy is closer to linear; – where it never costs "
+    "that, or a cost is not known."
+)
+_TEST = "sign flips video by video, by Holm over the column"
+_LEFT_OUT = " left out counts questions without a score in one of the runs compared, in the comparison with most."
+_BUDGET = (
+    "Means per question over the n answered ones. ratio is nominal, achieved is counted: visual KV entries at answer "
+    "time as a share of the dense run. visual tokens are those handed to the LLM; KV counts visual entries per layer, "
+    "KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages, TTFT is the time to the first "
+    "token. Seconds count work that questions share in full for each; peak MB is the highest of all questions."
+)
+_OFF = " ! achieved differs from nominal by more than 2 %."
+
+
+# ---- Markdown, for a terminal of 120 columns: two narrow tables of the same rows for each question set
+
+
+def accuracy_markdown(tables: Sequence[Table]) -> str:
+    """Accuracy, then the differences with their p-values."""
+    parts = ["# Accuracy and differences\n"]
+    for found, rows in tables:
+        texts = columns.scores(rows), columns.differences(rows, starred=False)
+        parts += [*_head(found), *map(render, texts)]
+    caption = f"{_ACCURACY} p is by {_TEST}." + _LEFT_OUT * any(map(_any_left_out, tables))
+    return "\n".join([*parts, fill(caption, 120), ""])
+
+
+def budget_markdown(tables: Sequence[Table]) -> str:
+    """Tokens and compute, then seconds and memory."""
+    parts = ["# Budget\n"]
+    for found, rows in tables:
+        parts += [*_head(found), render(columns.tokens(rows)), render(columns.times(rows))]
+    return "\n".join([*parts, fill(_BUDGET + _OFF * any(map(_any_off, tables)), 120), ""])
+
+
+def _head(found: QuestionSet) -> list[str]:
+    title = f"{found.name}, split {found.split}" if found.split else found.name
+    return [f"## {title}\n", setup_line(found.setup), "\n".join([*_scope(found), f"- reference: {found.reference}\n"])]
+
+
+def _scope(found: QuestionSet) -> list[str]:
+    """Benchmarks with their sizes, notes and gaps; without the numbers that columns of other tables use."""
+    lines = head_lines([part for cell in found.cells for part in cell.parts]).splitlines()
+    return [re.sub(r"^- \[\d+\] ", "- ", line) for line in lines]
+
+
+# ---- LaTeX: one wide table* for each question set
+
+
+def accuracy_latex(tables: Sequence[Table]) -> str:
+    """Accuracy and differences side by side; a star stands where others print the best number in bold."""
+    return "\n".join(_accuracy_latex(table, place) for place, table in enumerate(tables, start=1))
+
+
+def budget_latex(tables: Sequence[Table]) -> str:
+    """Tokens and compute above seconds and memory: side by side they are wider than a page."""
+    return "\n".join(_budget_latex(table, place) for place, table in enumerate(tables, start=1))
+
+
+def _accuracy_latex(table: Table, place: int) -> str:
+    found, rows = table
+    scores, gaps = columns.scores(rows), columns.differences(rows, starred=True).iloc[:, len(NAMES) :]
+    spans = [("", scores.shape[1]), (f"points from {found.reference}", len(AGAINST))]
+    caption = escape(f"Accuracy (percent) on {_sentence(found)} {_ACCURACY}") + _LEFT_OUT * _any_left_out(table)
+    caption += rf" $^*$~$p < {SIGNIFICANT}$ by {_TEST}."
+    body = latex.tabular(pd.concat([scores, gaps], axis=1), spans)
+    return latex.table([body], caption=caption, label=_label("accuracy", place, found))
+
+
+def _budget_latex(table: Table, place: int) -> str:
+    found, rows = table
+    caption = escape(f"Budget on {_sentence(found)} {_BUDGET}{_OFF * _any_off(table)}")
+    body = [latex.tabular(columns.tokens(rows)), latex.tabular(columns.times(rows))]
+    return latex.table(body, caption=caption, label=_label("budget", place, found))
+
+
+def _sentence(found: QuestionSet) -> str:
+    """The scope in words, for a caption that stands alone."""
+    lines = [re.sub(r"^ *- ", "" if line.startswith("- ") else "note: ", line) for line in _scope(found)]
+    title = f"{found.name}: " if len(found.cells[0].parts) > 1 else ""
+    return f"{title}{'; '.join(lines)}. Reference {found.reference}; {setup_line(found.setup).strip()}."
+
+
+def _label(kind: str, place: int, found: QuestionSet) -> str:
+    """The place keeps it unique where names differ only in signs."""
+    return f"tab:{kind}-{place}-{'-'.join(re.findall('[a-z0-9]+', found.name.lower()))}"
+
+
+def _any_left_out(table: Table) -> bool:
+    return bool((table[1][LEFT_OUT] > 0).any(axis=None))
+
+
+def _any_off(table: Table) -> bool:
+    return bool(table[1]["ratio_off"].any())
