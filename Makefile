@@ -4,11 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: eval test check clean
+.PHONY: eval test check report clean
 
 eval: $(INSTALLED)
 	$(BIN)/python -m evalkit data make
 	$(BIN)/python run_eval.py
+
+# The built-in experiment with every control beside it, and what results/builtin/report holds of it: half an hour.
+report: $(INSTALLED)
+	$(BIN)/python -m evalkit data make
+	$(BIN)/python run_eval.py experiment=builtin_report results_dir=data/report
+	$(BIN)/python -m evalkit report data/report --out results/builtin/report --thumbnails 1
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

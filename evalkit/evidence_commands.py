@@ -1,4 +1,4 @@
-"""`python -m evalkit compare | gate`: what they read from the command line and print."""
+"""`python -m evalkit report | compare | gate`: what they read from the command line and print."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from evalkit.errors import ConfigError
 if TYPE_CHECKING:
     from evalkit.evidence.gate import Judged
 
+_REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), Pareto plots (svg, png) and report.html,
+one file that needs nothing else. The same answers give the same files."""
 _COMPARE = """B against A: difference in points with its interval, tests and flips. Runs are paired by benchmark,
 method and ratio; two single runs may differ in method, ratio or backbone. Exit 2 where questions, protocol or sampling
 differ."""
@@ -21,8 +23,19 @@ compared, since questions, protocol or sampling differ or no run fits."""
 
 def add(commands: Any) -> None:
     """Add the commands to the parser's."""
+    _add_report(commands)
     _add_compare(commands)
     _add_gate(commands)
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser("report", help="tables, plots and one report.html of run folders", description=_REPORT)
+    report.add_argument("results", metavar="RESULTS", type=Path, help="results folder, or one run folder")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: RESULTS)")
+    report.add_argument(
+        "--thumbnails", type=_megabytes, default=8.0, metavar="MB", help="frames in the report, 0 for none (default: 8)"
+    )
+    report.set_defaults(run=_report)
 
 
 def _add_compare(commands: Any) -> None:
@@ -62,6 +75,26 @@ def _rate(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
     return value
+
+
+def _megabytes(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"expected megabytes in [0, 1000], got {text}")
+    return value
+
+
+def _report(args: argparse.Namespace) -> int:
+    from evalkit.evidence import answers, paper, plots, report, tables
+    from evalkit.evidence.cells import question_sets
+
+    runs, out = answers.load(args.results), args.out or args.results
+    tables.write(runs, out)
+    paper.write(runs, out)
+    plots.write(question_sets(runs), out)
+    print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
+    print(f"report: {report.write(runs, out, thumbnails_mb=args.thumbnails)}")
+    return 0
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -76,6 +76,15 @@ def test_it_is_seeded() -> None:
     assert difference(ours, theirs, videos) == difference(ours, theirs, videos)
 
 
+def test_the_order_of_questions_changes_nothing() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = (rng.random((2, 60)) < 0.5).tolist()
+    videos = [f"v{i // 4}" for i in range(60)]
+    order = rng.permutation(60)
+    mixed = difference(*([values[i] for i in order] for values in (ours, theirs, videos)))
+    assert mixed == difference(ours, theirs, videos)
+
+
 @pytest.mark.parametrize(("n", "half"), [(2700, 1.2), (1549, 1.6), (100, 6.2)])
 def test_expected_half_width(n: int, half: float) -> None:
     assert expected_half_width(n) == pytest.approx(half, abs=0.05)

@@ -176,3 +176,13 @@ def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path:
     assert wrong.returncode == 2
     assert "nonsense" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_trackers_are_checked_before_a_run_and_told_after_it(data: Path, tmp_path: Path, checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="trackers"):
+        job.run(config(data, tmp_path / "results", checkpoint, "trackers=[nowhere]"))
+    assert not (tmp_path / "results").exists()
+    pytest.importorskip("tensorboard")
+    outcome = job.run(config(data, tmp_path / "results", checkpoint, "trackers=[tensorboard]"))
+    logged = {file.parent.name for file in (tmp_path / "results" / "tensorboard").rglob("events.out.tfevents.*")}
+    assert logged == {folder.name for folder in outcome.folders}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from evalkit import trackers
 from evalkit.engine import dry_run
 from evalkit.engine.grid import Grid
 from evalkit.evidence import answers, tables
+from evalkit.evidence.answers import Run
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ class Outcome:
 
 
 def run(cfg: DictConfig) -> Outcome:
-    """Answer what is missing and print the tables.
+    """Answer what is missing, print the tables, and log the runs to the trackers.
 
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
@@ -34,20 +36,22 @@ def run(cfg: DictConfig) -> Outcome:
     if cfg.dry_run:
         print(dry_run.estimate(grid))
         return Outcome(results)
+    connected = trackers.connect(cfg.trackers, cfg.tracker)
     folders, failed = grid.run()
     outcome = Outcome(results, tuple(folders), failed)
-    report([outcome])
+    trackers.track(report([outcome]), connected)
     if failed:
         log.error("%d rows failed: answers.jsonl has each with its reason; the next start tries them again", failed)
     return outcome
 
 
-def report(outcomes: Sequence[Outcome]) -> None:
-    """Print the tables over all runs of these jobs, and write them into the results folder."""
+def report(outcomes: Sequence[Outcome]) -> list[Run]:
+    """Print the tables over all runs of these jobs, write them into the results folder, and return the runs."""
     folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
-    if not folders:
-        return
     runs = [run for folder in folders for run in answers.load(folder)]
+    if not runs:
+        return []
     print(tables.markdown(runs))
     tables.write(runs, outcomes[-1].results)
     log.info("tables: %s", outcomes[-1].results.resolve())
+    return runs

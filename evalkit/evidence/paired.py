@@ -94,12 +94,13 @@ def _by_cluster(
     """Sum of differences and number of questions of every video."""
     if not len(ours) == len(theirs) == len(clusters):
         raise ValueError(f"expected one entry per question, came {len(ours)}, {len(theirs)} and {len(clusters)}")
-    numbers: dict[Hashable, int] = {}
-    index = np.asarray([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=int)
+    # by name: what is drawn at random must not depend on the order in which videos came
+    places = {cluster: place for place, cluster in enumerate(sorted(set(clusters), key=str))}
+    index = np.asarray([places[cluster] for cluster in clusters], dtype=int)
     gaps = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
-    sums = np.bincount(index, weights=gaps, minlength=len(numbers))
+    sums = np.bincount(index, weights=gaps, minlength=len(places))
     # 0.3 - 0.1 - 0.2 is not 0 in floats: a video without a difference must stay one, and equal sums must stay equal
-    return sums.round(12), np.bincount(index, minlength=len(numbers))
+    return sums.round(12), np.bincount(index, minlength=len(places))
 
 
 def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float]:

@@ -1,0 +1,60 @@
+"""The page's table of accuracy: intervals, and differences to dense and to the reference at equal cost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
+from evalkit.evidence.report.numbers import figure, p_value, points, span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evalkit.evidence.cells import QuestionSet
+
+Row = dict[str, Any]  # of evidence/paper_rows.py's frames
+
+_AGAINST = {"dense": "points from dense", "kv": "from {} at equal KV", "compute": "from {} at equal compute"}
+_GAP = ("points", "low", "high", "p_flip_holm", "expected_half_width")
+_NOTE = """
+Every question counts once. Intervals are 95 % and clustered by video. Differences are points on the same questions,
+p by sign flips video by video and Holm's correction over the column. At equal KV or compute, the reference is
+interpolated between the two of its ratios that are next in cost, linearly in the logarithm of cost; a dash where it
+never costs as much or as little. exp. ± is half the interval that so many questions give at 10 % flips: what they can
+show of a difference at all. Failed questions are in no percentage.
+"""
+
+
+def accuracy(own: QuestionSet, rows: Sequence[Row]) -> Table:
+    """One line for each cell; comparisons that no cell has are left out."""
+    average = next((row["average"] for row in rows if row["average"] not in ("", "micro")), "")
+    counts = [name for name in ("failed", "unparsed") if any(row[name] for row in rows)]
+    against = [key for key in _AGAINST if not all(math.isnan(row[f"{key}_points"]) for row in rows)]
+    scores = ["accuracy %", "95 % interval", *([f"{average} %"] if average else []), "n", "videos", *counts]
+    columns = {key: ["points", "95 % interval", "p", *(["exp. ±"] if key == "dense" else [])] for key in against}
+    top = (Head("", len(scores)), *(Head(_AGAINST[key].format(own.reference), len(columns[key])) for key in against))
+    heads = tuple(map(Head, [*scores, *(title for titles in columns.values() for title in titles)]))
+    lines = by_cell(own.cells, [tuple(_fields(row, average, counts, against)) for row in rows])
+    return Table("Accuracy", "method, ratio", (top, heads) if against else (heads,), lines, _NOTE)
+
+
+def _fields(row: Row, average: str, counts: Sequence[str], against: Sequence[str]) -> Iterator[Field]:
+    yield Field(figure(row["percent"], 1), "lead")
+    yield Field(span(row["low"], row["high"]))
+    if average:
+        yield Field(figure(row["average_percent"], 1))
+    yield from (Field(figure(row[name], 0)) for name in ("n", "videos"))
+    yield from (Field(figure(row[name], 0), "off" if row[name] else "") for name in counts)
+    for key in against:
+        yield from _difference(row, key)
+
+
+def _difference(row: Row, key: str) -> Iterator[Field]:
+    change, low, high, p, shown = (row[f"{key}_{name}"] for name in _GAP)
+    known = not math.isnan(change)
+    yield Field(points(change), "opens") if known else Field("–", "none opens")
+    yield Field(span(low, high)) if known else NONE
+    yield Field(p_value(p)) if known else NONE
+    if key == "dense":
+        yield Field(figure(shown, 1), "aside") if known else NONE

@@ -1,0 +1,83 @@
+"""The page's tables of what was spent, and of achieved against nominal ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from evalkit.evidence.budget import TOLERANCE, spent
+from evalkit.evidence.groups import grouped
+from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
+from evalkit.evidence.report.numbers import figure, significant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evalkit.evidence.cells import QuestionSet
+
+Row = dict[str, Any]  # of evidence/paper_rows.py's frames
+Spending = Mapping[tuple[str, str], Row]  # duration bucket -> what `spent` says of it
+
+_TOKENS = {
+    "frames": ("frames", 1),
+    "tokens_selected": ("visual tokens", 0),
+    "llm_tokens_fed": ("LLM tokens", 0),
+    "kv_tokens": ("KV", 1),
+    "kv_mb": ("KV MB", 2),
+}
+_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
+_NOTE = """
+Means per question over the n answered ones. visual tokens are those handed to the LLM, LLM tokens all that were fed
+to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
+all layers (10⁶). TTFT is the time to the first token. Seconds count work that questions share in full for each of them;
+peak MB is the highest of all questions.
+"""
+_AUDIT_NOTE = f"""
+Visual KV entries when the answer began, as a share of the dense run's: the mean over the answered questions of each
+duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the nominal ratio.
+"""
+
+
+def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
+    """Tokens and compute, then seconds and memory."""
+    tokens = ["n", *(title for title, _ in _TOKENS.values()), "TFLOPs"]
+    top = (Head("tokens and compute", len(tokens)), Head("seconds", 1 + len(_STAGES)), Head("memory"))
+    heads = tuple(map(Head, [*tokens, "TTFT", *_STAGES, "peak MB"]))
+    most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
+    lines = by_cell(own.cells, [tuple(_fields(row, most)) for row in rows])
+    return Table("Budget per question", "method, ratio", (top, heads), lines, _NOTE)
+
+
+def _fields(row: Row, most: float) -> Iterator[Field]:
+    yield Field(figure(row["n"], 0))
+    yield from (Field(figure(row[name], decimals)) for name, (_, decimals) in _TOKENS.items())
+    yield Field(significant(row["tflops"], most))
+    yield Field(figure(row["ttft_s"], 3), "opens")
+    yield from (Field(figure(row[f"{stage}_s"], 3)) for stage in _STAGES)
+    yield Field(figure(row["peak_mb"], 0), "opens")
+
+
+def by_duration(own: QuestionSet) -> list[Spending]:
+    """What each cell spent on all questions and on each duration bucket."""
+    groups = [grouped(list(cell.answers.values()), ("duration",)) for cell in own.cells]
+    return [
+        {bucket: spent(answers, cell.ratio) for bucket, answers in found.items()}
+        for cell, found in zip(own.cells, groups, strict=True)
+    ]
+
+
+def audit(own: QuestionSet, spending: Sequence[Spending]) -> Table:
+    """Achieved ratios of each cell: of all questions, and of each duration bucket."""
+    everything = [answer for cell in own.cells for answer in cell.answers.values()]
+    buckets = list(grouped(everything, ("duration",)))  # in the order of the tables
+    heads = tuple(Head("all" if kind == "all" else label) for kind, label in buckets)
+    lines = by_cell(own.cells, [tuple(_achieved(groups.get(bucket)) for bucket in buckets) for groups in spending])
+    return Table("Achieved ratio", "method, nominal ratio", (heads,), lines, _AUDIT_NOTE)
+
+
+def _achieved(means: Row | None) -> Field:
+    if means is None or math.isnan(means["ratio_achieved"]):
+        return NONE
+    text = figure(means["ratio_achieved"], 3)
+    return Field(f"{text} !", "off") if means["ratio_off"] else Field(text)

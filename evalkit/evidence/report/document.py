@@ -1,0 +1,139 @@
+"""The page, put together: one part for each question set, then what all have in common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+from evalkit.evidence import paper, plots
+from evalkit.evidence.accuracy import Averages, official
+from evalkit.evidence.cells import COSTS, question_sets
+from evalkit.evidence.layout import head_lines, setup_line
+from evalkit.evidence.report import accuracy_table, budget_tables, flips_table, words
+from evalkit.evidence.report.kept import Histogram, histograms
+from evalkit.evidence.report.made_with import made_with
+from evalkit.evidence.report.payload import payload
+from evalkit.evidence.report.sheet import sheets
+from evalkit.evidence.report.texts import clean, embedded
+from evalkit.evidence.report.thumbnails import thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+    from evalkit.evidence.answers import Run
+    from evalkit.evidence.cells import QuestionSet
+    from evalkit.evidence.plots.look import Style
+    from evalkit.evidence.report.grid import Table
+
+_PAGE = Path(__file__).parent / "page"
+_SCRIPTS = ("elements", "state", "outcomes", "view", "strips", "detail", "list", "page")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Everything about one question set."""
+
+    slug: str
+    title: str
+    setup: str
+    scope: Sequence[Sequence[str]]  # a benchmark's size, then its notes
+    summary: Sequence[tuple[str, str]]  # what a line is about, and the line
+    accuracy: Table
+    plots: Mapping[str, Markup]  # cost -> figure
+    budget: Table
+    flips: Table | None
+    kept: Sequence[tuple[str, Sequence[Histogram]]]  # by method
+    audit: Table
+
+
+def document(runs: Sequence[Run], *, thumbnails_mb: float, averages: Averages = official) -> str:
+    """The whole page as text."""
+    sets, pages = question_sets(runs), sheets(runs)
+    slugs, looks = plots.names(sets), plots.styles(sets)
+    scores, spending = paper.tables(runs, averages)
+    sprites, note = thumbnails(pages, thumbnails_mb)
+    parts = [
+        _part(own, slug, _rows(rows), _rows(spent), looks)
+        for own, slug, (_, rows), (_, spent) in zip(sets, slugs, scores, spending, strict=True)
+    ]
+    return _template().render(
+        parts=parts,
+        costs=COSTS,
+        several_setups=len(pages) > 1,
+        made_with=made_with(runs),
+        questions=sum(len(page.keys) for page in pages),
+        runs=len(runs),
+        thumbnails=note,
+        payload=embedded(payload(pages, slugs, sprites)),
+        style=_read("page.css"),
+        script=Markup("\n").join(_read(f"{name}.js") for name in _SCRIPTS),
+    )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _part(
+    own: QuestionSet,
+    slug: str,
+    scores: Sequence[dict[str, Any]],
+    spending: Sequence[dict[str, Any]],
+    looks: Mapping[str, Style],
+) -> Part:
+    by_duration = budget_tables.by_duration(own)
+    figures = {cost: Markup(clean(plots.svg(own, cost, looks))) for cost in COSTS}
+    return Part(
+        slug=slug,
+        title=f"{own.name}, {own.split}" if own.split else own.name,
+        setup=setup_line(own.setup).strip(),
+        scope=_scope(own),
+        summary=words.summary(own, scores, by_duration),
+        accuracy=accuracy_table.accuracy(own, scores),
+        plots={cost: figure for cost, figure in figures.items() if figure},
+        budget=budget_tables.budget(own, spending),
+        flips=flips_table.table(own, slug),
+        kept=[(method, list(found)) for method, found in groupby(histograms(own.cells), lambda one: one.cell.method)],
+        audit=budget_tables.audit(own, by_duration),
+    )
+
+
+def _scope(own: QuestionSet) -> list[list[str]]:
+    """Each benchmark's size, with its notes and gaps; without the numbers that columns of other tables use."""
+    found: list[list[str]] = []
+    for line in head_lines([part for cell in own.cells for part in cell.parts]).splitlines():
+        if line.startswith("- "):
+            found.append([re.sub(r"^- (\[\d+\] )?", "", line)])
+        else:
+            found[-1].append(line.strip().removeprefix("- "))
+    return found
+
+
+def _template() -> jinja2.Template:
+    """Everything is escaped; what HTML cannot carry is replaced before."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_carried,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+def _carried(value: Any) -> Any:
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _read(name: str) -> Markup:
+    """A file of the page itself, which is no data."""
+    return Markup((_PAGE / name).read_text(encoding="utf-8"))

@@ -1,0 +1,60 @@
+"""Trackers: finished runs are logged to TensorBoard, W&B or MLflow as well, for who keeps experiments there.
+
+Off by default. A tracker is a view of run folders, never their place: it gets the numbers of the tables, once a job has
+ended and its answers are stored. Logging a run again updates it, and a tracker that fails costs a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import ConfigError
+from evalkit.evidence.accuracy import Averages, official
+from evalkit.trackers.process import log_all
+from evalkit.trackers.tracked import Tracked, Tracker, tracked
+
+if TYPE_CHECKING:
+    from evalkit.evidence.answers import Run
+
+__all__ = ["NAMES", "Tracked", "Tracker", "connect", "track", "tracked"]
+
+log = logging.getLogger(__name__)
+
+NAMES = ("tensorboard", "wandb", "mlflow")  # each a module here, a package that it needs, and an extra of evalkit
+_AGAIN = "Answers and tables are complete. The same command logs all runs again and answers nothing twice."
+
+
+def connect(names: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[Tracker]:
+    """The named trackers, each with its own options: whatever can be wrong before there is something to log is found.
+
+    Raises ConfigError for an unknown name, a missing package, or options that the tracker refuses.
+    """
+    chosen = [names] if isinstance(names, str) else names
+    return [_connect(name, options.get(name, {})) for name in dict.fromkeys(chosen)]
+
+
+def _connect(name: str, options: Mapping[str, Any]) -> Tracker:
+    if name not in NAMES:
+        raise ConfigError(f"trackers: expected names among {list(NAMES)}, got {name!r}")
+    try:
+        module = import_module(f"evalkit.trackers.{name}")
+    except ImportError as error:
+        raise ConfigError(
+            f"trackers: {name} needs a package that cannot be imported ({error}): pip install 'evalkit[{name}]'"
+        ) from error
+    tracker: Tracker = module.connect(**options)
+    return tracker
+
+
+def track(runs: Sequence[Run], trackers: Sequence[Tracker], averages: Averages = official) -> None:
+    """Log every run to every tracker. One that fails, or hangs, is warned of and gets no more runs."""
+    seen = [tracked(run, averages) for run in runs] if trackers else []
+    for tracker in trackers:
+        name, (done, text) = type(tracker).__name__, log_all(seen, tracker)
+        if done == len(seen):
+            log.info("%s has %d runs: %s", name, done, text)
+        else:
+            log.warning("%s: %d of %d runs logged. %s Reason: %s", name, done, len(seen), _AGAIN, text)

@@ -1,0 +1,98 @@
+"""What trackers get to see of a run: plain values out of the tables of evidence/. A tracker computes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evalkit.evidence.accuracy import Averages, accuracy, official
+from evalkit.evidence.budget import MEASURES, budget
+from evalkit.evidence.groups import entries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evalkit.evidence.answers import Run
+
+Setting = str | int | float
+
+_COLUMNS = ("percent", "half_width", "n")  # of the accuracy table, for every group of questions
+_OVERALL = (*_COLUMNS, "videos", "failed", "unparsed")
+_SPENT = ("n", *MEASURES, "ratio_off", "peak_mb")  # of the budget table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """One run folder, as it stands."""
+
+    key: str  # letters, digits, _ . and -; the same key is the same run, logged again
+    name: str  # short, for people
+    group: str  # which benchmark on which backbone
+    settings: Mapping[str, Setting]  # "ratio" → 0.25, "settings/method/window" → 3; what is null is left out
+    metrics: Mapping[str, float]  # "accuracy/task_type/count" → percent; what the data cannot say is left out
+
+
+class Tracker(Protocol):
+    """Where finished runs are logged. It is sent to another process, so it is plain values."""
+
+    def log(self, run: Tracked) -> str:
+        """Log a run, in place of what was logged under its key before. Returns where to look at it."""
+        ...
+
+
+def tracked(run: Run, averages: Averages = official) -> Tracked:
+    """A run's settings and numbers. Metrics are columns of the accuracy and budget tables (results/README.md)."""
+    return Tracked(
+        key=slug(f"{run.identity}-{run.method}"),
+        name=f"{run.method}-r{run.ratio:g}-{run.identity[:8]}",
+        group=f"{run.label} {run.split}, {run.setup[0]}",
+        settings=dict(_flat(_settings(run))),
+        metrics={name: float(value) for name, value in _metrics(run, averages) if math.isfinite(value)},
+    )
+
+
+def slug(text: str) -> str:
+    """`text` with nothing in it that a file name or an id may not have."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
+
+
+def _metrics(run: Run, averages: Averages) -> Iterator[tuple[str, float]]:
+    for row in accuracy([run], averages).to_dict("records"):
+        kind, label = row["group"], row["value"].removesuffix(" (official)")
+        for column in {"all": _OVERALL, "average": ("percent",)}.get(kind, _COLUMNS):
+            title = "accuracy" if column == "percent" else column
+            yield f"{title}/all" if kind == "all" else f"{title}/{kind}/{label}", row[column]
+    overall = budget([run]).to_dict("records")[0]
+    yield from ((f"budget/{column}", overall[column]) for column in _SPENT)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The key columns of the tables, and what config.yaml and environment.json say (seconds depend on the machine)."""
+    config = {key: value for key, value in run.config.items() if key not in ("identity", "identity_parts")}
+    return {
+        **entries([run])[0].key,
+        "role": run.role,
+        "run_identity": run.identity,
+        "run_folder": str(run.folder),
+        "settings": config,
+        "environment": _environment(run.folder),
+    }
+
+
+def _environment(folder: Path) -> Any:
+    file = folder / "environment.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _flat(value: Any, *path: str) -> Iterator[tuple[str, Setting]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, *path, str(key))
+    elif isinstance(value, str | int | float):
+        yield "/".join(path), value
+    elif value is not None:
+        yield "/".join(path), json.dumps(value, ensure_ascii=False)
