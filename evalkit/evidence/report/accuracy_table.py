@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from evalkit.evidence.cells import QuestionSet
 
-Row = dict[str, Any]  # of evidence/paper_rows.py's frames
+Row = dict[str, Any]  # of evidence/paper/rows.py's frames
 
 _AGAINST = {"dense": "points from dense", "kv": "from {} at equal KV", "compute": "from {} at equal compute"}
 _GAP = ("points", "low", "high", "p_flip_holm", "expected_half_width")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evalkit.evidence.cells import QuestionSet
 
-Row = dict[str, Any]  # of evidence/paper_rows.py's frames
+Row = dict[str, Any]  # of evidence/paper/rows.py's frames
 Spending = Mapping[tuple[str, str], Row]  # duration bucket -> what `spent` says of it
 
 _TOKENS = {

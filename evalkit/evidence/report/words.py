@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evalkit.evidence.cells import QuestionSet
     from evalkit.evidence.report.budget_tables import Spending
 
-Row = dict[str, Any]  # of evidence/paper_rows.py's frames
+Row = dict[str, Any]  # of evidence/paper/rows.py's frames
 
 
 def summary(own: QuestionSet, scores: Sequence[Row], spending: Sequence[Spending]) -> list[tuple[str, str]]:
@@ -42,13 +42,15 @@ def _methods(own: QuestionSet, scores: Sequence[Row]) -> Iterator[tuple[str, str
         rows = [r for r in scores if r["method"] == method and not math.isnan(r["dense_points"])]
         if rows:
             name = f"{method} (control)" if rows[0]["role"] == "control" else method
-            yield name, " ".join([_reach(rows), _gaps("dense", rows, "dense"), *_at_equal_kv(own, rows)])
+            yield name, " ".join([_reach(rows), _gaps("dense", rows, "dense"), *_at_equal_cost(own, rows)])
 
 
-def _at_equal_kv(own: QuestionSet, rows: Sequence[Row]) -> list[str]:
+def _at_equal_cost(own: QuestionSet, rows: Sequence[Row]) -> Iterator[str]:
     """What a method is worth beside fewer frames; controls are what methods are held against themselves."""
-    known = [row for row in rows if row["role"] == "method" and not math.isnan(row["kv_points"])]
-    return [_gaps(f"{own.reference} at equal KV", known, "kv")] if known else []
+    for key, cost in (("kv", "KV"), ("compute", "compute")):
+        known = [row for row in rows if row["role"] == "method" and not math.isnan(row[f"{key}_points"])]
+        if known:
+            yield _gaps(f"{own.reference} at equal {cost}", known, key)
 
 
 def _reach(rows: Sequence[Row]) -> str:
