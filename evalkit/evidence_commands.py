@@ -41,7 +41,13 @@ def _add_report(commands: Any) -> None:
 def _add_compare(commands: Any) -> None:
     compare = commands.add_parser("compare", help="paired statistics of two runs, or two folders", description=_COMPARE)
     compare.add_argument("a", metavar="A", type=Path, help="run folder or results folder: the one to start from")
-    compare.add_argument("b", metavar="B", type=Path, help="the same: what is new")
+    compare.add_argument("b", metavar="B", type=Path, nargs="?", help="the same: what is new; with --cells: A again")
+    compare.add_argument(
+        "--cells",
+        nargs=2,
+        metavar="METHOD@RATIO",
+        help="two cells, of A and of B, e.g. uniform@1 retake@0.25",
+    )
     compare.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and question ids there")
     compare.set_defaults(run=_compare)
 
@@ -89,18 +95,23 @@ def _report(args: argparse.Namespace) -> int:
     from evalkit.evidence.cells import question_sets
 
     runs, out = answers.load(args.results), args.out or args.results
-    tables.write(runs, out)
-    paper.write(runs, out)
-    plots.write(question_sets(runs), out)
-    print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
-    print(f"report: {report.write(runs, out, thumbnails_mb=args.thumbnails)}")
+    try:
+        tables.write(runs, out)
+        paper.write(runs, out)
+        plots.write(question_sets(runs), out)
+        print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
+        print(f"report: {report.write(runs, out, thumbnails_mb=args.thumbnails)}")
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written ({error}); name another folder by --out DIR") from error
     return 0
 
 
 def _compare(args: argparse.Namespace) -> int:
     from evalkit.evidence import compare
 
-    found = compare.compare(args.a, args.b)
+    if args.b is None and args.cells is None:
+        raise ConfigError("compare: expected a second folder, or --cells with two cells of the first")
+    found = compare.compare(args.a, args.b or args.a, args.cells and tuple(args.cells))
     print(compare.markdown(found))
     if args.json is not None:
         _put(args.json, json.dumps(compare.plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

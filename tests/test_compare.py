@@ -168,3 +168,21 @@ def test_nothing_scored_has_no_numbers(tmp_path: Path) -> None:
 
 def test_an_answer_file_names_its_run(two: tuple[Path, Path]) -> None:
     assert pairs.read(two[0] / "answers.jsonl")[0].identity == "a" * 16
+
+
+def test_any_two_cells_of_a_grid(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Paired by benchmark, whatever method and ratio; what is not there is named with what is."""
+    for name in ("mlvu", "lvbench"):
+        for method, ratio, wrong in (("uniform", 1.0, ""), ("uniform", 0.25, "0a 1a"), ("retake", 0.25, "0a")):
+            folder = tmp_path / name / f"{method}-{ratio}"
+            settings = {"method": {"name": method}, "ratio": ratio, "identity": f"{name}-{method}-{ratio}"}
+            write(folder, wrong, **settings | {"benchmark": SIZE | {"name": name, "label": name}})
+    assert main(["compare", str(tmp_path), "--cells", "uniform@1", "retake@0.25"]) == 0
+    found = compare.compare(tmp_path, tmp_path, ("uniform@0.25", "retake@0.25"))
+    assert [(row.pair.a.label, row.pair.b.method, row.pair.gained) for row in found.rows] == [
+        ("lvbench", "retake", ("1a",)),
+        ("mlvu", "retake", ("1a",)),
+    ]
+    assert main(["compare", str(tmp_path), "--cells", "uniform@1", "retake@0.5"]) == 2
+    assert main(["compare", str(tmp_path)]) == 2
+    assert "there are retake@0.25, uniform@1" in caplog.text

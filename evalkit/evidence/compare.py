@@ -48,13 +48,15 @@ class Comparison:
     alone: tuple[str, ...]  # runs without a partner, in words
 
 
-def compare(a: Path, b: Path) -> Comparison:
-    """Pair the runs of two folders and test every pair.
+def compare(a: Path, b: Path, cells: tuple[str, str] | None = None) -> Comparison:
+    """Pair the runs of two folders and test every pair; of `cells` (METHOD@RATIO of a, of b) alone where given.
 
     Raises DataError where nothing can be paired, or where a pair's questions, protocol or sampling differ.
     """
     left, right = pairs.read(a), pairs.read(b)
-    found = pairs.matched(left, right)
+    if cells is not None:
+        left, right = pairs.of_cell(left, cells[0]), pairs.of_cell(right, cells[1])
+    found = pairs.matched(left, right, across=cells is not None)
     _refuse(found)
     tested = [difference(ours, theirs, videos) for ours, theirs, videos in _marks(found)]
     return Comparison(a=a, b=b, rows=tuple(_rows(found, tested)), alone=tuple(_alone(found, left, right)))

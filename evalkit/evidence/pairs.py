@@ -76,26 +76,35 @@ def name(run: Run) -> str:
     return f"{run.label}, split {run.split}, {run.method} at ratio {run.ratio:g}"
 
 
-def partners(run: Run, others: Sequence[Run]) -> list[Run]:
-    """Runs of the same benchmark, method and ratio, whatever their identity.
+def of_cell(runs: Sequence[Run], cell: str) -> list[Run]:
+    """The runs of one cell of a grid, written METHOD@RATIO. DataError where there are none."""
+    found = [run for run in runs if f"{run.method}@{run.ratio:g}" == cell]
+    if not found:
+        known = ", ".join(dict.fromkeys(f"{run.method}@{run.ratio:g}" for run in runs))
+        raise DataError(f"expected METHOD@RATIO of a run that is there, came {cell!r}; there are {known}")
+    return found
+
+
+def partners(run: Run, others: Sequence[Run], *, across: bool = False) -> list[Run]:
+    """Runs of the same benchmark, method and ratio, whatever their identity; `across`: of the same benchmark alone.
 
     Of several, those with the same question set and backbone, then those with the same sampling and protocol.
     """
-    found = [other for other in others if _key(other) == _key(run)]
+    found = [other for other in others if _key(other, across) == _key(run, across)]
     for narrower in (_asked, _setup):
         if len(found) > 1:
             found = [other for other in found if narrower(other) == narrower(run)] or found
     return found
 
 
-def matched(left: Sequence[Run], right: Sequence[Run]) -> list[Pair]:
-    """Every run of `left` with its partner; two single runs belong together whatever they are.
+def matched(left: Sequence[Run], right: Sequence[Run], *, across: bool = False) -> list[Pair]:
+    """Every run of `left` with its partner; two single runs belong together whatever they are. `across` as above.
 
     Raises DataError where a run has several partners, or where nothing belongs together.
     """
     if len(left) == len(right) == 1:
         return [Pair(left[0], right[0])]
-    pairs = [Pair(run, other) for run in left if (other := only(run, right)) is not None]
+    pairs = [Pair(run, other) for run in left if (other := only(run, right, across=across)) is not None]
     twice = [run for run, count in Counter(id(pair.b) for pair in pairs).items() if count > 1]
     if twice:
         double = [pair for pair in pairs if id(pair.b) in twice]
@@ -108,9 +117,9 @@ def matched(left: Sequence[Run], right: Sequence[Run]) -> list[Pair]:
     return pairs
 
 
-def only(run: Run, others: Sequence[Run]) -> Run | None:
+def only(run: Run, others: Sequence[Run], *, across: bool = False) -> Run | None:
     """The partner of a run, None where there is none; DataError where there are several."""
-    found = partners(run, others)
+    found = partners(run, others, across=across)
     if len(found) > 1:
         raise DataError(_several(run, found))
     return found[0] if found else None
@@ -121,9 +130,10 @@ def _several(run: Run, found: Sequence[Run]) -> str:
     return f"{name(run)} ({run.folder}): expected one partner, came {len(found)}: {folders}; name the folder of one run"
 
 
-def _key(run: Run) -> tuple[Any, ...]:
+def _key(run: Run, across: bool) -> tuple[Any, ...]:
     benchmark = run.config["benchmark"]
-    return benchmark["name"], benchmark["split"], bool(benchmark.get("generated")), run.method, run.ratio
+    asked = benchmark["name"], benchmark["split"], bool(benchmark.get("generated"))
+    return asked if across else (*asked, run.method, run.ratio)
 
 
 def _asked(run: Run) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from evalkit.data.video import decode, probe
 from evalkit.errors import EvalkitError
 from evalkit.evidence.cells import ALL
 from evalkit.evidence.report.flips import changes
+from evalkit.progress import progress
 from evalkit.types import FramePlan
 
 if TYPE_CHECKING:
@@ -72,14 +73,16 @@ def thumbnails(sheets: Sequence[Sheet], megabytes: float) -> tuple[list[dict[Vid
     sprites: list[dict[VideoKey, Sprite]] = [{} for _ in sheets]
     wanted = _wanted(sheets) if megabytes > 0 else []
     unread, room = 0, megabytes * MEGABYTE
-    for one in wanted:
-        sprite = _sprite(one)
-        unread += sprite is None
-        room -= 0 if sprite is None else len(sprite.image)
-        if room < 0:
-            break
-        if sprite is not None:
-            sprites[one.sheet][one.video] = sprite
+    with progress(len(wanted), "video") as bar:
+        for one in wanted:
+            sprite = _sprite(one)
+            unread += sprite is None
+            room -= 0 if sprite is None else len(sprite.image)
+            if room < 0:
+                break
+            if sprite is not None:
+                sprites[one.sheet][one.video] = sprite
+            bar.update()
     return sprites, _note(len(wanted), sum(map(len, sprites)), unread, megabytes)
 
 
