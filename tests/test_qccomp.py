@@ -188,6 +188,11 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
                 assert torch.equal(shared(range(8), **how), alone[name])
                 assert shared.fed == len(HEAD) + 32 + len(asked[name][0])
             assert calls == [len(HEAD), 32, *(len(asked[name][0]) for name in order)]
+        # asking the same cells again takes the question's tokens alone
+        once = shared.fed, shared.work
+        shared(range(8), **how)
+        assert shared.fed == once[0] + len(asked["one"][0])
+        assert shared.work.projected == once[1].projected + 5 * len(asked["one"][0])
         # another prompt before the video is another pass
         shared.question([1, 2], *asked["one"])
         assert not torch.equal(shared(range(8), **how), alone["one"])

@@ -61,6 +61,9 @@ class Pass:
     work: Work  # that it took
 
 
+PassKey = tuple[tuple[int, ...], tuple[int, ...], range]  # head, cells, layers
+
+
 class Asker:
     """Passes over one video for one arm.
 
@@ -88,12 +91,14 @@ class Asker:
         self.tail: list[int] = []
         self.header = 0  # position in `tail` where the assistant's header begins
         self.fed, self.work = 0, Work()
-        self._passes: dict[tuple[tuple[int, ...], tuple[int, ...], range], Pass] = {}
+        self._passes: dict[PassKey, Pass] = {}
+        self._counted: set[PassKey] = set()  # passes that the current question has used
 
     def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
         """Ask for this one from now on: token ids before and after the video."""
         self.head, self.tail, self.header = list(head), list(tail), header
         self.fed, self.work = 0, Work()
+        self._counted.clear()
 
     def __call__(
         self,
@@ -111,8 +116,11 @@ class Asker:
         if key not in self._passes:
             self._passes[key] = self._read(cells, layers)
         read = self._passes[key]
-        self.fed += read.head + read.video + len(self.tail)
-        self.work += read.work
+        if key not in self._counted:
+            self._counted.add(key)
+            self.fed += read.head + read.video
+            self.work += read.work
+        self.fed += len(self.tail)
         trace = self._add_question(read, layers)
         rows = slice(skip, self.header)
         seen = len(self.tail) if closing else self.header

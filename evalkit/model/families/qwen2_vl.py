@@ -84,7 +84,7 @@ class Qwen2VL(Decoder):
 
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
-        return cells * self.cell_flops(grid) if cells else 0
+        return cells * self.cell_flops(grid)
 
     def cell_flops(self, grid: tuple[int, int]) -> int:
         """Operations of encoding one cell: every patch attends to all of its cell."""
