@@ -147,18 +147,3 @@ def test_shared_work_counts_in_full_for_each_question(clip: Path, backbone: Qwen
         apart = [a for _, a in engine(backbone, chunk_cells=4, share=False).answers({arm: questions})]
         assert [a.ledger.flops for a in together if a.ledger] == [a.ledger.flops for a in apart if a.ledger]
         assert len({total(a) for a in together}) == 3  # the questions differ in length
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_kept_sums_to_the_ledger(name: str, clip: Path, backbone: Qwen2VL) -> None:
-    """What is left of each cell, over all cells, is what the cache holds; its times are those of cells encoded."""
-    ((_, answer),) = engine(backbone, chunk_cells=4).answers({replace(built(name), ratio=0.25): [question(clip, 0)]})
-    assert answer.ledger is not None, answer.error
-    if answer.ledger.cells == 0:
-        assert answer.kept is None
-        return
-    assert answer.kept is not None
-    layers = answer.ledger.kv_tokens_per_layer
-    assert sum(answer.kept.tokens) == pytest.approx(sum(layers) / len(layers), abs=0.01 * answer.ledger.cells)
-    assert len(answer.kept.seconds) == len(answer.kept.tokens) <= answer.ledger.cells
-    assert list(answer.kept.seconds) == sorted(answer.kept.seconds) or name == "shuffled"
