@@ -34,7 +34,7 @@ def ours(marks: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
 
 def plain(marks: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
     """The same, resample by resample."""
-    members = [[i for i, video in enumerate(videos) if video == v] for v in sorted(set(videos))]
+    members = [[i for i, video in enumerate(videos) if video == v] for v in sorted(set(videos), key=str)]
     sums = np.array([marks[0, own].sum() - marks[1, own].sum() for own in members])
     sizes = np.array([len(own) for own in members])
     rng, points = np.random.default_rng(0), []
