@@ -50,3 +50,19 @@ def test_readmes_name_what_exists() -> None:
 def test_every_method_is_in_the_table() -> None:
     table: Any = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
     assert not [f.stem for f in (CONF / "method").glob("*.yaml") if f"`{f.stem}`" not in table]
+
+
+def test_every_column_is_explained() -> None:
+    """Stages between the first and the last stand for themselves; a comparison's columns carry its name."""
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    files = sorted((ROOT / "results" / "builtin" / "report").rglob("*.csv"))
+    assert len(files) == 5
+    columns = {name for file in files for name in file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")}
+    columns -= {f"{stage}_s" for stage in ("encode", "select", "prefill")}
+    compared = ("dense_", "kv_", "compute_")
+    plain = {
+        name if name in columns & {"kv_tokens", "kv_mb"} else re.sub(rf"^({'|'.join(compared)})", "", name)
+        for name in columns
+    }
+    assert not sorted(name for name in plain if f"`{name}`" not in text)
+    assert all(f"`{name}*`" in text for name in compared)
