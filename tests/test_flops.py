@@ -16,6 +16,7 @@ from loop import engine, question
 from test_contract import NAMES, built
 from torch.utils.flop_counter import FlopCounterMode
 
+from evalkit.engine import dry_run
 from evalkit.engine.records import Arm
 from evalkit.method import Ask, Budget, Method
 from evalkit.model import attention, flops
@@ -136,6 +137,17 @@ def test_by_hand() -> None:
     assert flops.decoder(config, Work(scored=1, extra=5)) == 2 * 8 * 10 + 5
     assert flops.windows(5, 4, 4) == [16, 4]
     assert Work(pairs=3) + Work(pairs=2, extra=1) - Work(extra=1) == Work(pairs=5)
+
+
+def test_the_estimate_before_a_run_by_hand() -> None:
+    """3 layers, 10 tokens whose cache grows to 4 entries, 2 questions."""
+    text = dry_run.TEXT_TOKENS
+    assert dry_run._work(3, 10, 4, 2) == Work(
+        projected=3 * (10 + 2 * text),
+        pairs=3 * (10 * 4 // 2 + 2 * text * (4 + text)),
+        transformed=3 * (10 + 2 * text),
+        scored=2,
+    )
 
 
 def test_shared_work_counts_in_full_for_each_question(clip: Path, backbone: Qwen2VL) -> None:

@@ -13,14 +13,19 @@ from evalkit.data import video as video_file
 from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
 from evalkit.errors import EvalkitError
+from evalkit.evidence.layout import render, significant
 from evalkit.model import load
+from evalkit.model.flops import Work
 from evalkit.types import Benchmark, Video
 
 if TYPE_CHECKING:
     from evalkit.engine.grid import Grid
 
 TEXT_TOKENS = 150  # assumed length of head, question and options
-ASSUMED = "seconds: 2 × parameters × tokens at this device's measured matrix speed; decoding is not in it"
+ASSUMED = """frames, tokens and cache are of a video, TFLOPs and seconds of all.
+TFLOPs: closed form, if every layer reads every encoded token and questions share their video; a method that drops
+tokens on the way takes less, one that asks the LLM first takes more. seconds: those TFLOPs at this device's measured
+matrix speed; decoding is not in it."""
 
 
 def estimate(grid: Grid) -> str:
@@ -29,8 +34,8 @@ def estimate(grid: Grid) -> str:
     eyes = grid.eyes(model)
     speed = matrix_speed(grid.device, model.model.dtype)
     rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, eyes, speed)]
-    table = pd.DataFrame(rows).to_markdown(index=False, floatfmt=".3g", intfmt=",")
-    return f"Nothing is run. {ASSUMED}.\n\n{table}"
+    texts = [{key: significant(v) if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    return f"Nothing is run. {ASSUMED}\n\n{render(pd.DataFrame(texts), left=('benchmark', 'method'))}"
 
 
 def _rows(benchmark: Benchmark, arms: list[Arm], eyes: Eyes, speed: float) -> Iterator[dict[str, Any]]:
@@ -40,12 +45,12 @@ def _rows(benchmark: Benchmark, arms: list[Arm], eyes: Eyes, speed: float) -> It
         yield {
             "benchmark": benchmark.label,
             "method": arm.name,
-            "ratio": arm.ratio,
+            "ratio": f"{arm.ratio:g}",
             "questions": len(benchmark.questions),
             "videos": len(videos),
             "unreadable": broken,
             **{key: sum(row[key] for row in spent) / max(1, len(spent)) for key in ("frames", "tokens", "KV MB")},
-            "seconds": sum(row["seconds"] for row in spent),
+            **{key: sum(row[key] for row in spent) for key in ("TFLOPs", "seconds")},
         }
 
 
@@ -69,14 +74,24 @@ def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict
     cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
     tokens = cells * (plan.height // model.unit) * (plan.width // model.unit)
     kept = min(tokens, round(arm.ratio * budget.dense_tokens))
-    vision, language = model.parameters()
-    work = 2 * (vision * tokens * model.merge**2 + language * (kept + asked * TEXT_TOKENS))
+    vision = model.encode_flops(cells, (plan.height // model.unit, plan.width // model.unit))
+    flops = vision + model.flops(_work(model.layers, tokens, kept, asked))
     return {
         "frames": len(plan.indices),
         "tokens": kept,
         "KV MB": kept * model.layers * model.kv_entry_bytes / 1e6,
-        "seconds": work / speed,
+        "TFLOPs": flops / 1e12,
+        "seconds": flops / speed,
     }
+
+
+def _work(layers: int, tokens: int, kept: int, asked: int) -> Work:
+    """What the LLM does with a video of `tokens` whose cache grows to `kept` entries, and with `asked` questions."""
+    read = Work(projected=tokens, pairs=tokens * kept // 2, transformed=tokens)
+    text = asked * TEXT_TOKENS
+    questions = Work(projected=text, pairs=text * (kept + TEXT_TOKENS), transformed=text)
+    whole = {name: layers * value for name, value in vars(read + questions).items()}
+    return Work(**{**whole, "scored": asked})
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:

@@ -47,11 +47,6 @@ class Qwen2VL(Decoder):
         self._mean = torch.tensor(mean) * 255
         self._std = torch.tensor(std) * 255
 
-    def parameters(self) -> tuple[int, int]:
-        """Weights of the vision tower and of the language model."""
-        vision, language = (sum(p.numel() for p in m.parameters()) for m in (self.model.model.visual, self.text))
-        return vision, language
-
     # ---- vision
 
     def patches(self, pixels: np.ndarray) -> Tensor:
