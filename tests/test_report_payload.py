@@ -28,7 +28,7 @@ def carried(runs: list[Run]) -> dict[str, Any]:
     """The payload as the page's script reads it."""
     own = sheets(runs)
     slugs = [f"set-{place}" for place in range(sum(len(sheet.sets) for sheet in own))]
-    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own])))
+    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own], [{} for _ in own])))
     return found
 
 
@@ -236,6 +236,6 @@ def test_a_large_sweep_stays_small() -> None:
     """2,700 questions × 12 cells with long prompts and replies of their own; one method keeps other cells each time."""
     runs = grid(2700, cells=160, prompt=LIMIT)
     own = sheets(runs)
-    text = embedded(payload(own, ["all"], [{}]))
+    text = embedded(payload(own, ["all"], [{}], [{}]))
     assert len(json.loads(text)["setups"][0]["kept"]) > 2700 * 3
     assert len(text.encode()) < (25 - 8 - 1) * 1e6  # 8 MB are the thumbnails', and 1 MB the rest of the page's

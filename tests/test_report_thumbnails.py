@@ -18,7 +18,8 @@ from run_folders import row
 from evalkit.data import benchmarks
 from evalkit.evidence import report
 from evalkit.evidence.report import thumbnails as ours
-from evalkit.evidence.report.sheet import sheets
+from evalkit.evidence.report.asked_rows import asked_rows
+from evalkit.evidence.report.sheet import VideoKey, sheets
 from evalkit.evidence.report.thumbnails import SHOWN, WIDTH, Sprite, thumbnails
 from evalkit.types import Kept
 
@@ -57,6 +58,11 @@ def runs(root: Path | str, right: str, more: range = range(0, 80, 2)) -> list[Ru
     return [run("uniform", "reference", 1.0, dense, **where), run("few", "method", 0.5, other, **where)]
 
 
+def drawn(found: list[Run], megabytes: float) -> tuple[list[dict[VideoKey, Sprite]], str]:
+    pages = sheets(found)
+    return thumbnails(pages, [asked_rows(page) for page in pages], megabytes)
+
+
 def pictures(sprite: Sprite) -> list[np.ndarray]:
     """The sprite cut into its pictures."""
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite.image))).convert("RGB"))
@@ -66,7 +72,7 @@ def pictures(sprite: Sprite) -> list[np.ndarray]:
 
 
 def test_each_picture_is_the_frame_of_its_time(root: Path) -> None:
-    found, note = thumbnails(sheets(runs(root, "yyy")), 8)
+    found, note = drawn(runs(root, "yyy"), 8)
     assert note == "Thumbnails of 3 of 3 videos, those with most flipped questions first."
     for sprite in found[0].values():
         assert sprite.height == WIDTH * 48 // 64
@@ -74,7 +80,7 @@ def test_each_picture_is_the_frame_of_its_time(root: Path) -> None:
 
 
 def test_a_strip_shows_twelve_evenly_of_what_was_kept(root: Path) -> None:
-    found, _ = thumbnails(sheets(runs(root, "yyy")), 8)
+    found, _ = drawn(runs(root, "yyy"), 8)
     sprite = next(iter(found[0].values()))
     (of_dense, of_few) = sprite.tiles.values()
     assert len(of_dense) == len(of_few) == SHOWN == 12
@@ -83,7 +89,7 @@ def test_a_strip_shows_twelve_evenly_of_what_was_kept(root: Path) -> None:
 
 
 def test_few_cells_are_all_shown(root: Path) -> None:
-    found, _ = thumbnails(sheets(runs(root, "yyy", more=range(10, 60, 10))), 8)
+    found, _ = drawn(runs(root, "yyy", more=range(10, 60, 10)), 8)
     sprite = next(iter(found[0].values()))
     few = sprite.tiles[Kept(seconds=(0.4, 0.8, 1.2, 1.6, 2.0), tokens=(4.0,) * 5)]
     assert [round(sprite.seconds[n] * RATE) for n in few] == [10, 20, 30, 40, 50]
@@ -91,10 +97,10 @@ def test_few_cells_are_all_shown(root: Path) -> None:
 
 @pytest.mark.parametrize(("right", "first"), [("yny", "clip_1"), ("yyn", "clip_2")])
 def test_flipped_questions_come_first_and_the_room_is_kept(root: Path, right: str, first: str) -> None:
-    every, _ = thumbnails(sheets(runs(root, right)), 8)
+    every, _ = drawn(runs(root, right), 8)
     largest = max(len(sprite.image) for sprite in every[0].values())
     room = 1.5 * largest / 1e6
-    found, note = thumbnails(sheets(runs(root, right)), room)
+    found, note = drawn(runs(root, right), room)
     assert [first in video for _, _, video in found[0]] == [True]
     assert sum(len(sprite.image) for sprite in found[0].values()) <= room * 1e6
     assert "Thumbnails of 1 of 3 videos" in note
@@ -103,18 +109,18 @@ def test_flipped_questions_come_first_and_the_room_is_kept(root: Path, right: st
 
 def test_a_video_has_so_many_pictures_at_most(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "MOST", 14)
-    found, _ = thumbnails(sheets(runs(root, "yyy")), 8)
+    found, _ = drawn(runs(root, "yyy"), 8)
     assert all(len(sprite.seconds) <= 14 and len(sprite.tiles) == 1 for sprite in found[0].values())
 
 
 def test_the_same_answers_give_the_same_images(root: Path) -> None:
-    (one, _), (two, _) = (thumbnails(sheets(runs(root, "yny")), 8) for _ in range(2))
+    (one, _), (two, _) = (drawn(runs(root, "yny"), 8) for _ in range(2))
     assert one == two
     assert {sprite.image for sprite in one[0].values()} != {""}
 
 
 def test_videos_that_are_not_there_are_no_error(tmp_path: Path) -> None:
-    found, note = thumbnails(sheets(runs(str(tmp_path / "nowhere"), "yyy")), 8)
+    found, note = drawn(runs(str(tmp_path / "nowhere"), "yyy"), 8)
     assert found == [{}]
     assert note == "No thumbnails: no video could be read below the benchmark.root of config.yaml."
 
@@ -122,25 +128,25 @@ def test_videos_that_are_not_there_are_no_error(tmp_path: Path) -> None:
 def test_a_broken_video_is_counted(root: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "json" / "1_plotQA.json", [mlvu_row(video=f"clip_{number}.mp4") for number in range(3)])
     (tmp_path / "video").symlink_to(root / "video")
-    whole, _ = thumbnails(sheets(runs(tmp_path, "yyy")), 8)
+    whole, _ = drawn(runs(tmp_path, "yyy"), 8)
     assert len(whole[0]) == 3
     (tmp_path / "video").unlink()
     for number in range(3):
         path = tmp_path / "video" / "1_plotQA" / f"clip_{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"no video" if number == 1 else (root / "video" / "1_plotQA" / path.name).read_bytes())
-    found, note = thumbnails(sheets(runs(tmp_path, "yyy")), 8)
+    found, note = drawn(runs(tmp_path, "yyy"), 8)
     assert len(found[0]) == 2
     assert "1 could not be read" in note
 
 
 def test_none_are_made_where_none_are_wanted(root: Path) -> None:
-    assert thumbnails(sheets(runs(root, "yyy")), 0) == ([{}], "No thumbnails: they were turned off.")
+    assert drawn(runs(root, "yyy"), 0) == ([{}], "No thumbnails: they were turned off.")
 
 
 def test_answers_without_what_was_kept(root: Path) -> None:
     old = run("uniform", "reference", 1.0, [row("1", True, kept=None)], root=str(root))
-    assert thumbnails(sheets([old]), 8) == ([{}], "No thumbnails: what was kept is not in these answers.")
+    assert drawn([old], 8) == ([{}], "No thumbnails: what was kept is not in these answers.")
 
 
 @pytest.mark.skipif(chromium() is None, reason="no chromium on the PATH: apt-get install chromium")

@@ -16,6 +16,7 @@ from evalkit.evidence.accuracy import Averages, official
 from evalkit.evidence.cells import COSTS, question_sets
 from evalkit.evidence.layout import head_lines, setup_line
 from evalkit.evidence.report import accuracy_table, budget_tables, flips_table, words
+from evalkit.evidence.report.asked_rows import asked_rows
 from evalkit.evidence.report.kept import Histogram, histograms
 from evalkit.evidence.report.made_with import made_with
 from evalkit.evidence.report.payload import payload
@@ -59,10 +60,11 @@ def document(runs: Sequence[Run], *, thumbnails_mb: float, averages: Averages = 
     sets, pages = question_sets(runs), sheets(runs)
     slugs, looks = plots.names(sets), plots.styles(sets)
     scores, spending = paper.tables(runs, averages)
-    sprites, note = thumbnails(pages, thumbnails_mb)
+    found = [asked_rows(page) for page in pages]
+    sprites, note = thumbnails(pages, found, thumbnails_mb)
     parts = [
-        _part(own, slug, _rows(rows), _rows(spent), looks)
-        for own, slug, (_, rows), (_, spent) in zip(sets, slugs, scores, spending, strict=True)
+        _part(own, slug, _records(scored), _records(spent), looks)
+        for own, slug, (_, scored), (_, spent) in zip(sets, slugs, scores, spending, strict=True)
     ]
     return _template().render(
         parts=parts,
@@ -72,13 +74,13 @@ def document(runs: Sequence[Run], *, thumbnails_mb: float, averages: Averages = 
         questions=sum(len(page.keys) for page in pages),
         runs=len(runs),
         thumbnails=note,
-        payload=embedded(payload(pages, slugs, sprites)),
+        payload=embedded(payload(pages, slugs, sprites, found)),
         style=_read("page.css"),
         script=Markup("\n").join(_read(f"{name}.js") for name in _SCRIPTS),
     )
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 

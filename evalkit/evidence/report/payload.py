@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evalkit.evidence.groups import grouped
+from evalkit.evidence.report.asked_rows import evidence
 from evalkit.evidence.report.sheet import cell_key
 from evalkit.evidence.report.strips import axis
 from evalkit.evidence.report.texts import Texts, clean, title
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from evalkit.evidence.cells import Cell, QuestionSet
+    from evalkit.evidence.report.asked_rows import Rows
     from evalkit.evidence.report.sheet import Sheet, VideoKey
     from evalkit.evidence.report.thumbnails import Sprite
     from evalkit.types import Answer, Kept
@@ -32,11 +34,14 @@ NOT_ASKED = "."
 
 
 def payload(
-    sheets: Sequence[Sheet], slugs: Sequence[str], sprites: Sequence[Mapping[VideoKey, Sprite]]
+    sheets: Sequence[Sheet], slugs: Sequence[str], sprites: Sequence[Mapping[VideoKey, Sprite]], found: Sequence[Rows]
 ) -> dict[str, Any]:
-    """Everything that the page's script reads. `slugs` name the question sets, sheet by sheet."""
+    """Everything that the page's script reads. `slugs` name the question sets, sheet by sheet; `found` are the rows."""
     texts = Texts()
-    setups = [_setup(sheet, own, texts) for sheet, own in zip(sheets, sprites, strict=True)]
+    setups = [
+        _setup(sheet, own, texts) | {"evidence": evidence(sheet, rows)}
+        for sheet, own, rows in zip(sheets, sprites, found, strict=True)
+    ]
     sets = [_set(place, sheet, own) for place, sheet in enumerate(sheets) for own in sheet.sets]
     named = [{"slug": slug} | own for slug, own in zip(slugs, sets, strict=True)]
     return {"sets": named, "setups": setups, "texts": texts.all}

@@ -7,12 +7,10 @@ import io
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from evalkit.data import benchmarks
 from evalkit.data.readers import timeline
 from evalkit.data.video import decode, probe
 from evalkit.errors import EvalkitError
@@ -23,12 +21,14 @@ from evalkit.types import FramePlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
     from evalkit.evidence.cells import Key
+    from evalkit.evidence.report.asked_rows import Rows
     from evalkit.evidence.report.sheet import Sheet, VideoKey
-    from evalkit.types import Kept, Question
+    from evalkit.types import Kept
 
 MEGABYTE = 1_000_000
 WIDTH = 80  # pixels of one picture
@@ -64,14 +64,16 @@ class _Wanted:
     shown: Mapping[Kept, tuple[float, ...]]  # seconds of the pictures for each thing kept
 
 
-def thumbnails(sheets: Sequence[Sheet], megabytes: float) -> tuple[list[dict[VideoKey, Sprite]], str]:
-    """Sprites of each sheet's videos, and one line that says which videos have none.
+def thumbnails(
+    sheets: Sequence[Sheet], found: Sequence[Rows], megabytes: float
+) -> tuple[list[dict[VideoKey, Sprite]], str]:
+    """Sprites of each sheet's videos, and one line that says which videos have none; `found` are the benchmarks' rows.
 
     Together they take up to `megabytes` in the page; videos with most flipped questions come first. A video that is
     not there is no error: answers are often read where no videos are.
     """
     sprites: list[dict[VideoKey, Sprite]] = [{} for _ in sheets]
-    wanted = _wanted(sheets) if megabytes > 0 else []
+    wanted = _wanted(sheets, found) if megabytes > 0 else []
     unread, room = 0, megabytes * MEGABYTE
     with progress(len(wanted), "video") as bar:
         for one in wanted:
@@ -98,14 +100,14 @@ def _note(wanted: int, shown: int, unread: int, megabytes: float) -> str:
     return "; ".join(parts) + "."
 
 
-def _wanted(sheets: Sequence[Sheet]) -> list[_Wanted]:
+def _wanted(sheets: Sequence[Sheet], known: Sequence[Rows]) -> list[_Wanted]:
     """Every video of which something was kept, those with most flipped questions first."""
     found = []
-    for place, sheet in enumerate(sheets):
-        paths, flipped = _paths(sheet), _flipped(sheet)
+    for place, (sheet, rows) in enumerate(zip(sheets, known, strict=True)):
+        flipped = _flipped(sheet)
         for video, keys in sheet.videos.items():
             flips = sum(flipped[key] for key in keys)
-            path = next((paths[key] for key in keys if key in paths), None)
+            path = next((rows[key].video_path for key in keys if key in rows), None)
             if shown := _shown(sheet, sorted(keys, key=lambda key: not flipped[key])):
                 found.append(_Wanted(place, video, path, flips, shown))
     return sorted(found, key=lambda one: -one.flips)
@@ -119,25 +121,6 @@ def _flipped(sheet: Sheet) -> Counter[Key]:
             for cell in own.cells:
                 flipped.update(key for key, change in changes(cell, own.dense).items() if change)
     return flipped
-
-
-def _paths(sheet: Sheet) -> dict[Key, Path]:
-    """Each question's video file, for the benchmarks whose folder is where the run found it."""
-    paths: dict[Key, Path] = {}
-    runs = [part.run for cell in sheet.cells for part in cell.parts]
-    for run in {(run.label, run.split): run for run in runs}.values():
-        for question in _questions(run.config["benchmark"]):
-            paths[run.label, run.split, question.id] = question.video_path
-    return paths
-
-
-def _questions(config: Mapping[str, Any]) -> Sequence[Question]:
-    if not config.get("root"):
-        return ()
-    try:
-        return benchmarks.load(config["name"], Path(config["root"]))[0].questions
-    except EvalkitError:
-        return ()
 
 
 def _sprite(one: _Wanted) -> Sprite | None:

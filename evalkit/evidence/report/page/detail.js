@@ -56,6 +56,8 @@ function answersTable(view, question, video) {
   const strips = video.seconds !== undefined;
   const heads = ["Method, ratio", "Answer", strips ? "Kept over time" : "Kept"];
   const head = heads.map((text) => element("th", { scope: "col", role: "columnheader" }, text));
+  const seen = setup.evidence[question];
+  if (strips && seen) head.at(-1).append(element("span", { class: "note" }, ", shaded where the answer is seen"));
   if (strips) head.at(-1).append(timeScale(video));
   return element(
     "table",
@@ -113,5 +115,5 @@ function keptOf(setup, own, question, video, who) {
   const parts = [keptText(cells, tokens)];
   if (own.achieved[question] >= 0) parts.push(`achieved ratio ${own.achieved[question]}`);
   if (shown && shown.childElementCount < cells) parts.push(`${shown.childElementCount} of the cells pictured`);
-  return [strip(kept, video, who), shown, element("span", { class: "note" }, parts.join(", "))];
+  return [strip(kept, video, who, setup.evidence[question] ?? []), shown, element("span", { class: "note" }, parts.join(", "))];
 }

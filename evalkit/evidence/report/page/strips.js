@@ -3,9 +3,10 @@
 const TOP = 35; // a digit of base 36
 const WIDTH = 1000;
 const HEIGHT = 28;
+const SEEN = 4; // an answer that is seen for a moment only is still seen on the page
 
-// kept = [digits, cells, tokens a layer, pictures?]
-function strip(kept, video, who) {
+// kept = [digits, cells, tokens a layer, pictures?]; spans = where the answer is seen, from and to
+function strip(kept, video, who, spans) {
   const [digits, cells, tokens] = kept;
   const label = `${who}: ${keptText(cells, tokens)}`;
   const image = vector("svg", {
@@ -16,6 +17,10 @@ function strip(kept, video, who) {
     "aria-label": label,
   });
   image.append(vector("path", { d: bars(digits, video.starts) }));
+  for (const [from, to] of spans) {
+    const width = Math.max(SEEN, to - from);
+    image.append(vector("rect", { class: "seen", x: Math.min(from, WIDTH - width), y: 0, width, height: HEIGHT }));
+  }
   return image;
 }
 
