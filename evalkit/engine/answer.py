@@ -16,48 +16,20 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.data.protocols.base import Shown
-from evalkit.engine import records
-from evalkit.engine.clock import Clock, peak_bytes
+from evalkit.engine import records, spent
+from evalkit.engine.clock import Clock
 from evalkit.engine.look import Eyes
+from evalkit.engine.prefix import Prefix, Sight
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
-from evalkit.ledger import Flops, Ledger
-from evalkit.method import Budget
 from evalkit.model.ask import Asker
 from evalkit.model.flops import Work
-from evalkit.types import Answer, FramePlan, Kept, Question, Video, VisualTokens
+from evalkit.types import Answer, Question, VisualTokens
 
 if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
-    from evalkit.model.context import Context
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sight:
-    """One set of frames of a video, encoded; no tokens where a plan wants no frames."""
-
-    video: Video
-    plan: FramePlan
-    dense_frames: tuple[int, ...]  # that the dense run is shown, whatever the plan
-    tokens: VisualTokens | None
-    clocks: tuple[Clock, ...]  # decoding, encoding
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What an arm has read before a question comes."""
-
-    arm: Arm
-    sight: Sight
-    budget: Budget
-    selected: VisualTokens | None
-    context: Context
-    clock: Clock
-    asked: int  # tokens that went through the LLM to choose what to feed
-    asking: Work  # what the LLM did with them
-    shared: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +154,15 @@ class Engine:
             text=text,
             gold=self.protocol.gold(question),
             reply=self.protocol.read(question, text),
-            ledger=self._ledger(prefix, words, visual, clock, self._flops(prefix, prefilled, generated)),
-            kept=_kept(prefix),
+            ledger=spent.ledger(
+                backbone,
+                prefix,
+                words=words,
+                visual=visual,
+                clock=clock,
+                operations=spent.flops(backbone, prefix, prefilled, generated),
+            ),
+            kept=spent.kept(prefix),
         )
 
     def _prompt(self, question: Question, sight: Sight) -> str:
@@ -199,48 +178,6 @@ class Engine:
             system=self.protocol.system(benchmark),
             prefill=self.protocol.prefill(benchmark),
         )
-
-    def _flops(self, prefix: Prefix, prefilled: Work, generated: Work) -> Flops:
-        backbone, tokens = self.eyes.backbone, prefix.sight.tokens
-        return Flops(
-            encode=0 if tokens is None else backbone.encode_flops(len(tokens.cell_seconds), tokens.grid),
-            select=backbone.flops(prefix.asking) + (0 if prefix.selected is None else prefix.selected.flops),
-            prefill=backbone.flops(prefilled),
-            generate=backbone.flops(generated),
-        )
-
-    def _ledger(self, prefix: Prefix, words: int, visual: tuple[int, ...], clock: Clock, flops: Flops) -> Ledger:
-        """What a question spent: `words` text tokens fed, `visual` entries per layer when its answer began."""
-        sight, backbone, dense = prefix.sight, self.eyes.backbone, prefix.budget.dense_tokens
-        selected = 0 if prefix.selected is None else len(prefix.selected)
-        return Ledger(
-            frames_decoded=len(sight.plan.indices),
-            cells=0 if sight.tokens is None else len(sight.tokens.cell_seconds),
-            tokens_dense=dense,
-            tokens_encoded=0 if sight.tokens is None else len(sight.tokens),
-            tokens_selected=selected,
-            llm_tokens_fed=words + selected + prefix.asked,
-            kv_tokens_per_layer=visual,
-            kv_bytes=sum(visual) * backbone.kv_entry_bytes,
-            ratio_nominal=prefix.arm.ratio,
-            ratio_achieved=sum(visual) / (len(visual) * dense),
-            shared_prefix=prefix.shared,
-            peak_bytes=peak_bytes(backbone.device),
-            seconds=clock.seconds(*sight.clocks, prefix.clock),
-            flops=flops,
-        )
-
-
-def _kept(prefix: Prefix) -> Kept | None:
-    """What is left of each cell in the cache; text that follows changes nothing of it."""
-    tokens, context = prefix.sight.tokens, prefix.context
-    if tokens is None:
-        return None
-    cells = [t for t, held in enumerate(context.held.tolist()) if held]
-    return Kept(
-        seconds=tuple(round(float(tokens.cell_seconds[t]), 3) for t in cells),
-        tokens=tuple(round(int(context.held[t]) / len(context.layers), 2) for t in cells),
-    )
 
 
 def _lost(pending: Mapping[Arm, Sequence[Question]], error: Exception) -> Iterator[tuple[Arm, Answer]]:
