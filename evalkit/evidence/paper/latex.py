@@ -38,11 +38,11 @@ def escape(text: str) -> str:
     return " ".join(text.split()).translate(_SAFE)
 
 
-def table(tabulars: Sequence[str], *, caption: str, label: str) -> str:
-    """A `table*` of tabulars, one below the other; `caption` is LaTeX already."""
+def table(body: str, *, caption: str, label: str) -> str:
+    """A `table*` of one tabular; `caption` is LaTeX already."""
     head = [r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}", r"\smallskip"]
     style = [r"\footnotesize", r"\setlength{\tabcolsep}{4.5pt}"]
-    return "\n".join([*head, *style, "\n\n\\medskip\n".join(tabulars), r"\end{table*}", ""])
+    return "\n".join([*head, *style, body, r"\end{table*}", ""])
 
 
 def tabular(texts: pd.DataFrame, spans: Sequence[tuple[str, int]] = ()) -> str:
