@@ -10,7 +10,7 @@ eval: $(INSTALLED)
 	$(BIN)/python -m evalkit data make
 	$(BIN)/python run_eval.py
 
-# The built-in experiment with every control beside it, and what results/builtin/report holds of it: half an hour.
+# The built-in experiment with every control beside it, and what results/builtin/report holds of it: a quarter of an hour.
 report: $(INSTALLED)
 	$(BIN)/python -m evalkit data make
 	$(BIN)/python run_eval.py experiment=builtin_report results_dir=data/report
