@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,23 @@ method and ratio; two single runs may differ in method, ratio or backbone. Exit 
 differ."""
 _GATE = """Exit 0: every run of the baseline holds; 1: one regressed, the questions are named; 2: one cannot be
 compared, since questions, protocol or sampling differ or no run fits."""
+
+
+def _number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """How argparse reads a number that is bounded."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    return number
+
+
+_points = _number("points in (0, 100]", lambda value: 0 < value <= 100)
+_rate = _number("a share in (0, 1]", lambda value: 0 < value <= 1)
+_megabytes = _number("megabytes in [0, 1000]", lambda value: 0 <= value <= 1000)
 
 
 def add(commands: Any) -> None:
@@ -67,27 +85,6 @@ def _add_gate(commands: Any) -> None:
     gate.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown there, e.g. $GITHUB_STEP_SUMMARY")
     gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
     gate.set_defaults(run=_gate)
-
-
-def _points(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"expected points in (0, 100], got {text}")
-    return value
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share in (0, 1], got {text}")
-    return value
-
-
-def _megabytes(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"expected megabytes in [0, 1000], got {text}")
-    return value
 
 
 def _report(args: argparse.Namespace) -> int:

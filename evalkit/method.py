@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-Role = Literal["method", "control", "reference"]
+Role = Literal["reference", "method", "control"]
 
 
 @dataclass(frozen=True, kw_only=True)

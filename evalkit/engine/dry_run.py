@@ -87,11 +87,10 @@ def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict
 
 def _work(layers: int, tokens: int, kept: int, asked: int) -> Work:
     """What the LLM does with a video of `tokens` whose cache grows to `kept` entries, and with `asked` questions."""
-    read = Work(projected=tokens, pairs=tokens * kept // 2, transformed=tokens)
     text = asked * TEXT_TOKENS
-    questions = Work(projected=text, pairs=text * (kept + TEXT_TOKENS), transformed=text)
-    whole = {name: layers * value for name, value in vars(read + questions).items()}
-    return Work(**{**whole, "scored": asked})
+    through = layers * (tokens + text)
+    pairs = layers * (tokens * kept // 2 + text * (kept + TEXT_TOKENS))
+    return Work(projected=through, pairs=pairs, transformed=through, scored=asked)
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from evalkit.errors import DataError
 from evalkit.evidence.line import need, read, typed
+from evalkit.method import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROLES = ("reference", "method", "control")
+ROLES = get_args(Role)  # in the order of tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,15 @@ class Run:
     def ratio(self) -> float:
         """Nominal ratio, in (0, 1]."""
         return float(self.config["ratio"])
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json says of the machine; {} where it is not there or cannot be read."""
+        try:
+            found = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def setup(self) -> tuple[str, str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from evalkit.evidence.groups import KEYS, entries, grouped
+from evalkit.ledger import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 TOLERANCE = 0.02  # of the nominal ratio
 MB = 1e6  # bytes
 TERA = 1e12
+STAGES = (*(stage.name for stage in fields(Seconds)), "total")
 
 MEASURES: dict[str, Callable[[Ledger], float]] = {
     "frames": lambda spent: spent.frames_decoded,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from evalkit.evidence.budget import spent
+from evalkit.evidence.budget import STAGES, spent
 from evalkit.evidence.groups import KEYS, Entry, Row, by_setup, rows
 from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line, significant
 
@@ -29,10 +29,9 @@ _TOKENS: dict[str, tuple[str, int | None]] = {  # title, decimals; None: three s
     "kv_mb": ("KV MB", 2),
     "tflops": ("TFLOPs", None),
 }
-_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
 _TIMES: dict[str, tuple[str, int | None]] = {
     "ttft_s": ("TTFT", 3),
-    **{f"{stage}_s": (stage, 3) for stage in _STAGES},
+    **{f"{stage}_s": (stage, 3) for stage in STAGES},
     "peak_mb": ("peak MB", 0),
 }
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from evalkit.evidence import compact, differences, layout
 from evalkit.evidence.accuracy import Averages, accuracy, official
-from evalkit.evidence.budget import budget
+from evalkit.evidence.budget import STAGES, budget
 from evalkit.evidence.files import replace
 from evalkit.evidence.groups import KEYS
 
@@ -30,7 +30,7 @@ _DECIMALS = {
     "kv_mb": 3,
     "ratio_achieved": 3,
 }
-_DECIMALS |= {f"{stage}_s": 3 for stage in ("ttft", "decode", "encode", "select", "prefill", "generate", "total")}
+_DECIMALS |= {f"{stage}_s": 3 for stage in ("ttft", *STAGES)}
 _TEXTS = (*KEYS[:-1], "group", "value")  # aligned to the left; all else are numbers
 
 

@@ -111,8 +111,8 @@ class Feed:
             if ids is not self.positions or ids.shape[1] != self.full:
                 kwargs = {**kwargs, "position_embeddings": self.decoder.rotary(hidden, ids)}
             self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
-            size = int(ids.shape[1])
-            self.context.work += Work(projected=size, pairs=size * self.context.lengths[i], transformed=size)
+            size, length = int(ids.shape[1]), int(self.context.positions[i].shape[1])
+            self.context.work += Work(projected=size, pairs=size * length, transformed=size)
             if self.tokens is not None:
                 self.context.visual[i] += size
                 self.context.count(self.tokens.cell)

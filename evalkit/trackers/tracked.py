@@ -14,8 +14,6 @@ from evalkit.evidence.budget import MEASURES, budget
 from evalkit.evidence.groups import entries
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evalkit.evidence.answers import Run
 
 Setting = str | int | float
@@ -79,13 +77,8 @@ def _settings(run: Run) -> dict[str, Any]:
         "run_identity": run.identity,
         "run_folder": str(run.folder),
         "settings": config,
-        "environment": _environment(run.folder),
+        "environment": run.environment,
     }
-
-
-def _environment(folder: Path) -> Any:
-    file = folder / "environment.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _flat(value: Any, *path: str) -> Iterator[tuple[str, Setting]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.evidence.budget import STAGES
 from evalkit.evidence.layout import change, number, p_value, significant
 from evalkit.evidence.paper.rows import AGAINST
 
@@ -20,7 +21,6 @@ _TOKENS = {
     "kv_tokens": ("KV", 1),
     "kv_mb": ("KV MB", 2),
 }
-_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
 
 
 def scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def tokens(rows: pd.DataFrame) -> pd.DataFrame:
 def times(rows: pd.DataFrame) -> pd.DataFrame:
     """Seconds of each stage, and memory."""
     texts = _names(rows)
-    for stage in _STAGES:
+    for stage in STAGES:
         texts[f"{stage} s"] = [number(value, 3) for value in rows[f"{stage}_s"]]
     texts["peak MB"] = [number(value, 0) for value in rows["peak_mb"]]
     return texts

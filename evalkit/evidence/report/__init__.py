@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from evalkit.evidence.accuracy import Averages, official
+from evalkit.evidence.files import replace
 from evalkit.evidence.report.document import document
 
 if TYPE_CHECKING:
@@ -27,7 +27,4 @@ def write(
     The same answers and videos give the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.html"
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")  # a reader sees the old page or the new one
-    fresh.write_text(document(runs, thumbnails_mb=thumbnails_mb, averages=averages), encoding="utf-8", newline="\n")
-    return fresh.replace(path)
+    return replace(folder / "report.html", document(runs, thumbnails_mb=thumbnails_mb, averages=averages))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from evalkit.evidence.layout import p_value
 from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
-from evalkit.evidence.report.numbers import figure, p_value, points, span
+from evalkit.evidence.report.numbers import figure, points, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evalkit.evidence.budget import TOLERANCE, spent
+from evalkit.evidence.budget import STAGES, TOLERANCE, spent
 from evalkit.evidence.groups import grouped
 from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
 from evalkit.evidence.report.numbers import figure, significant
@@ -26,7 +26,6 @@ _TOKENS = {
     "kv_tokens": ("KV", 1),
     "kv_mb": ("KV MB", 2),
 }
-_STAGES = ("decode", "encode", "select", "prefill", "generate", "total")
 _NOTE = """
 Means per question over the n answered ones. visual tokens are those handed to the LLM, LLM tokens all that were fed
 to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
@@ -42,8 +41,8 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
     """Tokens and compute, then seconds and memory."""
     tokens = ["n", *(title for title, _ in _TOKENS.values()), "TFLOPs"]
-    top = (Head("tokens and compute", len(tokens)), Head("seconds", 1 + len(_STAGES)), Head("memory"))
-    heads = tuple(map(Head, [*tokens, "TTFT", *_STAGES, "peak MB"]))
+    top = (Head("tokens and compute", len(tokens)), Head("seconds", 1 + len(STAGES)), Head("memory"))
+    heads = tuple(map(Head, [*tokens, "TTFT", *STAGES, "peak MB"]))
     most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
     lines = by_cell(own.cells, [tuple(_fields(row, most)) for row in rows])
     return Table("Budget per question", "method, ratio", (top, heads), lines, _NOTE)
@@ -54,7 +53,7 @@ def _fields(row: Row, most: float) -> Iterator[Field]:
     yield from (Field(figure(row[name], decimals)) for name, (_, decimals) in _TOKENS.items())
     yield Field(significant(row["tflops"], most))
     yield Field(figure(row["ttft_s"], 3), "opens")
-    yield from (Field(figure(row[f"{stage}_s"], 3)) for stage in _STAGES)
+    yield from (Field(figure(row[f"{stage}_s"], 3)) for stage in STAGES)
     yield Field(figure(row["peak_mb"], 0), "opens")
 
 

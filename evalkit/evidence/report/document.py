@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from evalkit.evidence import paper, plots
 from evalkit.evidence.accuracy import Averages, official
-from evalkit.evidence.cells import COSTS, question_sets
+from evalkit.evidence.cells import COSTS
 from evalkit.evidence.layout import head_lines, setup_line
 from evalkit.evidence.report import accuracy_table, budget_tables, flips_table, words
 from evalkit.evidence.report.asked_rows import asked_rows
@@ -57,7 +57,8 @@ class Part:
 
 def document(runs: Sequence[Run], *, thumbnails_mb: float, averages: Averages = official) -> str:
     """The whole page as text."""
-    sets, pages = question_sets(runs), sheets(runs)
+    pages = sheets(runs)
+    sets = [own for page in pages for own in page.sets]
     slugs, looks = plots.names(sets), plots.styles(sets)
     scores, spending = paper.tables(runs, averages)
     found = [asked_rows(page) for page in pages]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from evalkit.evidence import pairs
 from evalkit.evidence.groups import entries
 from evalkit.evidence.report.grid import Field, Head, Line, Table
 from evalkit.evidence.report.numbers import figure
@@ -45,19 +46,11 @@ def made_with(runs: Sequence[Run]) -> MadeWith:
     """Read from the runs' config.yaml and environment.json; what a folder does not have is said to be not recorded."""
     own = entries(runs)
     return MadeWith(
-        environment=_values(own, [_environment(entry.run) for entry in own]),
+        environment=_values(own, [_flat(entry.run.environment) for entry in own]),
         settings=_values(own, [_settings(entry.run) for entry in own]),
         methods=_methods(own),
         runs=_table(own),
     )
-
-
-def _environment(run: Run) -> dict[str, str]:
-    try:
-        found = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return _flat(found) if isinstance(found, dict) else {}
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -132,7 +125,7 @@ def _table(own: Sequence[Entry]) -> Table:
 
 
 def _run(run: Run) -> tuple[Field, ...]:
-    failed = sum(answer.status == "failed" for answer in run.answers)
+    failed = pairs.failed(run)
     asked = run.config["benchmark"]["questions"]
     return (
         Field(f"{run.label}, {run.split}", "text"),

@@ -20,11 +20,6 @@ def span(low: float, high: float) -> str:
     return "–" if math.isnan(low) else f"{figure(low, 1)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{figure(high, 1)}"
 
 
-def p_value(value: float) -> str:
-    """Three decimals."""
-    return "<0.001" if value < 0.001 else figure(value, 3)
-
-
 def significant(value: float, largest: float) -> str:
     """As many decimals as give the largest number of a column three digits: a tiny model's TFLOPs are thousandths."""
     return figure(value, max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 0)
