@@ -125,6 +125,7 @@ def _part(args: argparse.Namespace) -> Benchmark | None:
 def _fetch(args: argparse.Namespace) -> int:
     from evalkit.data import archives
     from evalkit.data.fetch import fetch
+    from evalkit.hub import size
 
     source = archives.source(args.benchmark, args.repo)
     names = args.files or archives.patterns(source, _part(args))
@@ -132,8 +133,8 @@ def _fetch(args: argparse.Namespace) -> int:
         source, args.root.expanduser(), names, revision=args.revision, endpoint=args.endpoint, list_only=args.list
     )
     for name, count in sizes.items():
-        print(f"{archives.size(count):>10}  {name}")
-    print(f"{archives.size(sum(sizes.values())):>10}  in all, {len(sizes)} files")
+        print(f"{size(count):>10}  {name}")
+    print(f"{size(sum(sizes.values())):>10}  in all, {len(sizes)} files")
     if not args.list:
         print(f"then: {source.then}; and: python -m evalkit data verify {args.benchmark} --root {args.root}")
     return 0

@@ -17,8 +17,9 @@ from hub import Hub, serving
 from evalkit.__main__ import main
 from evalkit.data import archives, benchmarks, subsets
 from evalkit.data.archives import SOURCES
-from evalkit.data.fetch import COMMIT, fetch
+from evalkit.data.fetch import fetch
 from evalkit.errors import ConfigError, DataError
+from evalkit.hub import COMMIT
 
 COMMIT_A = "a" * 40
 MLVU = SOURCES["mlvu"][0]

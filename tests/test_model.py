@@ -21,7 +21,8 @@ from evalkit.model.attention import attend
 from evalkit.model.cache import SLACK
 from evalkit.model.families.decoder import chunks
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
-from evalkit.model.load import load, skeleton, weights_identity
+from evalkit.model.load import load, skeleton
+from evalkit.model.weights_identity import weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
 

@@ -22,7 +22,8 @@ from evalkit.engine.store import made_with
 from evalkit.errors import ConfigError, DataError
 from evalkit.method import Budget
 from evalkit.model import adapter
-from evalkit.model.load import load, weights_identity
+from evalkit.model.load import load
+from evalkit.model.weights_identity import weights_identity
 from evalkit.tune import settings, train
 from evalkit.tune.builtin import Builtin
 from evalkit.tune.student import Student
@@ -191,8 +192,9 @@ def test_the_adapter_is_part_of_the_identity(left: tuple[Path, float, float], tm
 
 
 def test_environment_names_the_weights() -> None:
-    config = {"identity_parts": {"weights": "abc"}, "backbone": {"path": "builtin", "adapter": "tuned/weights"}}
-    assert made_with(config, "cpu")["weights"] == {"identity": "abc", "path": "builtin", "adapter": "tuned/weights"}
+    backbone = {"path": "builtin", "commit": None, "adapter": "tuned/weights"}
+    config = {"identity_parts": {"weights": "abc"}, "backbone": backbone}
+    assert made_with(config, "cpu")["weights"] == {"identity": "abc", **backbone}
 
 
 def test_other_weights_than_it_was_tuned_on(

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from evalkit.data.benchmarks.mlvu import STEMS
 from evalkit.errors import ConfigError
+from evalkit.hub import GB, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from evalkit.types import Benchmark, Question
 
-GB = 10**9
 MLVU_PART_BYTES = (
     36626152774,
     34311867313,
@@ -189,11 +189,3 @@ def _needs(found: Source, part: Benchmark | None) -> list[str]:
         if part is not None:
             rows += ["  needed: all video archives, for which one holds which video is not published"]
     return rows
-
-
-def size(count: float | None) -> str:
-    """Bytes as people read them."""
-    if count is None:
-        return "unknown"
-    unit, name = next(((unit, name) for unit, name in ((GB, "GB"), (10**6, "MB")) if count >= unit), (10**3, "kB"))
-    return f"{count / unit:.3g} {name}"

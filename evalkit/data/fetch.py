@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from glob import escape
 from pathlib import Path
 
-from evalkit.data.archives import Source, size, wanted
+from evalkit import hub
+from evalkit.data.archives import Source, wanted
 from evalkit.errors import ConfigError, DataError
+from evalkit.hub import COMMIT, size
 
 log = logging.getLogger(__name__)
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(
@@ -49,7 +47,7 @@ def fetch(
     if list_only:
         return sizes
     missing = {name: count for name, count in sizes.items() if not _complete(root / name, count)}
-    _check_room(root, sum(missing.values()))
+    hub.check_room(root, sum(missing.values()), "give another --root")
     log.info("%s: %d files to fetch, %s", source.repo, len(missing), size(sum(missing.values())))
     if missing:
         with _explained(source, commit):
@@ -86,38 +84,15 @@ def _check_found(source: Source, commit: str, patterns: Sequence[str], sizes: di
         )
 
 
-def _check_room(root: Path, needed: int) -> None:
-    place = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise DataError(
-            f"{root}: expected room for {size(needed)}, the disk has {size(free)} free; give another --root"
-        )
-
-
 def _complete(path: Path, count: int) -> bool:
     return path.is_file() and path.stat().st_size == count
 
 
-@contextmanager
-def _explained(source: Source, commit: str) -> Iterator[None]:
+def _explained(source: Source, commit: str) -> AbstractContextManager[None]:
     """Turn the library's errors into ours."""
-    import httpx
-    from huggingface_hub import errors
-
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise DataError(f"{source.repo}: access needs consent: {source.terms}") from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise DataError(
-            f"{source.repo} at {commit[:12]}: the hub knows no such data set or commit; check --repo and --revision"
-        ) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise DataError(f"{source.repo}: the hub is switched off by HF_HUB_OFFLINE; unset it to fetch") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"{source.repo}: the hub could not be reached ({reason[0]}). Check the network and call again: it goes on "
-            "where it stopped. Or copy the files from a machine that has them; `data plan` names them"
-        ) from error
+    return hub.explained(
+        source.repo,
+        terms=source.terms,
+        unknown=f"at {commit[:12]} the hub knows no such data set or commit; check --repo and --revision",
+        otherwise="copy the files from a machine that has them; `data plan` names them",
+    )

@@ -21,7 +21,9 @@ from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
 from evalkit.engine.store import RunFolder
 from evalkit.model import load
+from evalkit.model.checkpoint import Checkpoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.weights_identity import weights_identity
 from evalkit.progress import progress
 from evalkit.types import Answer, BadRow, Benchmark, Question
 
@@ -40,9 +42,17 @@ class Grid:
         self.device = load.pick_device(cfg.backbone.device)
 
     @cached_property
-    def checkpoint(self) -> str:
-        """Folder or hub id of the weights."""
+    def checkpoint(self) -> Checkpoint:
+        """Where the weights lie."""
         return settings.checkpoint(self.cfg)
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """What the checkpoint's generation_config changes about decoding; ConfigError where it cannot be loaded."""
+        found = load.check(self.checkpoint, dtype=self.cfg.backbone.dtype, adapter=settings.adapter(self.cfg))
+        if found:
+            log.info("applied to decoding, from the checkpoint's generation_config: %s", found)
+        return found
 
     @cached_property
     def engine(self) -> Engine:
@@ -59,7 +69,8 @@ class Grid:
         backbone = self.cfg.backbone
         return {
             "code": identity.code(),
-            "weights": load.weights_identity(self.checkpoint, settings.adapter(self.cfg)),
+            "weights": weights_identity(self.checkpoint, settings.adapter(self.cfg)),
+            "generation": self.generation,
             "dtype": backbone.dtype,
             "rope": backbone.rope,
             "chunk_cells": backbone.chunk_cells,
@@ -88,7 +99,13 @@ class Grid:
                 "root": str(benchmark.root),
                 "notes": [*benchmark.notes, self.protocol.rule(benchmark.name)],
             },
-            "backbone": {**OmegaConf.to_container(self.cfg.backbone, resolve=True), "path": self.checkpoint},  # type: ignore[dict-item]
+            "backbone": {
+                **OmegaConf.to_container(self.cfg.backbone, resolve=True),  # type: ignore[dict-item]
+                "path": self.checkpoint.name,
+                "revision": self.checkpoint.revision,
+                "commit": self.checkpoint.commit,
+                "generation": self.generation,
+            },
             "sampling": OmegaConf.to_container(self.cfg.sampling, resolve=True),
             "method": {
                 "name": arm.name,
@@ -150,7 +167,7 @@ class Grid:
             yield from self.engine.answers(good)
 
 
-def load_engine(cfg: DictConfig, checkpoint: str, sampling: Sampling, protocol: Protocol) -> Engine:
+def load_engine(cfg: DictConfig, checkpoint: Checkpoint, sampling: Sampling, protocol: Protocol) -> Engine:
     """The loop on the backbone of a configuration."""
     backbone = cfg.backbone
     model = load.load(

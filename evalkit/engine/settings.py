@@ -14,6 +14,7 @@ from evalkit.data.sampling import Sampling
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
 from evalkit.method import Method
+from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -93,18 +94,27 @@ def adapter(cfg: DictConfig) -> str | None:
     return str(folder)
 
 
-def checkpoint(cfg: DictConfig) -> str:
-    """Folder or hub id of the backbone's weights.
+def checkpoint(cfg: DictConfig) -> Checkpoint:
+    """Where the backbone's weights lie: a folder, or a hub id's snapshot in the hub's cache.
 
     `builtin` is the trained one that comes with evalkit; null writes a random one to `backbone.folder` on first use.
     """
     if cfg.backbone.path == "builtin":
-        return str(WEIGHTS)
+        return locate(str(WEIGHTS))
     if cfg.backbone.path is not None:
-        return str(cfg.backbone.path)
+        return locate(str(cfg.backbone.path), _revision(cfg))
     from evalkit.tiny.model import random_checkpoint
 
     folder = Path(cfg.backbone.folder)
     if not (folder / "config.json").exists():
         random_checkpoint(folder, seed=int(cfg.backbone.seed))
-    return str(folder)
+    return locate(str(folder))
+
+
+def _revision(cfg: DictConfig) -> str | None:
+    """`backbone.revision`; None where it is the commit that the backbone's file gives for another `path`."""
+    found, file = cfg.backbone.get("revision"), CONF / "backbone" / f"{cfg.backbone.name}.yaml"
+    published: Any = OmegaConf.load(file) if file.is_file() else {}
+    if found is None or (published.get("revision") == found and published.get("path") != cfg.backbone.path):
+        return None
+    return str(found)

@@ -135,6 +135,7 @@ def made_with(config: Mapping[str, Any], device: str) -> dict[str, Any]:
     weights = {
         "identity": config.get("identity_parts", {}).get("weights"),
         "path": backbone.get("path"),
+        "commit": backbone.get("commit"),
         "adapter": backbone.get("adapter"),
     }
     return {**environment(device), "weights": weights}

@@ -30,7 +30,7 @@ from evalkit.lmms_plugin import requests as theirs
 from evalkit.lmms_plugin import settings
 from evalkit.lmms_plugin.budget import Records
 from evalkit.lmms_plugin.requests import Asked
-from evalkit.model import load
+from evalkit.model.weights_identity import weights_identity
 from evalkit.progress import progress
 from evalkit.types import Answer, Question
 
@@ -68,7 +68,9 @@ class Evalkit(lmms):  # type: ignore[misc]
         assert isinstance(plain, dict)
         parts = {
             "code": identity.code(),
-            "weights": load.weights_identity(checkpoint, run_settings.adapter(cfg)),
+            "weights": weights_identity(checkpoint, run_settings.adapter(cfg)),
+            "commit": checkpoint.commit,
+            "generation": self._engine.eyes.backbone.processors.fields,
             "method": identity.method(self._arm.method),
         }
         made_with = {str(key): plain[key] for key in ("backbone", "sampling", "ratio", "reader", "share", "seed")}

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from evalkit.errors import ConfigError
@@ -46,6 +49,32 @@ def check(folder: str) -> Path:
     return path
 
 
+def expect_fit(model: Any, folder: str) -> None:
+    """ConfigError where the folder's weights do not fit a model like this one, which holds none (device `meta`)."""
+    path = check(folder)
+    with _explained(folder):
+        if (path / LORA[0]).is_file():
+            _with_lora(model, path)
+            return
+        expected = {name: list(weight.shape) for name, weight in model.state_dict().items()}
+        with safe_open(path / WEIGHTS, framework="pt") as opened:
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 – no mapping
+        wrong = [name for name, shape in shapes.items() if expected.get(name) != shape]
+        if wrong:
+            raise ValueError(f"no such weights, or of another shape: {wrong[:3]} and {len(wrong)} in all")
+
+
+@contextmanager
+def _explained(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, SafetensorError, TypeError, UserWarning, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"backbone.adapter={folder}: expected weights that fit this backbone; {type(error).__name__}: {reason}"
+        ) from error
+
+
 def apply(model: Any, folder: str, base: str) -> Any:
     """The model with the folder's weights in it: a LoRA is merged, so that its layers stay plain ones.
 
@@ -56,18 +85,21 @@ def apply(model: Any, folder: str, base: str) -> Any:
     made = note(path).get("base", base)
     if made != base:
         log.warning("backbone.adapter=%s was tuned on weights %s and now changes weights %s", folder, made, base)
-    try:
-        return _merged(model, path) if (path / LORA[0]).is_file() else _replaced(model, path)
-    except (KeyError, RuntimeError, ValueError, UserWarning) as error:
-        raise ConfigError(
-            f"backbone.adapter={folder}: expected weights that fit this backbone; {type(error).__name__}: {error}"
-        ) from error
+    with _explained(folder):
+        if (path / LORA[0]).is_file():
+            return _with_lora(model, path).merge_and_unload()
+        return _replaced(model, path)
 
 
-def _merged(model: Any, path: Path) -> Any:
+def _with_lora(model: Any, path: Path) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*missing adapter keys")
-        return peft().PeftModel.from_pretrained(model, str(path)).merge_and_unload()
+        found = peft().PeftModel.from_pretrained(model, str(path), local_files_only=True)
+    with safe_open(path / LORA[1], framework="pt") as opened:
+        extra = set(opened.keys()) - set(peft().get_peft_model_state_dict(found, save_embedding_layers=True))
+    if extra:
+        raise ValueError(f"this backbone has no place for {sorted(extra)[:3]} and {len(extra)} in all")
+    return found
 
 
 def _replaced(model: Any, path: Path) -> Any:

@@ -12,6 +12,8 @@ from evalkit.model.cache import SLACK, RoomyLayer
 from evalkit.model.flops import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -23,6 +25,8 @@ class Mark:
     next_id: int
     visual: tuple[int, ...]  # per layer
     work: Work
+    read: int  # tokens
+    replied: int
 
 
 class Context:
@@ -31,7 +35,8 @@ class Context:
     `positions[l]` (R, length of layer l) are the ids with which layer l's keys were rotated (R = 3 for M-RoPE, else 1).
     `next_id` is the id that follows in the uncompressed layout; `shifted[l]` says that layer l's ids were re-forged, so
     that what follows there is moved up to its last stored id. `held[t]` counts the visual entries of cell t over all
-    layers. `work` is what it took to read all this.
+    layers. `work` is what it took to read all this. `read` (n,) are the token ids that were fed, a visual token as the
+    family's placeholder; the last `replied` of them are the reply's.
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
@@ -44,6 +49,8 @@ class Context:
         self.held = torch.zeros(0, dtype=torch.long)  # (T,)
         self.work = Work()
         self.next_id = 0
+        self.read = torch.empty(0, dtype=torch.long)
+        self.replied = 0
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -55,9 +62,14 @@ class Context:
         for layer in self.layers:
             layer.reserve(layer.length + kept + passing + SLACK)
 
+    def note(self, ids: Sequence[int], *, reply: bool = False) -> None:
+        """Note the ids of tokens that are fed; `reply`: they are the answer's own."""
+        self.read = torch.cat([self.read, torch.tensor(ids, dtype=torch.long)])
+        self.replied += len(ids) if reply else 0
+
     def mark(self) -> Mark:
         """Remember this point."""
-        return Mark(self.lengths, self.next_id, tuple(self.visual), self.work)
+        return Mark(self.lengths, self.next_id, tuple(self.visual), self.work, len(self.read), self.replied)
 
     def rewind(self, mark: Mark) -> None:
         """Forget the text fed since `mark`: exact, since later tokens never change earlier keys and values."""
@@ -65,6 +77,7 @@ class Context:
             self.positions[i] = self.positions[i][:, :length]
             layer.truncate(length)
         self.next_id, self.visual, self.work = mark.next_id, list(mark.visual), mark.work
+        self.read, self.replied = self.read[: mark.read], mark.replied
 
     def count(self, cells: Tensor, sign: int = 1) -> None:
         """Note visual entries of `cells` (K,) that came to a layer, or with -1 that left it."""

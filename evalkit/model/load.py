@@ -1,25 +1,23 @@
-"""Load a checkpoint folder or hub id. Safetensors only; nothing of the checkpoint's own code is run."""
+"""Load a checkpoint. Safetensors only, from this machine only; nothing of the checkpoint's own code is run."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
-from evalkit.model import attention
+from evalkit.model import attention, generation, tensors
+from evalkit.model.checkpoint import Checkpoint, check_settings, locate, read_json, weight_files
 from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, FAMILIES, Qwen2VL
+from evalkit.model.weights_identity import weights_identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ROPES = {"none": None, "yarn4": 4.0}
-WHOLE_FILE_BYTES = 256 * 2**20  # larger weight files are identified by samples of their bytes
-SAMPLES = 64
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,7 +31,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def load(
-    path: str,
+    path: str | Checkpoint,
     *,
     dtype: str = "float32",
     device: str = "auto",
@@ -41,33 +39,68 @@ def load(
     threads: int | None = None,
     adapter: str | None = None,
 ) -> Qwen2VL:
-    """Load a Qwen2-VL or Qwen2.5-VL checkpoint.
+    """Load a Qwen2-VL or Qwen2.5-VL checkpoint: a folder, or a hub id that is in the hub's cache.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
     ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process. `adapter`: a
     folder of tuned weights (evalkit.model.adapter) that change the checkpoint's.
 
-    Raises ConfigError for a folder that is missing or incomplete, another family, an unknown dtype or rope, or an
-    adapter that does not fit.
+    Raises ConfigError for a folder that is missing or incomplete, another family, tensors that are not the model's,
+    code of the checkpoint's own, an unknown dtype or rope, or an adapter that does not fit.
     """
     from transformers import AutoModelForImageTextToText
 
-    config = _stretched(_config(path, dtype), rope)
+    found = locate(path)
+    config = _stretched(_config(found, dtype), rope)
+    weight_files(found)
     if threads is not None:
         torch.set_num_threads(threads)
-    with _explained(path), _quiet():
-        model = AutoModelForImageTextToText.from_pretrained(
-            path,
+    with _explained(found), _quiet():
+        model, outcome = AutoModelForImageTextToText.from_pretrained(
+            found.folder,
             config=config,
             dtype=DTYPES[dtype],
             use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # so that they are all named
+            output_loading_info=True,
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
         )
-        tokenizer = _tokenizer(path)
+        tokenizer = _tokenizer(found)
+    tensors.check_outcome(found, outcome)
+    generation.applied(model.generation_config)
     if adapter is not None:
-        model = tuned.apply(model, adapter, weights_identity(path))
-    mean, std = _normalisation(path)
+        model = tuned.apply(model, adapter, weights_identity(found))
+    mean, std = _normalisation(found)
     return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+
+
+def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None = None) -> dict[str, Any]:
+    """Find what `load` would refuse, from settings and headers, with no weight read; ConfigError where it would.
+
+    Returns what of generation_config.json changes greedy decoding.
+    """
+    found = locate(path)
+    files = weight_files(found) if read_json(found, "config.json") else []
+    model = skeleton(found, dtype=dtype).model
+    if not _has_tokenizer(found):
+        raise ConfigError(f"backbone.path={found.name}: expected a tokenizer (tokenizer.json); {found.remedy}")
+    with _quiet():
+        tensors.check(found, files, model)
+    if adapter is not None:
+        tuned.expect_fit(model, adapter)
+    return generation.applied(_generation_config(found, model.config))
+
+
+def _generation_config(found: Checkpoint, config: Any) -> Any:
+    """As from_pretrained has it: from generation_config.json, else from config.json."""
+    from transformers import GenerationConfig
+
+    with _explained(found):
+        if (found.folder / "generation_config.json").is_file():
+            return GenerationConfig.from_pretrained(found.folder, local_files_only=True)
+        return GenerationConfig.from_model_config(config)
 
 
 def _stretched(config: Any, rope: str) -> Any:
@@ -82,117 +115,80 @@ def _stretched(config: Any, rope: str) -> Any:
     return config
 
 
-def skeleton(path: str, *, dtype: str = "float32") -> Qwen2VL:
+def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> Qwen2VL:
     """The model's shape without its weights: sizes can be read off, nothing can be computed."""
     from transformers import AutoModelForImageTextToText
 
-    config = _config(path, dtype)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype])
+    found = locate(path)
+    config = _config(found, dtype)
+    with _explained(found), torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype], trust_remote_code=False)
     return FAMILIES[config.model_type](model, None)
 
 
-def _config(path: str, dtype: str) -> Any:
+def _config(found: Checkpoint, dtype: str) -> Any:
     from transformers import AutoConfig
 
     if dtype not in DTYPES:
         raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
-    with _explained(path):
-        config = AutoConfig.from_pretrained(path)
+    check_settings(found)
+    with _explained(found):
+        config = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
     if config.model_type not in FAMILIES:
-        raise ConfigError(f"{path}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {config.model_type!r}")
+        raise ConfigError(
+            f"backbone.path={found.name}: expected a checkpoint of {sorted(FAMILIES)}, got model_type "
+            f"{config.model_type!r}"
+        )
     return config
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(found: Checkpoint) -> Iterator[None]:
+    """What transformers finds wrong with a file, on one line."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"backbone.path={path}: expected a checkpoint folder (config.json, *.safetensors, tokenizer.json) or a hub "
-            f"id that can be reached; {type(error).__name__}: {error}"
+            f"backbone.path={found.name}: expected a checkpoint (config.json, *.safetensors, tokenizer.json) that "
+            f"transformers can load; {type(error).__name__}: {reason}"
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar for loading: the run has one of its own."""
+    """No progress bar for loading, as the run has one of its own, and no report of what is raised as an error."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
 
-def _tokenizer(path: str) -> Any:
+def _has_tokenizer(found: Checkpoint) -> bool:
+    return any(found.folder.glob("*token*")) or (found.folder / "vocab.json").exists()
+
+
+def _tokenizer(found: Checkpoint) -> Any:
     from transformers import AutoTokenizer
 
-    folder = Path(path)
-    if folder.is_dir() and not any(folder.glob("*token*")) and not (folder / "vocab.json").exists():
+    if not _has_tokenizer(found):
         return None  # weights alone, as in parity traces: the caller feeds ids
-    return AutoTokenizer.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
 
 
-def _normalisation(path: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(found: Checkpoint) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of pixel values, from the checkpoint where it says so."""
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        found = _file(path, name)
-        if found is not None:
-            settings = json.loads(found.read_text(encoding="utf-8"))
-            if "image_mean" in settings and "image_std" in settings:
-                return tuple(settings["image_mean"]), tuple(settings["image_std"])
+        settings = read_json(found, name) or {}
+        if "image_mean" in settings and "image_std" in settings:
+            return tuple(settings["image_mean"]), tuple(settings["image_std"])
     return CLIP_MEAN, CLIP_STD
-
-
-def _file(path: str, name: str) -> Path | None:
-    from transformers.utils import cached_file
-
-    local = Path(path) / name
-    if Path(path).is_dir():
-        return local if local.exists() else None
-    found = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-    return Path(found) if found else None
-
-
-def weights_identity(path: str, adapter: str | None = None) -> str:
-    """A hash of a checkpoint's config, tokenizer and weights, and of those of an adapter; never of where they lie.
-
-    Weight files over 256 MB are read at 64 evenly spaced places and at both ends.
-    """
-    base = _identity(path)
-    if adapter is None:
-        return base
-    return hashlib.sha256(f"{base}+{_identity(str(tuned.check(adapter)))}".encode()).hexdigest()[:16]
-
-
-def _identity(path: str) -> str:
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        folder = Path(
-            snapshot_download(path, local_files_only=True, allow_patterns=["*.json", "*.safetensors", "*.txt"])
-        )
-    digest = hashlib.sha256()
-    names = sorted(f for f in folder.iterdir() if f.suffix in {".json", ".jinja", ".safetensors", ".txt"})
-    for file in names:
-        digest.update(f"{file.name}:{file.stat().st_size}:".encode())
-        _update(digest, file)
-    return digest.hexdigest()[:16]
-
-
-def _update(digest: Any, file: Path) -> None:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size <= WHOLE_FILE_BYTES:
-            digest.update(stream.read())
-            return
-        block = 2**16
-        for i in range(SAMPLES + 1):
-            stream.seek(i * (size - block) // SAMPLES)
-            digest.update(stream.read(block))

@@ -19,6 +19,7 @@ from evalkit.engine import settings as evaluation
 from evalkit.engine.look import Eyes
 from evalkit.errors import ConfigError
 from evalkit.model import load
+from evalkit.model.weights_identity import weights_identity
 from evalkit.tune import conversations, settings
 from evalkit.tune.sample import collate
 from evalkit.tune.student import Student
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omegaconf import DictConfig
+
+    from evalkit.model.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def run(overrides: Sequence[str]) -> Path:
     cfg = settings.composed(overrides)
     out, arm, device = Path(cfg.out), settings.arm(cfg), settings.device(cfg)
     checkpoint = evaluation.checkpoint(cfg)
-    base = load.weights_identity(checkpoint)
+    base = weights_identity(checkpoint)
     record = settings.record(cfg, arm, base)
     _expect_same(out, record)
     if (out / WEIGHTS).exists():
@@ -62,7 +65,7 @@ def run(overrides: Sequence[str]) -> Path:
     return _finish(student, out, told)
 
 
-def _eyes(cfg: DictConfig, checkpoint: str) -> Eyes:
+def _eyes(cfg: DictConfig, checkpoint: Checkpoint) -> Eyes:
     """The backbone, on the CPU at first: under `accelerate launch` the Trainer knows which GPU a process has."""
     backbone = cfg.backbone
     model = load.load(checkpoint, dtype=backbone.dtype, device="cpu", rope=backbone.rope, threads=backbone.threads)

@@ -5,15 +5,17 @@ The loop is ours and the same for every family; a family says how positions are 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from evalkit.method import Budget, Method
-from evalkit.model import flops, positions, prompt
+from evalkit.model import flops, generation, positions, prompt
 from evalkit.model.attach import Enough, Feed
 from evalkit.model.context import Context
 from evalkit.model.flops import Work
+from evalkit.model.generation import Processors
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ class Decoder:
     def device(self) -> torch.device:
         """Where the weights are."""
         return torch.device(self.model.device)
+
+    @property
+    def placeholder(self) -> int | None:
+        """Id that stands for a visual token in a prompt; None where the family has none."""
+        found: int | None = getattr(self.model.config, "video_token_id", None)
+        return found
 
     @property
     def kv_entry_bytes(self) -> int:
@@ -92,6 +100,7 @@ class Decoder:
         self, context: Context, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
     ) -> Tensor:
         """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
+        context.note(ids, reply=decoding)
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
         where = self.text_ids(context.next_id, len(ids))
         context.next_id = positions.following(where)
@@ -114,6 +123,7 @@ class Decoder:
         `observe` sees each layer's attention.
         """
         start = context.next_id
+        context.note([] if self.placeholder is None else [self.placeholder] * len(tokens))
         where = self.video_ids(start, tokens)
         share = min(1.0, budget.ratio * budget.dense_tokens / len(tokens))
         prompt = max(context.lengths) + len(tokens) + tail
@@ -167,10 +177,16 @@ class Decoder:
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
 
+    @cached_property
+    def processors(self) -> Processors:
+        """What the checkpoint's generation_config changes about greedy decoding."""
+        return Processors(generation.applied(self.model.generation_config), self.stop_ids())
+
     def next_token(self, context: Context, hidden: Tensor) -> int:
-        """The likeliest token after the one whose hidden state (D,) is given."""
+        """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config."""
         context.work += Work(scored=1)
-        return int(self.logits(hidden).argmax())
+        prompt = len(context.read) - context.replied
+        return int(self.processors(self.logits(hidden), context.read, prompt).argmax())
 
     def generate(self, context: Context, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
         """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""

@@ -1,0 +1,163 @@
+"""Where a checkpoint lies, and whether its files may be read. Nothing is downloaded; no code of its own is run."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import ConfigError
+
+# of a hub repository: all that loading reads
+PATTERNS = ("*.json", "*.jinja", "*.txt", "model*.safetensors")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# files whose `auto_map` names classes of the repository's own
+SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with a checkpoint's files; where they came from the hub, a snapshot of its cache."""
+
+    name: str  # folder or hub id, as it was asked for
+    folder: Path
+    commit: str | None = None  # of the hub's repository
+    revision: str | None = None  # that was asked for
+
+    @property
+    def remedy(self) -> str:
+        """What to do where files are missing."""
+        return "copy it whole" if self.commit is None else fetch_command(self.name, self.revision)
+
+
+def fetch_command(repo: str, revision: str | None) -> str:
+    """The command line that downloads a hub repository."""
+    return f"python -m evalkit model fetch {repo}" + (f" --revision {revision}" if revision else "")
+
+
+def locate(path: str | Checkpoint, revision: str | None = None) -> Checkpoint:
+    """The folder of that path, or the cached snapshot of a hub id at `revision` (commit, branch or tag; None: main).
+
+    Raises ConfigError where there is neither.
+    """
+    if isinstance(path, Checkpoint):
+        return path
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return Checkpoint(path, folder)
+    if folder.exists() or not HUB_ID.fullmatch(path):
+        found = "a file" if folder.exists() else "no such folder"
+        raise ConfigError(
+            f"backbone.path={path}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json) or a hub id "
+            f"(owner/name); that is {found}"
+        )
+    return _snapshot(path, revision)
+
+
+def _snapshot(repo: str, revision: str | None) -> Checkpoint:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
+
+    command = fetch_command(repo, revision)
+    try:
+        folder = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS))
+    except IncompleteSnapshotError as error:
+        raise ConfigError(f"backbone.path={repo}: files are missing in the hub's cache; get them: {command}") from error
+    except LocalEntryNotFoundError as error:
+        wanted = f" at revision {revision}" if revision else ""
+        raise ConfigError(
+            f"backbone.path={repo}: no such folder, and no such repository{wanted} in the hub's cache "
+            f"({constants.HF_HUB_CACHE}); to download it: {command}"
+        ) from error
+    return Checkpoint(repo, Path(folder), Path(folder).name, revision)
+
+
+def read_json(found: Checkpoint, name: str) -> dict[str, Any] | None:
+    """The object in one of the checkpoint's files, None where there is no such file; ConfigError for anything else."""
+    file = found.folder / name
+    if not file.is_file():
+        return None
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"backbone.path={found.name}: {name} is no JSON ({error}); {found.remedy}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"backbone.path={found.name}: expected an object in {name}, got {str(value)[:40]!r}")
+    return value
+
+
+def check_settings(found: Checkpoint) -> None:
+    """ConfigError for a folder without config.json, and for one that wants its own code, or other weights, loaded."""
+    config = read_json(found, "config.json")
+    if (found.folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"backbone.path={found.name} holds a LoRA (adapter_config.json): give the checkpoint that it changes as "
+            "backbone.path and this folder as backbone.adapter, or merge the two"
+        )
+    if config is None:
+        raise ConfigError(
+            f"backbone.path={found.name}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json), it has "
+            f"no config.json; {found.remedy}"
+        )
+    _check_no_code(found)
+    for key, why in (
+        ("quantization_config", "quantised weights, which are not supported: give a checkpoint in bfloat16 or float32"),
+        ("transformers_weights", f"other weight files than {SINGLE}: rename them, and delete that entry"),
+    ):
+        if config.get(key):
+            raise ConfigError(f"backbone.path={found.name}: {key} in config.json asks for {why}")
+
+
+def _check_no_code(found: Checkpoint) -> None:
+    for name in SETTINGS:
+        mapped = (read_json(found, name) or {}).get("auto_map")
+        if mapped:
+            raise ConfigError(
+                f"backbone.path={found.name}: auto_map in {name} asks for code of the repository's own ({mapped}); "
+                "evalkit runs none. Where transformers' own classes can read the checkpoint, delete that entry in a copy "
+                "of the folder"
+            )
+
+
+def weight_files(found: Checkpoint) -> list[Path]:
+    """The safetensors files that hold the weights.
+
+    Raises ConfigError where there are none, or where the index names others than there are.
+    """
+    if (found.folder / SINGLE).is_file():
+        return [found.folder / SINGLE]
+    index = read_json(found, INDEX)
+    if index is None:
+        raise ConfigError(f"backbone.path={found.name}: {_without_safetensors(found)}")
+    mapped = index.get("weight_map")
+    if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
+        raise ConfigError(f"backbone.path={found.name}: expected {INDEX} with a weight_map of tensors to file names")
+    names = sorted(set(mapped.values()))
+    missing = [name for name in names if Path(name).name != name or not (found.folder / name).is_file()]
+    if missing:
+        raise ConfigError(
+            f"backbone.path={found.name}: {len(missing)} of {len(names)} weight files that {INDEX} names are missing: "
+            f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; {found.remedy}"
+        )
+    return [found.folder / name for name in names]
+
+
+def _without_safetensors(found: Checkpoint) -> str:
+    pickles = sorted(file.name for pattern in PICKLES for file in found.folder.glob(pattern))
+    if not pickles:
+        return f"expected {SINGLE} or {INDEX} in the folder, found neither; {found.remedy}"
+    return (
+        f"expected {SINGLE} or {INDEX}, found pickled weights ({', '.join(pickles[:3])}), which are never loaded: they "
+        "may run any code. Convert them where you trust them: load the model with transformers and save_pretrained() it"
+    )
