@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit import data_commands, evidence_commands
+from evalkit import data_commands, evidence_commands, model_commands
 from evalkit.data.protocols import NAMES
 from evalkit.errors import EvalkitError
 
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--subset", default="full", help="only the videos of ci-600, ci-200 or ci-50 (default: all)")
     make.set_defaults(run=_make)
     data_commands.add(data)
+    model_commands.add(commands)
 
     _add_score(commands)
     evidence_commands.add(commands)

@@ -1,4 +1,4 @@
-"""A hub on this machine: lists and serves the files of one data set as huggingface_hub asks for them."""
+"""A hub on this machine: lists and serves the files of one repository as huggingface_hub asks for them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, repo: str, commit: str, files: dict[str, bytes], *, refuse: dict[str, str] | None) -> None:
+    def __init__(
+        self, repo: str, commit: str, files: dict[str, bytes], *, refuse: dict[str, str] | None, kind: str
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.repo, self.commit, self.files, self.refuse = repo, commit, files, refuse
+        self.kind = kind  # datasets, models
         self.asked: list[tuple[str, int]] = []
         self.cut: dict[str, int] = {}  # name → bytes after which the connection breaks, once
 
@@ -38,14 +41,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, hub = self.path.split("?")[0], self.server
+        names = (hub.commit, "main")
+        start = ("/datasets" if hub.kind == "datasets" else "") + f"/{hub.repo}/resolve/{hub.commit}/"
         if hub.refuse is not None:
             self.reply(403, b"{}", hub.refuse)
-        elif path.startswith(f"/api/datasets/{hub.repo}/tree/{hub.commit}"):
+        elif path in (f"/api/{hub.kind}/{hub.repo}", *(f"/api/{hub.kind}/{hub.repo}/revision/{r}" for r in names)):
+            about = {"id": hub.repo, "sha": hub.commit, "siblings": [{"rfilename": name} for name in hub.files]}
+            self.reply(200, json.dumps(about).encode(), {"Content-Type": "application/json"})
+        elif path.startswith(f"/api/{hub.kind}/{hub.repo}/tree/{hub.commit}"):
             tree = [{"type": "file", "path": n, "size": len(b), "oid": etag(b)} for n, b in hub.files.items()]
             self.reply(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
-        elif (
-            path.startswith(start := f"/datasets/{hub.repo}/resolve/{hub.commit}/") and path[len(start) :] in hub.files
-        ):
+        elif path.startswith(start) and path[len(start) :] in hub.files:
             self.file(path[len(start) :])
         else:
             self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound" if hub.repo in path else "RepoNotFound"})
@@ -75,8 +81,10 @@ def etag(data: bytes) -> str:
 
 
 @contextmanager
-def serving(repo: str, commit: str, files: dict[str, bytes], refuse: dict[str, str] | None = None) -> Iterator[Hub]:
-    with Hub(repo, commit, files, refuse=refuse) as hub:
+def serving(
+    repo: str, commit: str, files: dict[str, bytes], refuse: dict[str, str] | None = None, kind: str = "datasets"
+) -> Iterator[Hub]:
+    with Hub(repo, commit, files, refuse=refuse, kind=kind) as hub:
         thread = Thread(target=hub.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:

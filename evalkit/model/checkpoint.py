@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +67,31 @@ def locate(path: str | Checkpoint, revision: str | None = None) -> Checkpoint:
 
 
 def _snapshot(repo: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
     command = fetch_command(repo, revision)
     try:
         folder = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS))
     except IncompleteSnapshotError as error:
-        raise ConfigError(f"backbone.path={repo}: files are missing in the hub's cache; get them: {command}") from error
-    except LocalEntryNotFoundError as error:
-        wanted = f" at revision {revision}" if revision else ""
+        wanted = [f.path for f in get_cached_repo_tree(repo, revision=revision) if is_read(f.path)]
+        lost = [name for name in wanted if not (Path(error.snapshot_path) / name).is_file()]
         raise ConfigError(
-            f"backbone.path={repo}: no such folder, and no such repository{wanted} in the hub's cache "
+            f"backbone.path={repo}: {len(lost)} of {len(wanted)} files are not in the hub's cache yet "
+            f"({', '.join(lost[:3])}{' …' if lost[3:] else ''}); to download them: {command}"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        at = f" at revision {revision}" if revision else ""
+        raise ConfigError(
+            f"backbone.path={repo}: no such folder, and no such repository{at} in the hub's cache "
             f"({constants.HF_HUB_CACHE}); to download it: {command}"
         ) from error
     return Checkpoint(repo, Path(folder), Path(folder).name, revision)
+
+
+def is_read(name: str) -> bool:
+    """Whether loading reads a file of this name in a hub repository."""
+    return any(fnmatch(name, pattern) for pattern in PATTERNS)
 
 
 def read_json(found: Checkpoint, name: str) -> dict[str, Any] | None:
@@ -125,8 +136,8 @@ def _check_no_code(found: Checkpoint) -> None:
         if mapped:
             raise ConfigError(
                 f"backbone.path={found.name}: auto_map in {name} asks for code of the repository's own ({mapped}); "
-                "evalkit runs none. Where transformers' own classes can read the checkpoint, delete that entry in a copy "
-                "of the folder"
+                "evalkit runs none. Where transformers' own classes can read the checkpoint, delete that entry in a "
+                "copy of the folder"
             )
 
 

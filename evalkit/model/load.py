@@ -52,7 +52,7 @@ def load(
 
     found = locate(path)
     config = _stretched(_config(found, dtype), rope)
-    weight_files(found)
+    names = tensors.headers(found, weight_files(found))
     if threads is not None:
         torch.set_num_threads(threads)
     with _explained(found), _quiet():
@@ -68,7 +68,7 @@ def load(
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
         )
         tokenizer = _tokenizer(found)
-    tensors.check_outcome(found, outcome)
+    tensors.check_outcome(found, outcome, names)
     generation.applied(model.generation_config)
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(found))
@@ -132,14 +132,13 @@ def _config(found: Checkpoint, dtype: str) -> Any:
     if dtype not in DTYPES:
         raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
     check_settings(found)
-    with _explained(found):
-        config = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
-    if config.model_type not in FAMILIES:
+    family = (read_json(found, "config.json") or {}).get("model_type")
+    if family not in FAMILIES:
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {sorted(FAMILIES)}, got model_type "
-            f"{config.model_type!r}"
+            f"backbone.path={found.name}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {family!r}"
         )
-    return config
+    with _explained(found):
+        return AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def check(found: Checkpoint, files: Sequence[Path], model: Any) -> None:
     check_outcome(found, outcome, tensors)
 
 
-def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collection[str] = ()) -> None:
+def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collection[str]) -> None:
     """ConfigError where transformers' loading (its `output_loading_info`) missed, dropped or could not fit a tensor.
 
     An `lm_head` that is tied to the embedding is none of its own. `names`: of the tensors in the files, for a hint.
