@@ -21,6 +21,9 @@ def add(commands: Any) -> None:
     fetch.add_argument("name", metavar="NAME", help="a file of conf/backbone (qwen2_vl_7b), or a hub id (owner/name)")
     fetch.add_argument("--revision", help="commit, branch or tag (default: the backbone's own; of a hub id main)")
     fetch.add_argument("--endpoint", help="address of another hub, e.g. a mirror")
+    fetch.add_argument(
+        "--no-weights", action="store_true", help="settings and tokenizer alone: enough for dry_run=true"
+    )
     fetch.add_argument("--list", action="store_true", help="ask the hub for names and sizes, fetch nothing")
     fetch.set_defaults(run=_fetch)
 
@@ -30,7 +33,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
     repo, pinned = _repository(args.name)
     revision = args.revision or pinned
-    found = fetch.listing(repo, revision, endpoint=args.endpoint)
+    found = fetch.listing(repo, revision, weights=not args.no_weights, endpoint=args.endpoint)
     print(_table(found), flush=True)
     if args.list:
         return 0

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from evalkit.engine import job
 from evalkit.errors import ConfigError
+from evalkit.model import adapter
 from evalkit.model.load import check, load
 from evalkit.model.weights_identity import weights_identity
 
@@ -240,6 +241,27 @@ def test_an_adapter_that_does_not_fit(checkpoint: Path, data: Path, tmp_path: Pa
             data, tmp_path / "results", f"backbone.path={checkpoint}", f"backbone.adapter={tmp_path / name}"
         )
         assert next(iter(tensors)) in message
+
+
+def test_a_lora_that_does_not_fit(checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """On a model without weights, as a run looks at it before it has a folder."""
+    model = load(str(checkpoint), device="cpu").model
+    config = adapter.peft().LoraConfig(r=2, target_modules=r".*language_model\.layers\.\d+\.mlp\.up_proj")
+    adapter.save_lora(adapter.peft().get_peft_model(model, config), tmp_path / "lora", {"backbone": "tiny"})
+    assert check(str(checkpoint), adapter=str(tmp_path / "lora")) == {}
+    file = tmp_path / "lora" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    for spoiled, message in (
+        ({k: w for k, w in tensors.items() if k != name}, "missing adapter keys"),
+        ({**tensors, name.replace("layers.0", "layers.77"): tensors[name] + 0}, "no place for"),
+        ({**tensors, name: tensors[name][:1]}, "size mismatch"),
+    ):
+        save_file(spoiled, file, metadata={"format": "pt"})
+        more = (f"backbone.path={checkpoint}", f"backbone.adapter={tmp_path / 'lora'}")
+        assert message in refused(data, tmp_path / "results", *more)
+        with pytest.raises(ConfigError, match=message):
+            load(str(checkpoint), device="cpu", adapter=str(tmp_path / "lora"))
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def checkpoint(cfg: DictConfig) -> Checkpoint:
     if cfg.backbone.path == "builtin":
         return locate(str(WEIGHTS))
     if cfg.backbone.path is not None:
-        return locate(str(cfg.backbone.path), _revision(cfg))
+        return locate(str(cfg.backbone.path), _revision(cfg), weights=not cfg.get("dry_run"))
     from evalkit.tiny.model import random_checkpoint
 
     folder = Path(cfg.backbone.folder)

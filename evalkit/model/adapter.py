@@ -94,7 +94,9 @@ def apply(model: Any, folder: str, base: str) -> Any:
 def _with_lora(model: Any, path: Path) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*missing adapter keys")
-        found = peft().PeftModel.from_pretrained(model, str(path), local_files_only=True)
+        found = peft().PeftModel.from_pretrained(
+            model, str(path), local_files_only=True, low_cpu_mem_usage=model.device.type == "meta"
+        )
     with safe_open(path / LORA[1], framework="pt") as opened:
         extra = set(opened.keys()) - set(peft().get_peft_model_state_dict(found, save_embedding_layers=True))
     if extra:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 from evalkit.errors import ConfigError
 
 # of a hub repository: all that loading reads
-PATTERNS = ("*.json", "*.jinja", "*.txt", "model*.safetensors")
+SMALL = ("*.json", "*.jinja", "*.txt")
+PATTERNS = (*SMALL, "model*.safetensors")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -47,8 +49,10 @@ def fetch_command(repo: str, revision: str | None) -> str:
     return f"python -m evalkit model fetch {repo}" + (f" --revision {revision}" if revision else "")
 
 
-def locate(path: str | Checkpoint, revision: str | None = None) -> Checkpoint:
+def locate(path: str | Checkpoint, revision: str | None = None, *, weights: bool = True) -> Checkpoint:
     """The folder of that path, or the cached snapshot of a hub id at `revision` (commit, branch or tag; None: main).
+
+    `weights=False` is content with a snapshot that has none, which `skeleton` does not read.
 
     Raises ConfigError where there is neither.
     """
@@ -63,18 +67,19 @@ def locate(path: str | Checkpoint, revision: str | None = None) -> Checkpoint:
             f"backbone.path={path}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json) or a hub id "
             f"(owner/name); that is {found}"
         )
-    return _snapshot(path, revision)
+    return _snapshot(path, revision, weights)
 
 
-def _snapshot(repo: str, revision: str | None) -> Checkpoint:
+def _snapshot(repo: str, revision: str | None, weights: bool) -> Checkpoint:
     from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
-    command = fetch_command(repo, revision)
+    command = fetch_command(repo, revision) + ("" if weights else " --no-weights")
+    patterns = PATTERNS if weights else SMALL
     try:
-        folder = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS))
+        folder = snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=list(patterns))
     except IncompleteSnapshotError as error:
-        wanted = [f.path for f in get_cached_repo_tree(repo, revision=revision) if is_read(f.path)]
+        wanted = [f.path for f in get_cached_repo_tree(repo, revision=revision) if is_read(f.path, patterns)]
         lost = [name for name in wanted if not (Path(error.snapshot_path) / name).is_file()]
         raise ConfigError(
             f"backbone.path={repo}: {len(lost)} of {len(wanted)} files are not in the hub's cache yet "
@@ -89,9 +94,9 @@ def _snapshot(repo: str, revision: str | None) -> Checkpoint:
     return Checkpoint(repo, Path(folder), Path(folder).name, revision)
 
 
-def is_read(name: str) -> bool:
+def is_read(name: str, patterns: Sequence[str] = PATTERNS) -> bool:
     """Whether loading reads a file of this name in a hub repository."""
-    return any(fnmatch(name, pattern) for pattern in PATTERNS)
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def read_json(found: Checkpoint, name: str) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ from evalkit.hub import COMMIT
 from evalkit.model import load
 from evalkit.model.checkpoint import PICKLES, Checkpoint, is_read, locate
 
+WEIGHTS = ".safetensors"
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -27,8 +29,10 @@ class Listing:
     missing: tuple[str, ...]  # of them: not in the cache, or only in part
 
 
-def listing(repo: str, revision: str | None = None, *, endpoint: str | None = None) -> Listing:
+def listing(repo: str, revision: str | None = None, *, weights: bool = True, endpoint: str | None = None) -> Listing:
     """Ask the hub what there is at `revision` (None: main), and the cache what is here already.
+
+    `weights=False` leaves the weights out.
 
     Raises ConfigError for a repository without safetensors, DataError when the hub cannot be reached or refuses.
     """
@@ -41,10 +45,12 @@ def listing(repo: str, revision: str | None = None, *, endpoint: str | None = No
         entries = api.list_repo_tree(repo, revision=commit, recursive=True)
         listed = {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
     sizes = {name: count for name, count in sorted(listed.items()) if is_read(name)}
-    if not any(name.endswith(".safetensors") for name in sizes):
+    if not any(name.endswith(WEIGHTS) for name in sizes):
         pickles = [name for name in listed if any(fnmatch(name, pattern) for pattern in PICKLES)]
         held = f"pickled weights alone ({pickles[0]} …), which are never loaded" if pickles else "no weights"
         raise ConfigError(f"{repo} at {commit[:12]}: expected model*.safetensors, the repository has {held}")
+    if not weights:
+        sizes = {name: count for name, count in sizes.items() if not name.endswith(WEIGHTS)}
     missing = tuple(name for name in sizes if not _here(repo, commit, name, sizes[name]))
     return Listing(repo, revision, commit, sizes, missing)
 
@@ -60,16 +66,18 @@ def fetch(found: Listing, *, endpoint: str | None = None) -> Checkpoint:
 
     needed = sum(found.sizes[name] for name in found.missing)
     hub.check_room(Path(constants.HF_HUB_CACHE), needed, "free some, or name another folder by HF_HOME")
-    weights = [name for name in found.sizes if name.endswith(".safetensors")]
-    load.skeleton(_download(found, [name for name in found.sizes if name not in weights], endpoint))
-    _download(found, weights, endpoint)
+    weights = [name for name in found.sizes if name.endswith(WEIGHTS)]
+    snapshot = _download(found, [name for name in found.sizes if name not in weights], endpoint)
+    load.skeleton(snapshot)
+    if weights:
+        _download(found, weights, endpoint)
     short = [name for name in found.sizes if not _here(found.repo, found.commit, name, found.sizes[name])]
     if short:
         raise DataError(
             f"{found.repo}: {', '.join(short[:3])} not complete after fetching ({len(short)} files); call again"
         )
-    snapshot = locate(found.repo, found.revision)
-    load.check(snapshot)
+    if weights:
+        load.check(locate(found.repo, found.revision))
     return snapshot
 
 

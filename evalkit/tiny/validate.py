@@ -26,7 +26,9 @@ def main() -> None:
 
     from transformers import Qwen2VLForConditionalGeneration
 
-    model = Qwen2VLForConditionalGeneration.from_pretrained(given.checkpoint).eval()
+    model = Qwen2VLForConditionalGeneration.from_pretrained(
+        given.checkpoint, local_files_only=True, trust_remote_code=False
+    ).eval()
     found: dict[int, dict[str, float]] = {}
     for cells in given.cells:
         found[cells] = accuracy(model, cells, given.videos, symbols=given.symbols)
