@@ -47,8 +47,8 @@ def load(
     ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process. `adapter`: a
     folder of tuned weights (evalkit.model.adapter) that change the checkpoint's.
 
-    Raises ConfigError for a folder that is missing or incomplete, another family, an unknown dtype or rope, or an
-    adapter that does not fit.
+    Raises ConfigError for a folder that is missing or incomplete, another family, an unknown dtype or rope, an adapter
+    that does not fit, or a release of transformers that does not fill the cache that it is given.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -67,7 +67,9 @@ def load(
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(path))
     mean, std = _normalisation(path)
-    return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder = FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder.probe()
+    return decoder
 
 
 def _stretched(config: Any, rope: str) -> Any:
