@@ -5,7 +5,7 @@ EvalkitError                  base: the message says what was expected, what cam
 ├── DataError                 an annotation file or folder is missing or malformed
 │   └── VideoError            one video cannot be opened or decoded (recorded as failed rows, never ends a run)
 ├── MethodError               a method returned something that its contract forbids
-├── ModelError                the model gave numbers, or left a cache, that no answer can rest on (recorded as failed rows)
+├── ModelError                numbers or a cache of the model that no answer can rest on (recorded as failed rows)
 └── RunLockedError               another process is writing to the same run folder
 """
 

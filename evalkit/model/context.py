@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from transformers import Cache
-from transformers import __version__ as TRANSFORMERS
 
 from evalkit.errors import ModelError
 from evalkit.model.cache import SLACK, RoomyLayer
@@ -63,7 +63,7 @@ class Context:
             raise ModelError(
                 f"the cache of layer {wrong[0]} holds {found[wrong[0]]} entries after a feed, expected "
                 f"{expected[wrong[0]]}, one for each position id ({len(wrong)} of {len(found)} layers are wrong); "
-                f"install a release of transformers that evalkit is tested with, this is {TRANSFORMERS}"
+                f"install a release of transformers that evalkit is tested with, this is {transformers.__version__}"
             )
 
     def reserve(self, kept: int, passing: int) -> None:

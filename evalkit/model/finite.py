@@ -17,8 +17,9 @@ def check_finite(values: Tensor, what: str) -> Tensor:
     smallest, largest = torch.aminmax(values.detach())  # both are NaN where a value is; no tensor of that size is made
     if not bool(torch.isfinite(smallest) & torch.isfinite(largest)):
         count = int((~torch.isfinite(values)).sum())
+        wider = ", and take bfloat16 or float32, as float16 ends at 65504" if values.dtype == torch.float16 else ""
         raise ModelError(
             f"{what}: expected finite numbers, {count} of {values.numel()} are NaN or infinite in {values.dtype}; "
-            "check the weights, and where dtype is float16, whose largest number is 65504, take bfloat16 or float32"
+            f"check the weights{wider}"
         )
     return values

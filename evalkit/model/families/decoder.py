@@ -10,12 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model import flops, positions, prompt
 from evalkit.model.attach import Enough, Feed
-from evalkit.model.context import TRANSFORMERS, Context
+from evalkit.model.context import Context
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import Work
 from evalkit.types import VisualTokens
@@ -79,14 +80,14 @@ class Decoder:
     def cache_name(self) -> str:
         """The argument in which the language model takes its cache.
 
-        An argument that it does not know would vanish among its keyword arguments, and it would make a cache of its own.
-        Raises ConfigError where it knows none of the names.
+        One that it does not know would vanish among its keyword arguments, and it would make a cache of its own. Raises
+        ConfigError where it knows none of the names.
         """
         known = inspect.signature(self.text.forward).parameters
         found = next((name for name in CACHE_NAMES if name in known), None)
         if found is None:
             raise ConfigError(
-                f"{type(self.text).__name__} of transformers {TRANSFORMERS}: expected one of the arguments "
+                f"{type(self.text).__name__} of transformers {transformers.__version__}: expected one of the arguments "
                 f"{', '.join(CACHE_NAMES)}, came {', '.join(known)}; install a release that evalkit is tested with"
             )
         return found
@@ -103,7 +104,7 @@ class Decoder:
                     self.feed_text(context, [0, 0])
         except (ModelError, AttributeError, LookupError, TypeError) as error:
             raise ConfigError(
-                f"{type(self.text).__name__} cannot be fed with transformers {TRANSFORMERS}: "
+                f"{type(self.text).__name__} cannot be fed with transformers {transformers.__version__}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
