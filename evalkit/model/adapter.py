@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,14 @@ def peft() -> Any:
     except ImportError as error:
         raise ConfigError("LoRA adapters need peft, which is not installed: pip install 'evalkit[tune]'") from error
     return library
+
+
+@contextmanager
+def without_old_names() -> Iterator[None]:
+    """While peft wraps a model: its newest release (0.21) asks by a name that transformers 5.24 warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def check(folder: str) -> Path:
@@ -65,7 +75,7 @@ def apply(model: Any, folder: str, base: str) -> Any:
 
 
 def _merged(model: Any, path: Path) -> Any:
-    with warnings.catch_warnings():
+    with without_old_names():
         warnings.filterwarnings("error", message=".*missing adapter keys")
         return peft().PeftModel.from_pretrained(model, str(path)).merge_and_unload()
 
