@@ -5,6 +5,7 @@ EvalkitError                  base: the message says what was expected, what cam
 ├── DataError                 an annotation file or folder is missing or malformed
 │   └── VideoError            one video cannot be opened or decoded (recorded as failed rows, never ends a run)
 ├── MethodError               a method returned something that its contract forbids
+├── ModelError                numbers or a cache of the model that no answer can rest on (recorded as failed rows)
 └── RunLockedError               another process is writing to the same run folder
 """
 
@@ -29,6 +30,10 @@ class VideoError(DataError):
 
 class MethodError(EvalkitError):
     """A method returned something that its contract forbids."""
+
+
+class ModelError(EvalkitError):
+    """The model gave numbers, or left a cache, that no answer can rest on."""
 
 
 class RunLockedError(EvalkitError):

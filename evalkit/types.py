@@ -248,6 +248,7 @@ class Answer:
     options: tuple[str, ...] = ()
     duration_s: float | None = None  # of the video
     kept: Kept | None = None  # None: no video was fed
+    repeated: bool | None = None  # all new tokens were used, on one token over and over; None: not counted
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -88,6 +88,7 @@ def without(key: str) -> dict[str, Any]:
         (row("2", True) | {"correct": 1}, "expected correct to be bool or null"),
         (row("2", True, ledger={"cells": 1}), "ledger: seconds is missing"),
         (row("2", True, ledger=ledger(kv_bytes="many")), "expected kv_bytes to be int or float, came 'many'"),
+        (row("2", True, repeated="yes"), "expected repeated to be bool, came 'yes'"),
         (row("2", True, method="other"), "answers of different runs were mixed"),
         (row("2", True, ratio=0.5), "answers of different runs were mixed"),
     ],

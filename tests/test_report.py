@@ -52,6 +52,16 @@ def test_unparsed_replies_and_missing_dense_are_said() -> None:
     assert "Every achieved ratio is within 2 % of its nominal one." in lines
 
 
+def test_replies_of_one_repeated_token_are_said() -> None:
+    told = rows("ruww", ledger=ledger(ratio_achieved=0.5))
+    said = "Replies that are one token over and over, up to the limit: half at 0.5: 2."
+    text = page([run("half", "method", 0.5, [told[0] | {"repeated": True}, *told[1:3], told[3] | {"repeated": True}])])
+    assert said in summary(text)
+    assert ">repeated</th>" in text
+    plain = page([run("half", "method", 0.5, told)])
+    assert "one token over and over" not in plain
+
+
 def test_every_number_of_the_summary_stands_in_a_table() -> None:
     text = page(grid(60))
     said = " ".join(summary(text)).replace("95 % interval", "").replace("within 2 %", "")

@@ -43,13 +43,14 @@ def run(path: Path) -> RunFolder:
 
 def test_answers_survive_and_are_not_asked_again(tmp_path: Path) -> None:
     first = run(tmp_path)
-    first.append(answer("a"))
+    first.append(replace(answer("a"), repeated=True))
     first.append(answer("b", "failed"))
-    assert first.close() == {"questions": 2, "ok": 1, "unparsed": 0, "failed": 1}
+    assert first.close() == {"questions": 2, "ok": 1, "unparsed": 0, "failed": 1, "repeated": 1}
     second = run(tmp_path)
     assert second.answered() == {"a"}  # a failed one is tried again
     second.append(answer("b"))
-    assert second.close()["failed"] == 0
+    summary = second.close()
+    assert (summary["failed"], summary["repeated"]) == (0, 1)
     lines = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
     assert [(line["question_id"], line["status"]) for line in lines] == [("a", "ok"), ("b", "failed"), ("b", "ok")]
     assert {f.name for f in tmp_path.iterdir()} >= {"config.yaml", "environment.json", "summary.json", ANSWERS}

@@ -186,10 +186,27 @@ def test_rows_follow_the_order_of_the_runs(tmp_path: Path) -> None:
     assert text.index("| uniform") > text.index("| lowres")
 
 
+def test_replies_of_one_repeated_token_are_counted(tmp_path: Path) -> None:
+    """They keep their score; answers of older versions do not say."""
+    marks = (True, True, False, None, True)
+    lines = [entry | {"repeated": mark} for entry, mark in zip(MIXED, marks, strict=False)]
+    runs = answers.load(write_run(tmp_path / "r", [*lines, MIXED[5]]))
+    scores = tables.accuracy(runs, averages)
+    assert (line(scores, group="all").repeated, line(scores, group="all").percent) == (3, 60)
+    assert line(scores, value="plotQA").repeated == 2
+    text = tables.markdown(runs, averages)
+    head, _, cells = [shown.split("|")[-2].strip() for shown in text.splitlines() if shown.startswith("|")][:3]
+    assert (head, cells) == ("repeated", "3")
+    assert "repeated counts replies that are one token over and over" in text
+    older = tables.accuracy(answers.load(write_run(tmp_path / "older", MIXED)), averages)
+    assert set(older["repeated"]) == {0}
+
+
 def test_clean_runs_show_no_failure_columns(tmp_path: Path) -> None:
     text = tables.markdown(answers.load(write_run(tmp_path / "r", MIXED[:3])), averages)
     assert " failed |" not in text
     assert " unparsed |" not in text
+    assert " repeated |" not in text
 
 
 def test_runs_that_look_alike_are_told_apart(tmp_path: Path) -> None:

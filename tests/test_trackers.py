@@ -57,6 +57,7 @@ def test_the_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
         "videos/all": 2,
         "failed/all": 1,
         "unparsed/all": 0,
+        "repeated/all": 0,
         "accuracy/average/macro": 75.0,
         "accuracy/duration/<2 min": 50.0,
         "n/duration/<2 min": 2,

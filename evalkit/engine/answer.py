@@ -163,6 +163,7 @@ class Engine:
                 operations=spent.flops(backbone, prefix, prefilled, generated),
             ),
             kept=spent.kept(prefix),
+            repeated=records.is_repeated(ids, limit),
         )
 
     def _prompt(self, question: Question, sight: Sight) -> str:

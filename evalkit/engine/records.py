@@ -11,6 +11,8 @@ from evalkit.method import Method
 from evalkit.types import Answer, BadRow, Kept, Question, Reply, Video
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evalkit.ledger import Ledger
 
 
@@ -37,6 +39,7 @@ def answered(
     reply: Reply,
     ledger: Ledger,
     kept: Kept | None,
+    repeated: bool,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
     return Answer(
@@ -58,7 +61,13 @@ def answered(
         options=question.options,
         duration_s=round(video.duration_s, 3),
         kept=kept,
+        repeated=repeated,
     )
+
+
+def is_repeated(ids: Sequence[int], limit: int) -> bool:
+    """Whether a reply used all of its `limit` new tokens, two or more, and is one token over and over."""
+    return len(ids) == limit > 1 and len(set(ids)) == 1
 
 
 def _evidence(question: Question, video: Video) -> dict[str, tuple[str, ...]]:

@@ -55,7 +55,9 @@ class RunFolder:
         try:
             self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
             self._write("environment.json", json.dumps(made_with(config, device), indent=2) + "\n")
-            self.status = {line["question_id"]: line["status"] for line in self._mend()}
+            lines = self._mend()
+            self.status = {line["question_id"]: line["status"] for line in lines}
+            self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
             self._out = (path / ANSWERS).open("a", encoding="utf-8")
         except BaseException:
             self._lock.close()
@@ -113,11 +115,12 @@ class RunFolder:
         self._out.flush()
         os.fsync(self._out.fileno())
         self.status[answer.question_id] = answer.status
+        self._repeated[answer.question_id] = answer.repeated is True
 
     def close(self) -> dict[str, Any]:
         """Write the summary, release the lock, return the summary."""
         counts = {s: sum(v == s for v in self.status.values()) for s in ("ok", "unparsed", "failed")}
-        summary = {"questions": len(self.status), **counts}
+        summary = {"questions": len(self.status), **counts, "repeated": sum(self._repeated.values())}
         self._write("summary.json", json.dumps(summary, indent=2) + "\n")
         self._out.close()
         self._lock.close()

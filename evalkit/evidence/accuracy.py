@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 Rows = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]
 Averages = Callable[[str, str, Rows], Mapping[str, float]]  # protocol, benchmark format, (groups, right) -> percent
 
-COLUMNS = (*KEYS, "group", "value", "n", "videos", "percent", "low", "high", "half_width", "failed", "unparsed")
+COUNTS = ("failed", "unparsed", "repeated")
+COLUMNS = (*KEYS, "group", "value", "n", "videos", "percent", "low", "high", "half_width", *COUNTS)
 
 
 def official(protocol: str, benchmark: str, rows: Rows) -> Mapping[str, float]:
@@ -55,8 +56,17 @@ def _score(answers: Sequence[Answer]) -> dict[str, Any]:
         "low": interval.low,
         "high": interval.high,
         "half_width": interval.half_width,
-        "failed": sum(answer.status == "failed" for answer in answers),
-        "unparsed": sum(answer.status == "unparsed" for answer in answers),
+        **counts(answers),
+    }
+
+
+def counts(answers: Iterable[Answer]) -> dict[str, int]:
+    """Failed questions, replies without an option, replies that are one token over and over (0 in older answers)."""
+    found = list(answers)
+    return {
+        "failed": sum(answer.status == "failed" for answer in found),
+        "unparsed": sum(answer.status == "unparsed" for answer in found),
+        "repeated": sum(answer.repeated is True for answer in found),
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalkit.evidence.accuracy import COUNTS
 from evalkit.evidence.budget import STAGES, spent
 from evalkit.evidence.groups import KEYS, Entry, Row, by_setup, rows
 from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line, significant
@@ -19,6 +20,7 @@ _ACCURACY_CAPTION = """
 The first column of a benchmark is the protocol's own average. ± is half the 95 % interval of the micro accuracy (every
 question counts once), clustered by video. n counts scored questions: failed ones are left out of every percentage.
 """
+_REPEATED_CAPTION = "repeated counts replies that are one token over and over, up to the limit of new tokens.\n"
 
 _TOKENS: dict[str, tuple[str, int | None]] = {  # title, decimals; None: three significant digits
     "frames": ("frames", 1),
@@ -51,7 +53,7 @@ def accuracy_section(runs: Sequence[Run], scores: pd.DataFrame) -> str:
     parts = ["# Accuracy (percent)\n"]
     for setup, members in by_setup(runs).items():
         parts += [setup_line(setup), head_lines(members), _accuracy_table(members, scores)]
-    return "\n".join(parts) + _ACCURACY_CAPTION
+    return "\n".join(parts) + _ACCURACY_CAPTION + (_REPEATED_CAPTION if scores["repeated"].any() else "")
 
 
 def budget_section(runs: Sequence[Run], spending: pd.DataFrame) -> str:
@@ -82,7 +84,7 @@ def _accuracy_table(members: Sequence[Entry], scores: pd.DataFrame) -> str:
         dict.fromkeys(column for name in names.values() for row in cells.values() for column in row.get(name, ()))
     )
     texts = [_head(row) | _fill(columns, cells[row]) for row in cells]
-    shown = [name for name in ("n", "failed", "unparsed") if name == "n" or any(count[name] for count in counts)]
+    shown = [name for name in ("n", *COUNTS) if name == "n" or any(count[name] for count in counts)]
     return render(
         pd.DataFrame([t | {name: str(c[name]) for name in shown} for t, c in zip(texts, counts, strict=True)])
     )
@@ -109,7 +111,7 @@ def _fill(columns: Sequence[str], cells: dict[str, dict[str, str]]) -> dict[str,
 
 def _counts(scores: Sequence[pd.DataFrame]) -> dict[str, int]:
     overall = pd.concat([frame[frame["group"] == "all"] for frame in scores])
-    return {name: int(overall[name].sum()) for name in ("n", "failed", "unparsed")}
+    return {name: int(overall[name].sum()) for name in ("n", *COUNTS)}
 
 
 def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:

@@ -38,6 +38,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         options=tuple(optional(row, "options", list, where) or ()),
         duration_s=optional(row, "duration_s", (int, float), where),
         kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
+        repeated=optional(row, "repeated", bool, where),
         **texts,
     )
 

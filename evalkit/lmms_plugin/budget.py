@@ -15,7 +15,7 @@ import yaml
 from evalkit.lmms_plugin.requests import Asked
 from evalkit.types import Answer
 
-KEPT = ("video_id", "method", "ratio", "text", "error", "prompt_sha", "ledger")
+KEPT = ("video_id", "method", "ratio", "text", "error", "prompt_sha", "ledger", "repeated")
 
 
 class Records:

@@ -38,6 +38,14 @@ def peft() -> Any:
     return library
 
 
+@contextmanager
+def without_old_names() -> Iterator[None]:
+    """While peft wraps a model: its newest release (0.21) asks by a name that transformers 5.24 warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
 def check(folder: str) -> Path:
     """The folder, if it holds tuned weights; ConfigError if not."""
     path = Path(folder).expanduser()
@@ -92,7 +100,7 @@ def apply(model: Any, folder: str, base: str) -> Any:
 
 
 def _with_lora(model: Any, path: Path) -> Any:
-    with warnings.catch_warnings():
+    with without_old_names():
         warnings.filterwarnings("error", message=".*missing adapter keys")
         found = peft().PeftModel.from_pretrained(
             model, str(path), local_files_only=True, low_cpu_mem_usage=model.device.type == "meta"

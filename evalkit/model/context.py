@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from transformers import Cache
 
+from evalkit.errors import ModelError
 from evalkit.model.cache import SLACK, RoomyLayer
 from evalkit.model.flops import Work
 
@@ -56,6 +58,20 @@ class Context:
     def lengths(self) -> tuple[int, ...]:
         """Cached entries of each layer."""
         return tuple(int(p.shape[1]) for p in self.positions)
+
+    def check(self) -> None:
+        """Every layer's cache must hold one entry for each id that was counted there.
+
+        Raises ModelError otherwise: the library did not fill the cache that it was given, or not in this way.
+        """
+        found, expected = tuple(layer.length for layer in self.layers), self.lengths
+        wrong = [i for i, (have, want) in enumerate(zip(found, expected, strict=True)) if have != want]
+        if wrong:
+            raise ModelError(
+                f"the cache of layer {wrong[0]} holds {found[wrong[0]]} entries after a feed, expected "
+                f"{expected[wrong[0]]}, one for each position id ({len(wrong)} of {len(found)} layers are wrong); "
+                f"install a release of transformers that evalkit is tested with, this is {transformers.__version__}"
+            )
 
     def reserve(self, kept: int, passing: int) -> None:
         """Expect `kept` further entries in each layer, and up to `passing` more that are cut again."""

@@ -46,7 +46,8 @@ def load(
     folder of tuned weights (evalkit.model.adapter) that change the checkpoint's.
 
     Raises ConfigError for a folder that is missing or incomplete, another family, tensors that are not the model's,
-    code of the checkpoint's own, an unknown dtype or rope, or an adapter that does not fit.
+    code of the checkpoint's own, an unknown dtype or rope, an adapter that does not fit, or a release of transformers
+    that does not fill the cache that it is given.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -73,7 +74,9 @@ def load(
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(found))
     mean, std = _normalisation(found)
-    return FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder = FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder.probe()
+    return decoder
 
 
 def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ tokens that layer l sees, S_l = P + n_l + Q·A.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +112,14 @@ def forward(decoder: Decoder, way: Path, embeds: Tensor, inputs: list[Tensor] | 
         )
     out: Tensor = decoder.text.norm(hidden[:, way.head + seen :])
     return out.reshape(len(out), *way.tails, -1)
+
+
+def rerun_layers(model: Any) -> None:
+    """Run layers again in the backward pass instead of keeping what they computed (gradient checkpointing)."""
+    enable = getattr(
+        model, "activation_checkpointing_enable", None
+    )  # its name in transformers 5.24, and in 6 the only one
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def mask(sight: int, asked: int, length: int) -> Tensor:

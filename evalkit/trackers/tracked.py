@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evalkit.evidence.accuracy import Averages, accuracy, official
+from evalkit.evidence.accuracy import COUNTS, Averages, accuracy, official
 from evalkit.evidence.budget import MEASURES, budget
 from evalkit.evidence.groups import entries
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Setting = str | int | float
 
 _COLUMNS = ("percent", "half_width", "n")  # of the accuracy table, for every group of questions
-_OVERALL = (*_COLUMNS, "videos", "failed", "unparsed")
+_OVERALL = (*_COLUMNS, "videos", *COUNTS)
 _SPENT = ("n", *MEASURES, "ratio_off", "peak_mb")  # of the budget table
 
 

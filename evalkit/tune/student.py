@@ -37,7 +37,7 @@ class Student(nn.Module):
             if weight.requires_grad:
                 weight.data = weight.data.float()
         if cfg.checkpointing:
-            eyes.backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+            whole.rerun_layers(eyes.backbone.model)
 
     def forward(self, sample: Sample) -> dict[str, Tensor]:
         """Mean cross-entropy of the sample's targets."""
@@ -99,7 +99,8 @@ def _with_lora(cfg: DictConfig, model: nn.Module, text: nn.Module, merger: nn.Mo
         modules_to_save=[names[id(merger)]] if cfg.projector else None,
     )
     try:
-        found: nn.Module = peft.get_peft_model(model, config)
+        with adapter.without_old_names():
+            found: nn.Module = peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"lora.targets={list(cfg.lora.targets)}: {error}") from error
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from evalkit.evidence.accuracy import COUNTS
 from evalkit.evidence.budget import STAGES
 from evalkit.evidence.layout import change, number, p_value, significant
 from evalkit.evidence.paper.rows import AGAINST
@@ -32,7 +33,7 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
         texts[average] = [number(p, 1) for p in rows["average_percent"]]
     texts["exp. ±"] = [number(h, 1) for h in rows["expected_half_width"]]
     left_out = rows[LEFT_OUT].max(axis=1).fillna(0)
-    counts = {"n": rows["n"], "failed": rows["failed"], "unparsed": rows["unparsed"], "left out": left_out}
+    counts = {"n": rows["n"], **{name: rows[name] for name in COUNTS}, "left out": left_out}
     shown = {name: values for name, values in counts.items() if name == "n" or values.any()}
     return texts.assign(**{name: [str(count) for count in values] for name, values in shown.items()})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalkit.evidence.accuracy import COUNTS, counts
 from evalkit.evidence.budget import MEASURES, spent
 from evalkit.evidence.groups import KEYS
 from evalkit.evidence.matched import Matched, against_dense, at_equal
@@ -28,11 +29,16 @@ AGAINST: dict[str, Callable[[QuestionSet, Cell], Matched | None]] = {
 
 _NAMES = (*KEYS[:-1], "role", "ratio")
 _SCORE = ("n", "videos", "percent", "low", "high", "half_width", "average", "average_percent")
-_COUNTS = ("failed", "unparsed", "expected_half_width")
 _GAP = ("points", "low", "high", "p_flip", "p_flip_holm", "n", "left_out", "expected_half_width")
 _PLACE = ("lower_ratio", "upper_ratio", "weight")
 
-ACCURACY = (*_NAMES, *_SCORE, *_COUNTS, *(f"{key}_{name}" for key in AGAINST for name in (*_GAP, *_PLACE)))
+ACCURACY = (
+    *_NAMES,
+    *_SCORE,
+    *COUNTS,
+    "expected_half_width",
+    *(f"{key}_{name}" for key in AGAINST for name in (*_GAP, *_PLACE)),
+)
 _WHOLE = [f"{key}_{name}" for key in AGAINST for name in ("n", "left_out")]  # not there where nothing is compared
 BUDGET = (*_NAMES, "n", *MEASURES, "ratio_off", "peak_mb")
 
@@ -78,8 +84,7 @@ def _score(cell: Cell, own: Mapping[tuple[Any, ...], Average]) -> dict[str, Any]
         "half_width": found.half_width,
         "average": average.removesuffix(" (official)"),
         "average_percent": percent,
-        "failed": cell.failed,
-        "unparsed": sum(answer.status == "unparsed" for answer in cell.answers.values()),
+        **counts(cell.answers.values()),
         "expected_half_width": expected_half_width(found.n),
     }
 

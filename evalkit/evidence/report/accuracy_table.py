@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from evalkit.evidence.accuracy import COUNTS
 from evalkit.evidence.layout import p_value
 from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
 from evalkit.evidence.report.numbers import figure, points, span
@@ -30,7 +31,7 @@ show of a difference at all. Failed questions are in no percentage.
 def accuracy(own: QuestionSet, rows: Sequence[Row]) -> Table:
     """One line for each cell; comparisons that no cell has are left out."""
     average = next((row["average"] for row in rows if row["average"] not in ("", "micro")), "")
-    counts = [name for name in ("failed", "unparsed") if any(row[name] for row in rows)]
+    counts = [name for name in COUNTS if any(row[name] for row in rows)]
     against = [key for key in _AGAINST if not all(math.isnan(row[f"{key}_points"]) for row in rows)]
     scores = ["accuracy %", "95 % interval", *([f"{average} %"] if average else []), "n", "videos", *counts]
     columns = {key: ["points", "95 % interval", "p", *(["exp. ±"] if key == "dense" else [])] for key in against}

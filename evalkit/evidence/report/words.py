@@ -90,6 +90,9 @@ def _unread(scores: Sequence[Row]) -> Iterator[str]:
         yield f"Replies in which no option could be read: {'; '.join(found)}."
     elif any(row["n"] for row in scores):
         yield "An option could be read in every reply."
+    repeated = [f"{_name(row)}: {figure(row['repeated'], 0)}" for row in scores if row["repeated"]]
+    if repeated:
+        yield f"Replies that are one token over and over, up to the limit: {'; '.join(repeated)}."
 
 
 def _off(own: QuestionSet, spending: Sequence[Spending]) -> Iterator[str]:

@@ -5,15 +5,19 @@ The loop is ours and the same for every family; a family says how positions are 
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 
+from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model import flops, generation, positions, prompt
 from evalkit.model.attach import Enough, Feed
 from evalkit.model.context import Context
+from evalkit.model.finite import check_finite
 from evalkit.model.flops import Work
 from evalkit.model.generation import Processors
 from evalkit.types import VisualTokens
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.model.attach import Observer
+
+CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
 
 class Decoder:
@@ -76,6 +82,38 @@ class Decoder:
     def model_ids(self, ids: Tensor) -> Tensor:
         """Ids (R, S) in the shape that the language model takes, with its batch of one."""
         return ids.to(self.device)
+
+    @cached_property
+    def cache_name(self) -> str:
+        """The argument in which the language model takes its cache.
+
+        One that it does not know would vanish among its keyword arguments, and it would make a cache of its own. Raises
+        ConfigError where it knows none of the names.
+        """
+        known = inspect.signature(self.text.forward).parameters
+        found = next((name for name in CACHE_NAMES if name in known), None)
+        if found is None:
+            raise ConfigError(
+                f"{type(self.text).__name__} of transformers {transformers.__version__}: expected one of the arguments "
+                f"{', '.join(CACHE_NAMES)}, came {', '.join(known)}; install a release that evalkit is tested with"
+            )
+        return found
+
+    def probe(self) -> None:
+        """Feed two tokens twice, as chunks of a video are fed, and check the cache after each.
+
+        Raises ConfigError where this fails: with the installed transformers no question could be answered.
+        """
+        context = self.context()
+        try:
+            with torch.inference_mode():
+                for _ in range(2):
+                    self.feed_text(context, [0, 0])
+        except (ModelError, AttributeError, LookupError, TypeError) as error:
+            raise ConfigError(
+                f"{type(self.text).__name__} cannot be fed with transformers {transformers.__version__}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     # ---- the loop
 
@@ -155,12 +193,14 @@ class Decoder:
                     inputs_embeds=embeds,
                     position_ids=self.model_ids(feed.positions),
                     attention_mask={"full_attention": None},
-                    past_key_values=context.cache,
                     use_cache=True,
+                    **{self.cache_name: context.cache},
                 )
         except Enough:  # in the last layer's attention: no MLP there, and no hidden state
             context.work -= Work(transformed=int(feed.positions.shape[1]))
+            context.check()
             return embeds.new_empty(0)
+        context.check()
         hidden: Tensor = out.last_hidden_state[0, -1]
         return hidden
 
@@ -183,10 +223,14 @@ class Decoder:
         return Processors(generation.applied(self.model.generation_config), self.stop_ids())
 
     def next_token(self, context: Context, hidden: Tensor) -> int:
-        """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config."""
+        """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config.
+
+        Raises ModelError where a logit is not finite: the largest would be NaN's.
+        """
         context.work += Work(scored=1)
+        logits = check_finite(self.logits(hidden), "logits of the language model")
         prompt = len(context.read) - context.replied
-        return int(self.processors(self.logits(hidden), context.read, prompt).argmax())
+        return int(self.processors(logits, context.read, prompt).argmax())
 
     def generate(self, context: Context, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
         """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""

@@ -12,6 +12,7 @@ import torch
 
 from evalkit.model import flops, positions
 from evalkit.model.families.decoder import Decoder
+from evalkit.model.finite import check_finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +61,12 @@ class Qwen2VL(Decoder):
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
 
-        Cells do not attend to each other in the vision tower, so slicing is exact.
+        Cells do not attend to each other in the vision tower, so slicing is exact. Raises ModelError where a feature is
+        not finite.
         """
         step = slice_cells * self.cell_frames
-        return torch.cat([self._encode_slice(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        features = torch.cat([self._encode_slice(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        return check_finite(features, "features of the vision encoder")
 
     def _encode_slice(self, pixels: np.ndarray) -> Tensor:
         frames, height, width, _ = pixels.shape
