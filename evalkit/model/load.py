@@ -76,10 +76,15 @@ def _stretched(config: Any, rope: str) -> Any:
         raise ConfigError(f"expected backbone.rope to be one of {sorted(ROPES)}, got {rope!r}")
     if ROPES[rope] is not None:
         text = config.text_config
-        original = text.max_position_embeddings
+        original = FAMILIES[config.model_type].yarn_length or text.max_position_embeddings
         scaling = {"rope_type": "yarn", "factor": ROPES[rope], "original_max_position_embeddings": original}
         text.rope_parameters = {**text.rope_parameters, **scaling}
     return config
+
+
+def family(path: str) -> type[Qwen2VL]:
+    """The family of a checkpoint, by its configuration alone. ConfigError as `load`."""
+    return FAMILIES[_config(path, "float32").model_type]
 
 
 def skeleton(path: str, *, dtype: str = "float32") -> Qwen2VL:
