@@ -108,7 +108,7 @@ def resize_nearest(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     """
     from PIL import Image
 
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.NEAREST))
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _key(plan: FramePlan) -> Key:
