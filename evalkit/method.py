@@ -122,6 +122,10 @@ class Method:
         """True: what it does depends on the question, so its prefix is not shared between questions."""
         return False
 
+    def notes(self, *, aligns_text: bool) -> tuple[str, ...]:
+        """What tables say about its settings on a backbone, whose layout of text `aligns_text` names."""
+        return ()
+
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """Before decoding: which frames, at what size."""
         return FramePlan(indices=budget.frames, height=budget.height, width=budget.width)

@@ -81,6 +81,12 @@ class Video:
     frames: int  # decodable frames
     height: int  # pixels
     width: int  # pixels
+    # (frames,) when each frame is shown, from the first one's 0 on; None: evenly, at `fps`
+    seconds: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
+
+    def shown_at(self, index: int) -> float:
+        """Seconds from the first frame to frame `index`."""
+        return index / self.fps if self.seconds is None else self.seconds[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,8 @@ class FramePlan:
     """Which frames a method wants decoded, and at what size.
 
     `indices` are unique and ascending. `order` says how they fill the cells' frame slots, as positions in `indices`;
-    None means each once, in time order (a control may repeat or shuffle).
+    None means each once, in time order (a control may repeat or shuffle). With an order, the LLM is shown the slots at the
+    times of as many frames spread by the run's sampling preset.
     """
 
     indices: tuple[int, ...]  # frame numbers in the video
@@ -126,6 +133,8 @@ class VisualTokens:
     pinned: Tensor = field(repr=False)  # (N,) bool: later stages keep it first
     cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
     grid: tuple[int, int]  # rows and columns of places in a cell
+    # (T,) float64, ascending: the time at which each slot is shown to the LLM; None: `cell_seconds`
+    slot_seconds: Tensor | None = field(default=None, repr=False)
     span: int | None = None  # slots that the video takes in the LLM's time; None: all T
     flops: int = 0  # operations of the matrix products by which a method chose them, two for a multiply-add
 
@@ -153,6 +162,11 @@ class VisualTokens:
     def seconds(self) -> Tensor:
         """True time of each token, (N,) float64."""
         return self.cell_seconds[self.cell]
+
+    @property
+    def times(self) -> Tensor:
+        """Time of each slot in the LLM, (T,) float64: the cells' own, unless the frames were repeated or reordered."""
+        return self.cell_seconds if self.slot_seconds is None else self.slot_seconds
 
     def keep(self, index: Tensor) -> VisualTokens:
         """The tokens at `index` (ascending positions), all per-token fields aligned."""
@@ -198,9 +212,9 @@ class Keep:
 
     index: Tensor  # (K,) long, ascending positions in the chunk
     positions: Tensor | None = None  # (R, K) new ids; None keeps the old ones. What follows continues from them
-    align_text: bool = (
-        False  # following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code
-    )
+    # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the
+    # backbone's positions want it (Qwen2-VL in time alone, Qwen2.5-VL with all rows)
+    align_text: bool | None = None
     flops: int = 0  # operations of the matrix products that the choice took
 
 

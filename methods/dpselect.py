@@ -21,7 +21,8 @@ from evalkit.types import VisualTokens
 class DPSelect(Method):
     """Keep the cells (or, place by place, the patches) that differ most from the one before; pin the peaks among them.
 
-    Differs: the released code crashes at a ratio below 1 in chunked prefill; this is it with that defect mended.
+    Differs: the released code crashes at a ratio below 1 in chunked prefill; this is it with that defect mended. Where
+    fewer slots are left than a cell has rows or columns, its text begins among the video's ids; here it follows them.
     Ties go to the earlier cell; there the reference's order is undefined.
     """
 

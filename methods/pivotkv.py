@@ -31,7 +31,9 @@ class PivotKV(Method):
     reforge: bool = True  # squeeze the kept tokens' time ids; False: keep ids, score with rotated queries and keys
     kv_ratio: float | None = None  # share of each chunk to keep; None: what the run's ratio leaves
     max_input_length: int | None = None  # tokens that the prompt may take; compress every chunk alike to meet it
-    text_rows: Literal["released", "aligned"] = "released"  # following text moves in time alone, or as a whole
+    # following text moves in time alone (released), or as a whole (aligned); auto: released on Qwen2-VL, aligned on
+    # Qwen2.5-VL, where the released rule leads to ids that training has not seen
+    text_rows: Literal["auto", "released", "aligned"] = "auto"
 
     def __post_init__(self) -> None:
         if self.kv_ratio is not None and self.max_input_length is not None:
@@ -42,6 +44,23 @@ class PivotKV(Method):
                 "PivotKV: expected kv_ratio in (0, 1] and max_input_length above 0, "
                 f"got {self.kv_ratio = }, {self.max_input_length = }"
             )
+        if self.pivots not in ("strict", "released") or self.text_rows not in ("auto", "released", "aligned"):
+            raise MethodError(
+                "PivotKV: expected pivots strict|released and text_rows auto|released|aligned, "
+                f"got {self.pivots = }, {self.text_rows = }"
+            )
+
+    def notes(self, *, aligns_text: bool) -> tuple[str, ...]:
+        """How text moves, where the backbone's default is not the released code's."""
+        if not self.reforge or not aligns_text or self.text_rows == "aligned":
+            return ()
+        if self.text_rows == "auto":
+            return (
+                "text after the video moves with all rows of its ids (text_rows aligned); the released code: in time",
+            )
+        return (
+            "text after the video moves in time alone, as released: ids that this backbone's training has not seen",
+        )
 
     @property
     def asks(self) -> bool:
@@ -63,7 +82,8 @@ class PivotKV(Method):
         if not self.reforge:
             return Keep(index=index, flops=flops)
         positions = reforged(chunk.positions[:, index], keep, size)
-        return Keep(index=index, positions=positions, align_text=self.text_rows == "aligned", flops=flops)
+        align = None if self.text_rows == "auto" else self.text_rows == "aligned"
+        return Keep(index=index, positions=positions, align_text=align, flops=flops)
 
     def _room(self, chunk: LayerChunk, size: int) -> int:
         if self.max_input_length is not None:

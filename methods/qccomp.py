@@ -35,7 +35,7 @@ class QCComp(Method):
     clip: int = 8  # frames that are scored together
     window: int = 64  # frames
     stride: int = 32  # frames between windows
-    chunk: int = 512  # frames that a pass scores; it reads a margin of one stride on either side beside them
+    chunk: int = 512  # frames that a pass scores; it reads a margin of window − stride on either side beside them
     repeats: int = 2  # passes over the video, each shifted
     segment: Literal["local", "global"] = "local"
     mask: Literal["none", "causal"] = "none"  # whether the question's tokens see later ones; the released code: yes
@@ -101,7 +101,14 @@ class QCComp(Method):
             index = torch.tensor(read)[valid.repeat_interleave(clip)]
             total.index_add_(1, index, per_clip[:, valid].repeat_interleave(clip, 1))
             count.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
-        return (total / count).sum(0)
+        found = (total / count).sum(0)
+        if not bool(found.isfinite().all()):  # a score that is no number would sort before all others
+            lost = (~found.isfinite()).nonzero()[:, 0]
+            raise MethodError(
+                f"QCComp: expected a finite score for each of {cells} cells, got none for {len(lost)} of them, first "
+                f"cell {int(lost[0])}; features or attention are not finite there, or no window covers them"
+            )
+        return found
 
     def layers(self, layers: int) -> range:
         """Layers that score, from 0."""
@@ -123,9 +130,13 @@ class QCComp(Method):
         return clip, window, stride, min(chunk, -(-cells // stride) * stride)
 
     def passes(self, cells: int, cell_frames: int) -> list[list[int]]:
-        """The cells that each pass reads, in order; over the video's end it goes on at the start."""
-        clip, _, stride, chunk = self.sizes(cells, cell_frames)
-        margin = 0 if self.segment == "global" else 2 * stride
+        """The cells that each pass reads, in order; over the video's end it goes on at the start.
+
+        Together the passes of a repeat score every cell.
+        """
+        clip, window, stride, chunk = self.sizes(cells, cell_frames)
+        # whole windows but one stride on either side: every clip between is in window / stride of them
+        margin = 0 if self.segment == "global" else 2 * (window - stride)
         starts = [
             (chunk * i + repeat * (clip // self.repeats) + repeat * (chunk // self.repeats)) % cells
             for repeat in range(self.repeats)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from configs import composed
 
+from evalkit.data import protocols
 from evalkit.engine import settings
 from evalkit.engine.settings import CONF
 from evalkit.errors import ConfigError
@@ -47,12 +48,28 @@ def test_a_real_backbone_brings_real_frames_unless_told_otherwise() -> None:
 def test_the_released_retake_settings() -> None:
     cfg = composed("experiment=retake_lvbench", "backbone=qwen2_5_vl_7b")
     assert cfg.backbone.path == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert (cfg.sampling.preset, cfg.sampling.fps, cfg.sampling.frames) == ("retake", 2.0, 2048)
+    sampling = settings.sampling(cfg)
+    assert (sampling.preset, sampling.fps, sampling.frames) == ("retake", 2.0, 2048)
+    assert (sampling.long_side, sampling.resize) == (448, "nearest")
     dense, retake = settings.arms(cfg)
     assert dense.method == Uniform(max_frames=256)
     assert retake.name == "retake_32k"
     assert retake.method == ReTaKe(patch_sync=False, pivots="released", max_input_length=32000)
     assert retake.method.asks
+
+
+@pytest.mark.parametrize("name", ["videomme", "mlvu", "lvbench"])
+def test_released_retake_settings_ask_as_the_released_code(name: str) -> None:
+    cfg = composed(f"experiment=retake_{name}")
+    protocol = protocols.get(cfg.protocol)
+    assert (protocol.name, protocol.max_new_tokens(name), protocol.stop) == ("retake", 128, ())
+    assert settings.sampling(cfg).resize == "nearest"
+    assert "# Differs:" in (CONF / "experiment" / f"retake_{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_each_backbone_brings_what_lmms_eval_shows_it() -> None:
+    assert composed("backbone=qwen2_vl_7b").sampling.preset == "lmms_eval"
+    assert composed("backbone=qwen2_5_vl_7b").sampling.preset == "lmms_eval_qwen2_5_vl"
 
 
 @pytest.mark.parametrize(

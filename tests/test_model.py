@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from loop import replied
 from parity import budget_of
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evalkit.errors import ConfigError
 from evalkit.method import Method
@@ -21,7 +23,7 @@ from evalkit.model.attention import attend
 from evalkit.model.cache import SLACK
 from evalkit.model.families.decoder import chunks
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
-from evalkit.model.load import load, skeleton
+from evalkit.model.load import _config, _stretched, load, skeleton
 from evalkit.model.weights_identity import weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
@@ -83,6 +85,47 @@ def test_qwen25_positions_follow_true_seconds(backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     uneven = torch.tensor([1.0, 1.4999999, 2.1, 5.0], dtype=torch.float64)
     assert family.slot_times(replace(tokens, cell_seconds=uneven)).tolist() == [0, 1, 2, 8]
+
+
+def yarn(theta: float, width: int, original: int, factor: float = 4.0) -> torch.Tensor:
+    """Inverse frequencies of YaRN (arXiv 2309.00071, §3.2), (width / 2,): slow ones by `factor` slower, fast ones kept.
+
+    A dimension turns original / wavelength times over the trained positions: below 1 it is slow, above 32 fast; the
+    ramp between is linear in the dimension's number, with its ends on whole numbers.
+    """
+    plain = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    low, high = (width * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta)) for turns in (32, 1))
+    low, high = max(math.floor(low), 0), min(math.ceil(high), width - 1)
+    kept = 1 - ((torch.arange(width // 2, dtype=torch.float64) - low) / (high - low)).clamp(0, 1)
+    return plain * kept + plain / factor * (1 - kept)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("qwen2_vl", 32_768), ("qwen2_5_vl", 128_000)])
+def test_yarn_stretches_the_positions_of_training(
+    name: str, limit: int, qwen25: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """The published 7B checkpoints' widths and limits. Qwen2.5-VL's limit is not what YaRN is told there."""
+    folder = {"qwen2_vl": checkpoint, "qwen2_5_vl": qwen25}[name]
+    config = json.loads((folder / "config.json").read_text())
+    text = config["text_config"]
+    text |= {"hidden_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": limit}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    stretched, plain = (_stretched(_config(str(tmp_path), "float32"), rope).text_config for rope in ("yarn4", "none"))
+    frequencies, attention = ROPE_INIT_FUNCTIONS["yarn"](stretched, "cpu")
+    torch.testing.assert_close(frequencies.double(), yarn(1e6, 128, 32_768), rtol=1e-5, atol=0)
+    assert attention == pytest.approx(0.1 * math.log(4) + 1)
+    assert plain.rope_parameters["rope_type"] == "default"
+    assert (plain.max_position_embeddings, stretched.max_position_embeddings) == (limit, 4 * 32_768)
+    if limit != 32_768:  # negative control: from the checkpoint's own limit
+        ratio = yarn(1e6, 128, limit) / frequencies
+        assert 1.3 < ratio.max() < 4
+
+
+def test_yarn_reaches_the_loaded_model(qwen25: Path) -> None:
+    found = load(str(qwen25), device="cpu", rope="yarn4").text.rotary_emb.inv_freq
+    torch.testing.assert_close(found.double(), yarn(1e4, 8, 32_768), rtol=1e-5, atol=0)
+    assert not torch.equal(found, load(str(qwen25), device="cpu").text.rotary_emb.inv_freq)
 
 
 @pytest.mark.parametrize(("chunk", "length"), [(1, 9), (4, 9), (9, 9)])

@@ -311,6 +311,49 @@ def test_no_cell_is_forgotten(cells: int, repeats: int) -> None:
     assert scored(QCComp(repeats=repeats), cells).min() >= repeats
 
 
+@given(
+    cells=st.integers(1, 300),
+    repeats=st.integers(1, 3),
+    strides=st.integers(1, 6),
+    chunks=st.integers(1, 8),
+    clip=st.sampled_from([1, 2, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_windows_of_any_length_score_every_cell(cells: int, repeats: int, strides: int, chunks: int, clip: int) -> None:
+    """A clip counts where as many windows cover it as there are strides in one, and margins make that every clip."""
+    stride = 2 * clip
+    method = QCComp(clip=clip, stride=stride, window=strides * stride, chunk=chunks * stride, repeats=repeats)
+    assert scored(method, cells).min() >= repeats
+    for read in method.passes(cells, 1):
+        _, width, _, _ = method.sizes(cells, 1)
+        windows = [(at, at + width) for at in range(0, len(read) - width + 1, stride)]
+        _, valid = clips(torch.zeros(1, len(windows), width, dtype=torch.float64), windows, len(read) // clip, clip)
+        # without the margins: window − stride on either side
+        assert valid.nonzero()[:, 0].tolist() == list(
+            range(*(m // clip for m in (width - stride, len(read) - width + stride)))
+        )
+
+
+def test_wide_windows_choose_by_what_the_question_looks_at() -> None:
+    """With a margin of one stride 32 of 64 cells had no score here, and sorted before all others."""
+    tokens = frames(64, grid=(1, 1), width=1)
+    interest = torch.rand(64, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    method = QCComp(clip=1, stride=8, window=32, chunk=16, repeats=1)
+    found = method.scores(64, limits(tokens, 4), looking(interest))
+    torch.testing.assert_close(found, interest * sum(range(1, 1 + len(method.layers(4)))))
+    chosen = method.select(tokens, limits(tokens, 4, 0.25), looking(interest))
+    assert chosen.cell.tolist() == sorted(interest.topk(16).indices.tolist())
+
+
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf])
+def test_a_score_that_is_no_number_is_refused(lost: float) -> None:
+    tokens = frames(64, grid=(1, 1), width=1)
+    interest = torch.ones(64, dtype=torch.float64)
+    interest[40] = lost
+    with pytest.raises(MethodError, match="a finite score for each of 64 cells, got none for 1 of them, first cell 40"):
+        QCComp(clip=1, stride=8, window=16, chunk=16).select(tokens, limits(tokens, 4, 0.25), looking(interest))
+
+
 def test_margins_and_means_by_hand() -> None:
     """Clips of 2 cells, windows of 4 every 2: the first and the last clip lie in one window, the others in two."""
     cells = torch.arange(12.0, dtype=torch.float64).view(1, 3, 4)

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import clips
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from evalkit.data.sampling import PRESETS, Sampling, dynamic_fps1, qwen_vl_utils_pool, smart_resize
+from evalkit.data.sampling import (
+    PRESETS,
+    Sampling,
+    dynamic_fps1,
+    qwen_vl_utils_pool,
+    rounded_linspace,
+    smart_resize,
+)
+from evalkit.data.video import probe
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import Video
 
@@ -114,6 +124,74 @@ def test_qwen_vl_utils_agrees(frames: int, fps: float) -> None:
         assert sampling("lmms_eval", min_pixels=least).size(video(frames, fps, 1080, 1920), 28) == expected
 
 
+# ---- lmms_eval_qwen2_5_vl
+
+
+@pytest.mark.slow
+def test_qwen2_5_vl_sees_what_lmms_evals_own_class_shows_it(tmp_path: Path) -> None:
+    """Frames, sizes and tokens of the class that `--model qwen2_5_vl` names, run up to its processor.
+
+    The first clip is eight minutes of 1280 × 720, but of 40 frames alone, so that it is quickly made.
+    """
+    files = [
+        clips.make(tmp_path / "long.mp4", frames=40, size=(720, 1280), rate=1, ticks=[12 * i for i in range(40)]),
+        clips.make(tmp_path / "usual.mp4", frames=60, size=(360, 640)),
+        clips.make(tmp_path / "short.mp4", frames=5, size=(96, 128)),
+    ]
+    tests = Path(__file__).parent
+    command = [sys.executable, "lmms_qwen2_5_vl.py", *map(str, files)]
+    run = subprocess.run(command, cwd=tests, check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    assert [line[0] for line in lines] == ["lmms_eval.models.chat.qwen2_5_vl"] * 3
+    assert lines[0][-1] == 11_520
+    sampler, simple = composed("lmms_eval_qwen2_5_vl"), composed("lmms_eval")
+    eight_minutes = video(14_400, 30.0, 720, 1280)
+    assert sampler.size(eight_minutes, 28) == (560, 1008)
+    assert simple.size(eight_minutes, 28) == (336, 644)  # negative control: Qwen2-VL's preset, 4,416 tokens
+    for file, (_, indices, numbers, height, width, tokens) in zip(files, lines, strict=True):
+        clip = probe(file)
+        count = sampler.count(clip, 2)
+        assert list(sampler.indices(clip, count)) == indices == numbers
+        assert sampler.size(clip, 28) == (height, width)
+        assert count // 2 * (height // 28) * (width // 28) == tokens
+
+
+@pytest.mark.parametrize("frames", [2, 3, 33, 250, 9_001, 90_001])
+@pytest.mark.parametrize("cap", [2, 32, 768, 2048])
+def test_qwen_vl_utils_agrees_on_a_number_of_frames(frames: int, cap: int) -> None:
+    """`nframes` of qwen-vl-utils, then the processor, for sizes up to those where it resizes a second time."""
+    utils = pytest.importorskip("qwen_vl_utils.vision_process", reason="qwen-vl-utils is not installed")
+    torch = pytest.importorskip("torch")
+    sampler = sampling("lmms_eval_qwen2_5_vl", frames=cap, fps=None, min_pixels=200704, max_pixels=1605632)
+    n = utils.smart_nframes({"nframes": min(cap, frames) // 2 * 2}, total_frames=frames, video_fps=25.0)
+    assert sampler.count(video(frames), 2) == n
+    expected = torch.linspace(0, frames - 1, n).round().long().tolist()
+    assert list(sampler.indices(video(frames), n)) == expected
+    total = utils.MODEL_SEQ_LEN * 28 * 28 * 0.9
+    most = max(min(utils.VIDEO_MAX_TOKEN_NUM * 28 * 28, total / n * 2), int(200704 * 1.05))
+    for height, width in ((720, 1280), (1080, 1920), (96, 128), (500, 30)):
+        first = utils.smart_resize(height, width, factor=28, min_pixels=200704, max_pixels=min(1605632, most))
+        second = utils.smart_resize(*first, factor=28, min_pixels=200704, max_pixels=1605632)
+        assert sampler.size(video(frames, 25.0, height, width), 28) == second
+        assert first == second or n > 857
+
+
+def test_qwen2_5_vl_at_a_rate() -> None:
+    """lmms-eval's `fps` for that class: all frames at the rate, of which `frames` is ours to cap."""
+    sampler = sampling("lmms_eval_qwen2_5_vl", frames=768, fps=2.0)
+    count = sampler.count(video(1000), 2)
+    assert count == 80
+    assert list(sampler.indices(video(1000), count)) == qwen_vl_utils_pool(1000, 25.0, 2.0)
+    assert sampling("lmms_eval_qwen2_5_vl", frames=32, fps=2.0).count(video(1000), 2) == 32
+
+
+def test_halves_that_meet_are_told_apart() -> None:
+    total, n = 40_000, 39_999
+    torch = pytest.importorskip("torch")
+    assert len(set(torch.linspace(0, total - 1, n).round().tolist())) < n
+    assert len(set(rounded_linspace(total, n))) == n
+
+
 # ---- retake
 
 
@@ -205,6 +283,32 @@ def test_fps_takes_a_frame_every_so_often() -> None:
     assert sampling("fps", fps=ntsc / 2, frames=2000).indices(video(1000, ntsc), 500) == tuple(range(0, 1000, 2))
 
 
+def test_fps_goes_by_the_files_timestamps() -> None:
+    """Two seconds of stills at 2 frames a second, then a second at 8: average rates would show other frames."""
+    seconds = (0.0, 0.5, 1.0, 1.5, *(2 + k / 8 for k in range(8)))
+    uneven = replace(video(12, 4.0), seconds=seconds)  # 3 seconds
+    sampler = sampling("fps", fps=2.0, frames=768)
+    assert sampler.count(uneven, 2) == 6
+    assert sampler.indices(uneven, 6) == (0, 1, 2, 3, 4, 8)
+    assert [seconds[i] for i in sampler.indices(uneven, 6)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert sampler.indices(replace(uneven, seconds=None), 6) == (0, 2, 4, 6, 8, 10)
+    # 4 a second: until 2 s the same frame is on screen twice, and taken once
+    assert sampling("fps", fps=4.0).indices(uneven, 8) == (0, 1, 2, 3, 4, 6, 8, 10)
+    late = replace(video(3, 1.0), seconds=(0.0, 0.26, 2.0))
+    assert sampling("fps", fps=1.0).indices(late, 3) == (0, 1, 2)  # the one on screen at 1 s began at 0.26
+    assert sampling("fps", fps=0.5).indices(late, sampling("fps", fps=0.5).count(late, 1)) == (0, 2)
+
+
+def test_timestamps_of_an_even_rate_change_nothing() -> None:
+    for rate in (25.0, 30000 / 1001):
+        even = replace(video(300, rate), seconds=tuple(i / rate for i in range(300)))
+        for fps in (0.5, 2.0, 7.0, rate):
+            sampler = sampling("fps", fps=fps, frames=768)
+            count = sampler.count(even, 2)
+            assert count == sampler.count(video(300, rate), 2)
+            assert sampler.indices(even, count) == sampler.indices(video(300, rate), count)
+
+
 def test_fps_caps_and_spreads_evenly() -> None:
     sampler = sampling("fps", fps=1.0, frames=10)
     assert sampler.count(video(2500), 2) == 10
@@ -241,6 +345,18 @@ def test_retake_shrinks_the_long_side_to_448(size: tuple[int, int], expected: tu
     assert composed("retake").size(video(100, 25.0, *size), 28) == expected
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [((720, 1280), (251, 448)), ((481, 853), (252, 448)), ((448, 400), None), ((20, 30), None)]
+)
+def test_retake_shrinks_to_the_long_side_by_nearest_neighbour(
+    size: tuple[int, int], expected: tuple[int, int] | None
+) -> None:
+    clip = video(100, 25.0, *size)
+    assert composed("retake").nearest_size(clip) == expected
+    assert sampling("retake", long_side=448).nearest_size(clip) is None
+    assert composed("retake").size(clip, 28) == sampling("retake", long_side=448, max_pixels=12845056).size(clip, 28)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     height=st.integers(14, 2200),
@@ -267,7 +383,10 @@ def test_a_thread_of_a_video_is_refused(preset: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"preset": "uniform"}, "expected one of lmms_eval, retake, videochat_flash, fps, got 'uniform'"),
+        (
+            {"preset": "uniform"},
+            "expected one of lmms_eval, lmms_eval_qwen2_5_vl, retake, videochat_flash, fps, got 'uniform'",
+        ),
         ({"frames": 0}, "frames: expected an integer above 0, got 0"),
         ({"frames": "many"}, "frames: expected an integer above 0, got 'many'"),
         ({"frames": 8, "min_frames": 9}, "expected ≥ min_frames 9, got 8"),
@@ -276,6 +395,11 @@ def test_a_thread_of_a_video_is_refused(preset: str) -> None:
         ({"fps": -1.0}, "needs a number above 0, got -1.0"),
         ({"fps": float("nan")}, "needs a number above 0, got nan"),
         ({"long_side": 0}, "long_side: expected an integer above 0, got 0"),
+        ({"resize": "bilinear"}, "resize: expected one of bicubic, nearest, got 'bilinear'"),
+        (
+            {"resize": "nearest"},
+            "resize: nearest is how frames shrink to long_side: expected long_side in pixels, got null",
+        ),
     ],
 )
 def test_wrong_settings(wrong: dict[str, object], message: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 import tracemalloc
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from evalkit.data.readers import NAMES, pyav
 from evalkit.data.readers.timeline import scan
-from evalkit.data.video import decode, probe, resize
+from evalkit.data.sampling import Sampling
+from evalkit.data.video import decode, probe, resize, resize_nearest
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FramePlan, Frames, Video
 
@@ -278,6 +280,53 @@ def test_resizing_is_torchvisions(size: tuple[int, int]) -> None:
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     rgb = picture(77, 28, 56)
     assert resize(rgb, 28, 56) is rgb
+
+
+def centres(part: int, whole: int) -> list[int]:
+    """Which of `whole` pixels lies under the centre of each of `part`, in steps summed up as Pillow sums them."""
+    step, at, found = whole / part, whole / part * 0.5, []
+    for _ in range(part):
+        found.append(int(at))
+        at += step
+    return found
+
+
+@pytest.mark.parametrize("size", [(28, 28), (47, 63), (96, 128), (31, 200), (1, 1)])
+def test_nearest_takes_the_pixel_at_each_centre(size: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    found = resize_nearest(rgb, *size)
+    assert found.flags.writeable
+    assert np.array_equal(found, rgb[centres(size[0], 48)][:, centres(size[1], 64)])
+    if size != (96, 128):  # negative control: the pixel at each corner
+        corners = [np.arange(part) * whole // part for part, whole in zip(size, (48, 64), strict=True)]
+        assert not np.array_equal(found, rgb[corners[0]][:, corners[1]])
+
+
+def test_frames_shrink_by_nearest_neighbour_first(folder: Path, reader: str) -> None:
+    video = probe(folder / "dense.mp4")
+    (full,) = decode(video, [plan(video, [3, 50])])
+    small = plan(video, [3, 50], (28, 28))
+    (frames,) = decode(video, [small], reader, nearest=(33, 44))
+    assert np.array_equal(frames.pixels, [resize(resize_nearest(rgb, 33, 44), 28, 28) for rgb in full.pixels])
+    (direct,) = decode(video, [small], reader)
+    assert not np.array_equal(frames.pixels, direct.pixels)
+    (only,) = decode(video, [small], reader, nearest=(28, 28))
+    assert np.array_equal(only.pixels, [resize_nearest(rgb, 28, 28) for rgb in full.pixels])
+
+
+def test_a_fixed_rate_goes_by_the_timestamps_of_a_varying_one(folder: Path, reader: str) -> None:
+    """TICKS are 25ths of a second from 3 on; at 5 frames a second the frame on screen every 5 ticks is taken."""
+    video = probe(folder / "rate.mp4")
+    assert video.seconds == tuple(scan(video.path).seconds(i) for i in range(20))
+    assert video.seconds == pytest.approx([(tick - 3) / 25 for tick in TICKS], abs=0.002)
+    sampling = Sampling(preset="fps", fps=5.0, frames=768, min_pixels=784, max_pixels=784)
+    indices = sampling.indices(video, sampling.count(video, 1))
+    steps = range(0, round(25 * video.duration_s), 5)
+    shown = sorted({max(i for i, tick in enumerate(TICKS) if tick - 3 <= step) for step in steps})
+    assert list(indices) == shown == [0, 4, 8, 10, 13, 17, 18]
+    (frames,) = decode(video, [plan(video, indices)], reader)
+    assert numbers(frames) == list(indices)
+    assert sampling.indices(replace(video, seconds=None), 7) != indices  # at the average rate
 
 
 def test_memory_is_that_of_the_output(tmp_path: Path, reader: str) -> None:

@@ -53,11 +53,16 @@ def probe(path: Path) -> Video:
         frames=len(file),
         height=height,
         width=width,
+        seconds=file.all_seconds(),
     )
 
 
-def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
+def decode(
+    video: Video, plans: Sequence[FramePlan], reader: str = "pyav", *, nearest: tuple[int, int] | None = None
+) -> list[Frames]:
     """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
+
+    `nearest`: height and width to which frames are resized by nearest neighbour before they take their plan's size.
 
     Exactly as many frames as asked. Where one does not decode, the last earlier one that does stands in for it; then
     `indices` and `seconds` are those of the stand-in and a warning is logged. Equal plans share one `Frames`.
@@ -75,7 +80,7 @@ def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> li
     shown: dict[int, int] = {}
     for index, stand_in, rgb in _shots(file, read, sorted({index for plan in plans for index in plan.indices})):
         shown[index] = stand_in
-        _place(index, rgb, rooms)
+        _place(index, rgb if nearest is None else resize_nearest(rgb, *nearest), rooms)
     frames = {key: _frames(file, pixels, [shown[index] for index in key[0]]) for key, pixels in rooms.items()}
     return [frames[_key(plan)] for plan in plans]
 
@@ -83,7 +88,7 @@ def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> li
 def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture (H, W, 3) uint8 as (height, width, 3) uint8, by antialiased bicubic interpolation.
 
-    The one place where evalkit resizes frames, with the arithmetic (on integers, as torchvision has it for tensors)
+    Where evalkit resizes frames, with the arithmetic (on integers, as torchvision has it for tensors)
     of Qwen2-VL's own video processor.
     """
     if rgb.shape[:2] == (height, width):
@@ -94,6 +99,16 @@ def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     size = (height, width)
     small = torch.nn.functional.interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False)
     return small[0].permute(1, 2, 0).numpy()
+
+
+def resize_nearest(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture (H, W, 3) uint8 as (height, width, 3) uint8, each pixel that of the nearest centre, as Pillow does it.
+
+    ReTaKe's released code shrinks its frames in this way; it aliases.
+    """
+    from PIL import Image
+
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.NEAREST))
 
 
 def _key(plan: FramePlan) -> Key:

@@ -71,7 +71,7 @@ class Engine:
             encoding = Clock(self.eyes.backbone.device)
             try:
                 with torch.inference_mode(), encoding.stage("encode"):
-                    tokens = self.eyes.encode(plan, frames[plan]) if plan in frames else None
+                    tokens = self.eyes.encode(video, plan, frames[plan]) if plan in frames else None
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost(group, error)
                 continue

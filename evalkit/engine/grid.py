@@ -97,7 +97,7 @@ class Grid:
                 "questions": len(benchmark.questions) + len(benchmark.bad_rows),
                 "generated": benchmark.generated,
                 "root": str(benchmark.root),
-                "notes": [*benchmark.notes, self.protocol.rule(benchmark.name)],
+                "notes": [*benchmark.notes, self.protocol.rule(benchmark.name), *self._method_notes(arm)],
             },
             "backbone": {
                 **OmegaConf.to_container(self.cfg.backbone, resolve=True),  # type: ignore[dict-item]
@@ -121,6 +121,13 @@ class Grid:
             "subset": self.cfg.subset,
             "identity_parts": parts,
         }
+
+    @cached_property
+    def _aligns_text(self) -> bool:
+        return load.family(self.checkpoint).aligns_text
+
+    def _method_notes(self, arm: Arm) -> list[str]:
+        return [f"{arm.name}: {note}" for note in arm.method.notes(aligns_text=self._aligns_text)]
 
     def folder(self, benchmark: Benchmark, arm: Arm, config: Mapping[str, Any]) -> Path:
         """Where one run lies: readable names, told apart by the identity."""

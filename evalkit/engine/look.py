@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,18 +65,34 @@ class Eyes:
     def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
         """The frames of every plan that wants any, from one pass over the file."""
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
-        return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
+        if not wanted:
+            return {}
+        frames = video_file.decode(video, wanted, self.reader, nearest=self.sampling.nearest_size(video))
+        return dict(zip(wanted, frames, strict=True))
 
-    def encode(self, plan: FramePlan, frames: Frames) -> VisualTokens:
+    def encode(self, video: Video, plan: FramePlan, frames: Frames) -> VisualTokens:
         """The visual tokens of a plan."""
         size = self.backbone.cell_frames
         slots = list(plan.slots)
         slots += slots[-1:] * (-len(slots) % size)  # Qwen's processor fills up the last cell in this way, too
-        return VisualTokens.dense(
+        tokens = VisualTokens.dense(
             self._features(frames.pixels, slots),
             seconds=[frames.seconds[slot] for slot in slots[::size]],
             grid=(plan.height // self.backbone.unit, plan.width // self.backbone.unit),
         )
+        if plan.order is None:
+            return tokens
+        return replace(tokens, slot_seconds=torch.tensor(self._slot_seconds(video, len(slots)), dtype=torch.float64))
+
+    def _slot_seconds(self, video: Video, slots: int) -> list[float]:
+        """When the cells of `slots` frames are shown where frames are repeated or reordered, (T,) ascending.
+
+        The times are those of as many frames spread by the run's preset: uniform sampling's, whatever is shown.
+        """
+        size = self.backbone.cell_frames
+        if slots > video.frames:
+            return [at * video.duration_s / slots for at in range(0, slots, size)]
+        return [video.shown_at(index) for index in self.sampling.indices(video, slots)[::size]]
 
     def _features(self, pixels: np.ndarray, slots: list[int]) -> torch.Tensor:
         """Encode, in smaller slices where memory runs out: the encoder treats cells one by one, so nothing changes."""

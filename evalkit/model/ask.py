@@ -205,7 +205,12 @@ class Asker:
         for start, stop in windows:
             first, last = torch.searchsorted(tokens.slot, torch.tensor([start, stop])).tolist()
             inside = tokens.keep(torch.arange(first, last))
-            inside = replace(inside, slot=inside.slot - start, cell_seconds=tokens.cell_seconds[start:stop])
+            inside = replace(
+                inside,
+                slot=inside.slot - start,
+                cell_seconds=tokens.cell_seconds[start:stop],
+                slot_seconds=None if tokens.slot_seconds is None else tokens.slot_seconds[start:stop],
+            )
             ids, after = self._ids(read.head, inside, seen, renumbered=read.context.shifted[layer])
             picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
             asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))

@@ -147,9 +147,11 @@ class Feed:
             return self.decoder.text_ids(start, self.positions.shape[1])
         if not self.context.shifted[i]:
             return self.positions
-        shift = int(stored[0, -1]) + 1 - int(self.positions[0, 0])
-        ids = self.positions.clone()
         whole = self.decoding or (self.context.align_text and self.tokens is None)
+        # squeezed times may end before the last row or column does; equal rows must pass both
+        last = stored.max() if whole and not self.decoding else stored[0, -1]
+        shift = int(last) + 1 - int(self.positions[0, 0])
+        ids = self.positions.clone()
         ids[: 3 if whole else 1] += shift
         return ids
 
@@ -197,7 +199,7 @@ class Feed:
         self.context.count(self.tokens.cell, -1)
         self.context.count(self.tokens.cell[index])
         self.context.shifted[i] = self.context.shifted[i] or keep.positions is not None
-        self.context.align_text = keep.align_text
+        self.context.align_text = self.decoder.aligns_text if keep.align_text is None else keep.align_text
         self.context.visual[i] -= size - len(index)
 
     @staticmethod

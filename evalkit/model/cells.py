@@ -51,6 +51,7 @@ def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
         slot=slot,
         pinned=tokens.pinned[index],
         cell_seconds=_onward(tokens.cell_seconds, list(cells)),
+        slot_seconds=None if tokens.slot_seconds is None else _onward(tokens.slot_seconds, list(cells)),
         span=None,
     )
 

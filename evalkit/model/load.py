@@ -110,12 +110,19 @@ def _stretched(config: Any, rope: str) -> Any:
     """The configuration with YaRN's parameters (arXiv 2309.00071) where asked for."""
     if rope not in ROPES:
         raise ConfigError(f"expected backbone.rope to be one of {sorted(ROPES)}, got {rope!r}")
-    if ROPES[rope] is not None:
+    factor = ROPES[rope]
+    if factor is not None:
         text = config.text_config
-        original = text.max_position_embeddings
-        scaling = {"rope_type": "yarn", "factor": ROPES[rope], "original_max_position_embeddings": original}
+        original = FAMILIES[config.model_type].yarn_length or text.max_position_embeddings
+        scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
+        text.max_position_embeddings = int(original * factor)
         text.rope_parameters = {**text.rope_parameters, **scaling}
     return config
+
+
+def family(path: str | Checkpoint) -> type[Qwen2VL]:
+    """The family of a checkpoint, by its configuration alone. ConfigError as `load`."""
+    return FAMILIES[_config(locate(path), "float32").model_type]
 
 
 def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> Qwen2VL:

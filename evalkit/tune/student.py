@@ -43,7 +43,7 @@ class Student(nn.Module):
         """Mean cross-entropy of the sample's targets."""
         backbone, videos = self.eyes.backbone, [video for video, _, _ in sample.seen]
         with torch.set_grad_enabled(self.looks and torch.is_grad_enabled()):
-            tokens = [self.eyes.encode(plan, frames) for _, plan, frames in sample.seen]
+            tokens = [self.eyes.encode(video, plan, frames) for video, plan, frames in sample.seen]
         sizes = (int(sample.tails.shape[1]), int(sample.tails.shape[2]))
         ways = [
             whole.path(backbone, self.arm.method, t, self.eyes.budget(self.arm, v), head=len(sample.head), tails=sizes)

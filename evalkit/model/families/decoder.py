@@ -37,6 +37,8 @@ class Decoder:
 
     rows = 1  # of position ids: 1 (RoPE), or 3 (M-RoPE: time, height, width)
     renumbers = True  # whether what `prune` leaves is numbered anew, unless the method says so itself
+    aligns_text = False  # whether text after re-forged ids moves with all rows, unless the method says so itself
+    yarn_length: int | None = None  # ids of training that YaRN stretches; None: as many as the checkpoint allows
 
     def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
         self.model, self.text, self.tokenizer = model, text, tokenizer

@@ -102,10 +102,12 @@ class Qwen2VL(Decoder):
         return positions.video(start, self.slot_times(tokens)[tokens.slot], tokens.place, tokens.grid[1])
 
     def ids_after(self, tokens: VisualTokens) -> int:
-        """How many ids the video takes before text goes on: its uncompressed extent, less the time that was packed."""
-        times = self.slot_times(tokens)
-        packed = 0 if tokens.span is None else int(times[-1] - times[tokens.span - 1])
-        return max(int(times[-1]) + 1, *tokens.grid) - packed
+        """How many ids the video takes before text goes on: to the end of the slots in use and of rows and columns.
+
+        Where fewer slots are in use than there are rows or columns, ReTaKe's code lets text begin among those.
+        """
+        last = self.slot_times(tokens)[(len(tokens.cell_seconds) if tokens.span is None else tokens.span) - 1]
+        return max(int(last) + 1, *tokens.grid)
 
     def model_ids(self, ids: Tensor) -> Tensor:
         """Ids (3, 1, S)."""
@@ -113,12 +115,19 @@ class Qwen2VL(Decoder):
 
 
 class Qwen25VL(Qwen2VL):
-    """Qwen2.5-VL: time in the positions is absolute, `tokens_per_second` ids a second."""
+    """Qwen2.5-VL: time in the positions is absolute, `tokens_per_second` ids a second.
+
+    An hour is thousands of ids in time, while a row or column is tens. Text that moved in time alone, as ReTaKe's code
+    has it, would stand at ids such as (2835, 7015, 7015), which no training has seen; so it moves as a whole here.
+    """
+
+    aligns_text = True
+    yarn_length = 32_768  # source: Qwen2.5-VL's model card; the checkpoint's own limit of 128,000 is no YaRN parameter
 
     def slot_times(self, tokens: VisualTokens) -> Tensor:
-        """True seconds of each slot since the first, in ids; (T,) long."""
+        """Seconds of each slot since the first, in ids; (T,) long."""
         rate = float(self.model.config.vision_config.tokens_per_second)
-        seconds = tokens.cell_seconds - tokens.cell_seconds[0]
+        seconds = tokens.times - tokens.times[0]
         # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
         return torch.floor(seconds * rate + 1e-3).long()
 
