@@ -6,7 +6,7 @@ Time and memory are pretended: a clock that ticks per unit of work gives the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Ticking(Meter):
 
 
 @pytest.fixture
-def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticking]:
+def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     """Ticks as a decoder that runs through the file up to the last frame that anyone wants, then 10 per encoded frame
     and 100 per token fed. The encoder holds most.
     """
@@ -94,7 +94,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticking]:
     monkeypatch.setattr(Qwen2VL, "encode", encoding)
     monkeypatch.setattr(Qwen2VL, "feed_text", feeding)
     monkeypatch.setattr(Qwen2VL, "feed_video", watching)
-    yield found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,9 @@ def test_seconds_of_an_operating_point_timed_alone_do_not_depend_on_its_neighbou
     assert len(alone[FEW]) == 3
     for arm in NEIGHBOURS:
         assert [line["video_id"] for line in beside[arm]] == [line["video_id"] for line in alone[FEW]]
-        assert {(line["method"], line["ratio"], line["status"]) for line in beside[arm]} == {(arm.name, arm.ratio, "ok")}
+        assert {(line["method"], line["ratio"], line["status"]) for line in beside[arm]} == {
+            (arm.name, arm.ratio, "ok")
+        }
     few = alone[FEW][-1]["seconds"]
     assert few["decode"] > 0
     assert few["encode"] == 10 * 4
@@ -162,9 +164,7 @@ def test_shared_seconds_depend_on_neighbours_and_say_so(
     assert (alone.seconds_shared, beside.seconds_shared) == (False, True)
 
 
-def test_questions_about_one_video_share_their_seconds(
-    benchmark: Benchmark, backbone: Qwen2VL, meter: Ticking
-) -> None:
+def test_questions_about_one_video_share_their_seconds(benchmark: Benchmark, backbone: Qwen2VL, meter: Ticking) -> None:
     asked = list(benchmark.questions[:2])
     together = answer(engine(backbone, gauge=meter), [FEW], asked)
     apart = answer(engine(backbone, gauge=meter, share=False), [FEW, DENSE], asked)

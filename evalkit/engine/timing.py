@@ -77,7 +77,7 @@ class Timer:
     def __init__(self, engine: Callable[[], Engine], conditions: Mapping[str, Any], videos: int) -> None:
         """`engine` is called only where something is left to measure; `videos` is the setting `timing`."""
         self._engine = engine
-        self._same = {"videos": videos, "conditions": dict(conditions)}
+        self._same: dict[str, Any] = {"videos": videos, "conditions": dict(conditions)}
 
     def missing(self, run: RunFolder, questions: Drawn) -> Drawn:
         """What `run` has not measured under these conditions; failed measurements are tried again."""
@@ -85,9 +85,7 @@ class Timer:
         done = {name for name, line in last.items() if line["status"] != "failed"}
         return [pair for pair in questions if pair[0].id not in done]
 
-    def measure(
-        self, arm: Arm, run: RunFolder, questions: Drawn, progress: Callable[[], object] = lambda: None
-    ) -> int:
+    def measure(self, arm: Arm, run: RunFolder, questions: Drawn, progress: Callable[[], object] = lambda: None) -> int:
         """Append a line for each of `questions` that is missing, after one answer that is not counted.
 
         Returns how many failed.
