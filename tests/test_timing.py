@@ -19,7 +19,7 @@ from loop import DENSE, answer, engine, question
 
 from evalkit.data import video as video_file
 from evalkit.engine import timing
-from evalkit.engine.clock import Meter
+from evalkit.engine.clock import Clock, Meter
 from evalkit.engine.records import Arm
 from evalkit.engine.store import TIMING, RunFolder
 from evalkit.engine.timing import Timer
@@ -177,6 +177,23 @@ def test_peak_memory_includes_the_encoder(benchmark: Benchmark, backbone: Qwen2V
     found = answer(engine(backbone, gauge=meter), [DENSE, FEW, NEIGHBOURS[-1]], [benchmark.questions[0]])
     assert (spent(found, DENSE).peak_bytes, spent(found, FEW).peak_bytes) == (32_000, 4_000)
     assert 0 < spent(found, NEIGHBOURS[-1]).peak_bytes < 1000  # blind: nothing is encoded
+
+
+def test_a_cuda_meter_waits_for_kernels_and_asks_the_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the order of calls: no CUDA device is needed."""
+    calls: list[str] = []
+    names = ("synchronize", "reset_peak_memory_stats", "max_memory_allocated", "empty_cache")
+    for name in names:
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: calls.append(name) or 7)
+    meter = Meter(torch.device("cuda"))
+    meter.reset_peak()
+    with Clock(meter).stage("encode"):
+        calls.append("work")
+    assert meter.peak_bytes() == 7
+    meter.release()
+    first, *inside, peak, released = calls
+    assert (first, inside) == ("reset_peak_memory_stats", ["synchronize", "work", "synchronize"])
+    assert (peak, released) == ("max_memory_allocated", "empty_cache")
 
 
 def test_one_answer_warms_up_and_is_not_counted(
