@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """Wall-clock seconds of each stage on a question's whole path; shared work counts in full (`shared_prefix`).
+    """Wall-clock seconds of each stage on a question's whole path.
 
     All but `generate` are over when the scores of the first token are there: their sum is the time to first token.
+    Work that questions share counts in full for each; decoding that operating points share is divided among them by
+    their frames, so that it depends on what else was run (`Ledger.seconds_shared`).
     """
 
     decode: float = 0.0
@@ -48,10 +51,35 @@ class Ledger:
     ratio_nominal: float
     ratio_achieved: float
     shared_prefix: bool  # the video's prefix was prefilled once for several questions
-    peak_bytes: int  # CUDA: allocator's peak; CPU: peak resident set of the process
+    peak_bytes: int  # CUDA: allocator's peak, encoder included; CPU: peak resident set of the process
+    # Decoding, encoding or the prefix was done for other operating points or questions, too: `seconds` and `peak_bytes`
+    # depend on them and compare with nothing. Answers of older versions do not say and count as shared.
+    seconds_shared: bool = True
     seconds: Seconds = field(default_factory=Seconds)
     flops: Flops | None = None  # None: not counted (answers of older versions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to answers.jsonl."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One line of timing.jsonl: one question about one video, answered by one operating point alone and warm."""
+
+    benchmark: str
+    video_id: str
+    question_id: str
+    method: str
+    ratio: float
+    status: str  # ok or failed
+    error: str | None
+    duration_s: float | None  # of the video
+    seconds: Seconds | None
+    peak_bytes: int | None  # CUDA: allocator's peak; None on a CPU, where a process has one peak for all it did
+    videos: int  # that were drawn for timing
+    conditions: Mapping[str, Any]  # what changes seconds and no answer: device, threads, encode_cells
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         return asdict(self)

@@ -35,7 +35,8 @@ def costs(method: str, ratio: float) -> dict[str, Any]:
     fed = 76 + (1024 if method == "retake" else kept)
     seconds = {"decode": fed / 1000, "encode": 0.0, "select": 0.0, "prefill": 0.01, "generate": 9.0}
     flops = {"encode": fed * 10**9, "select": 0, "prefill": fed * 10**9, "generate": 0}
-    return {"kv_tokens_per_layer": [kept, kept], "llm_tokens_fed": fed, "seconds": seconds, "flops": flops}
+    tokens = {"kv_tokens_per_layer": [kept, kept], "llm_tokens_fed": fed}
+    return {**tokens, "seconds": seconds, "seconds_shared": False, "flops": flops}
 
 
 def rows(method: str, ratio: float, right: Sequence[int], **changes: Any) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from omegaconf import OmegaConf
 
 from evalkit.engine.records import Arm
 from evalkit.engine.settings import CONF
+from evalkit.evidence import budget
+from evalkit.evidence.paper import rows as paper_rows
+from evalkit.evidence.timing import QUARTILES
+from evalkit.ledger import Timing
 from evalkit.model.families.qwen2_vl import Qwen2VL
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +63,9 @@ def test_every_column_is_explained() -> None:
     files = sorted((ROOT / "results" / "builtin" / "report").rglob("*.csv"))
     assert len(files) == 5
     columns = {name for file in files for name in file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")}
+    columns |= {*budget.COLUMNS, *paper_rows.ACCURACY, *paper_rows.BUDGET}  # of answers that are yet to come, too
     columns -= {f"{stage}_s" for stage in ("encode", "select", "prefill")}
+    columns -= {name for stage, pair in QUARTILES.items() if stage != "ttft_s" for name in pair}
     compared = ("dense_", "kv_", "compute_")
     plain = {
         name if name in columns & {"kv_tokens", "kv_mb"} else re.sub(rf"^({'|'.join(compared)})", "", name)
@@ -66,3 +73,8 @@ def test_every_column_is_explained() -> None:
     }
     assert not sorted(name for name in plain if f"`{name}`" not in text)
     assert all(f"`{name}*`" in text for name in compared)
+
+
+def test_every_field_of_a_timing_is_explained() -> None:
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8").split("### Seconds that compare")[1]
+    assert not [field.name for field in fields(Timing) if f"`{field.name}`" not in text]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from evalkit.engine import job
 from evalkit.engine.answer import Engine
-from evalkit.engine.store import ANSWERS
+from evalkit.engine.store import ANSWERS, TIMING
 from evalkit.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +110,20 @@ def test_without_sharing_the_answers_and_folders_are_the_same(
     assert texts(tmp_path) == texts(results)
 
 
+def test_timing_comes_after_the_answers_and_changes_no_folder(
+    results: Path, data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """One readable video in each set: one line for each run, and the tables take their seconds from there."""
+    job.run(config(data, tmp_path, checkpoint, "timing=2"))
+    assert texts(tmp_path) == texts(results)
+    measured = [json.loads(file.read_text()) for file in tmp_path.rglob(TIMING)]  # the missing video is not drawn
+    assert len(measured) == 3 * 4
+    assert {(line["status"], line["videos"], line["conditions"]["device"]) for line in measured} == {("ok", 2, "cpu")}
+    spent = pd.read_csv(tmp_path / "budget.csv")
+    assert set(spent[spent["group"] == "all"]["seconds"]) == {"timed"}
+    assert set(pd.read_csv(results / "budget.csv")["seconds"]) == {"shared"}
+
+
 @pytest.mark.parametrize(
     "override", ["seed=1", "sampling.frames=6", "backbone.dtype=bfloat16", "ratios=[0.5]", "methods=[lowres]"]
 )
@@ -142,6 +156,7 @@ def test_dry_run_runs_nothing(data: Path, checkpoint: Path, tmp_path: Path, caps
         ("ratios=[half]", "half"),
         ("protocol=guess", "lmms_eval"),
         ("reader=eyes", "pyav"),
+        ("timing=-1", "timing=8"),
         ("backbone.device=cuda:7", "device"),
     ],
 )

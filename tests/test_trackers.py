@@ -67,9 +67,17 @@ def test_the_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
     assert spent["n"] == 3
     assert spent["kv_tokens"] == 64  # mean of 60 and 68
     assert spent["tflops"] == pytest.approx(3.001)
-    assert spent["ttft_s"] == pytest.approx(0.6)
-    assert spent["total_s"] == pytest.approx(1.0)
-    assert (spent["peak_mb"], spent["kv_mb"], spent["ratio_achieved"], spent["ratio_off"]) == (500, 2, 0.25, 0)
+    assert spent["shared/ttft_s"] == pytest.approx(0.6)
+    assert spent["shared/total_s"] == pytest.approx(1.0)
+    assert not {"ttft_s", "total_s", "peak_mb"} & set(spent)  # shared work, which compares with no other run
+    assert (spent["shared/peak_mb"], spent["kv_mb"], spent["ratio_achieved"], spent["ratio_off"]) == (500, 2, 0.25, 0)
+
+
+def test_seconds_of_a_run_that_shared_nothing_have_their_plain_names(tmp_path: Path) -> None:
+    rows = [run_folders.row("q1", True, ledger=run_folders.ledger(seconds_shared=False))]
+    found = trackers.tracked(folder(tmp_path / "run", rows), averages).metrics
+    assert found["budget/ttft_s"] == pytest.approx(0.6)
+    assert not [name for name in found if "shared" in name]
 
 
 def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from evalkit.data import video as video_file
 from evalkit.data.protocols.base import Shown
 from evalkit.engine import records, spent
-from evalkit.engine.clock import Clock
+from evalkit.engine.clock import Clock, Meter
 from evalkit.engine.look import Eyes
 from evalkit.engine.prefix import Prefix, Sight
 from evalkit.engine.records import Arm
@@ -40,6 +40,12 @@ class Engine:
     protocol: Protocol
     chunk_cells: int | None = 16  # cells per prefill chunk; None: the whole video at once
     share: bool = True
+    gauge: Meter | None = None  # None: the backbone's device
+
+    @property
+    def meter(self) -> Meter:
+        """What counts seconds and memory."""
+        return self.gauge or Meter(self.eyes.backbone.device)
 
     def answers(self, pending: Mapping[Arm, Sequence[Question]]) -> Iterator[tuple[Arm, Answer]]:
         """Answer the questions of ONE video, given per arm. Failures come out as answers with status `failed`.
@@ -55,7 +61,8 @@ class Engine:
 
     def _together(self, pending: Mapping[Arm, Sequence[Question]]) -> Iterator[tuple[Arm, Answer]]:
         path = next(iter(pending.values()))[0].video_path
-        clock = Clock(self.eyes.backbone.device)
+        meter = self.meter
+        clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
         try:
             video = video_file.probe(path)
             plans = {arm: self.eyes.plan(arm, video) for arm in pending}
@@ -68,15 +75,16 @@ class Engine:
         for plan in dict.fromkeys(plans.values()):
             group = {arm: pending[arm] for arm in pending if plans[arm] == plan}
             decoding = clock.part(len(plan.indices) / union if union else 0.0)
-            encoding = Clock(self.eyes.backbone.device)
+            encoding = Clock(meter)
             try:
+                meter.reset_peak()
                 with torch.inference_mode(), encoding.stage("encode"):
                     tokens = self.eyes.encode(video, plan, frames[plan]) if plan in frames else None
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost(group, error)
                 continue
             dense = self.eyes.budget(next(iter(group)), video).frames
-            sight = Sight(video, plan, dense, tokens, (decoding, encoding))
+            sight = Sight(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
             for arm, questions in group.items():
                 asker = None if tokens is None else self._asker(arm, sight, tokens)
                 # one prefix for all questions, or one for each where the method asks
@@ -109,9 +117,8 @@ class Engine:
     def _prefix(self, arm: Arm, sight: Sight, asker: Asker | None, questions: Sequence[Question]) -> Prefix:
         """Head and video, fed. A question is looked at only where the method asks."""
         backbone, method, tokens = self.eyes.backbone, arm.method, sight.tokens
-        if backbone.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(backbone.device)
-        budget, clock = self.eyes.budget(arm, sight.video), Clock(backbone.device)
+        budget, clock = self.eyes.budget(arm, sight.video), Clock(self.meter)
+        clock.meter.reset_peak()
         # without a question the words are not there yet; what comes before the video is the same for all of a benchmark
         prompt = self._prompt(questions[0], sight) if method.asks else ""
         head, tail = self._ids(prompt, questions[0].benchmark, sight)
@@ -133,7 +140,7 @@ class Engine:
         backbone, context = self.eyes.backbone, prefix.context
         prompt = self._prompt(question, prefix.sight)
         head, tail = self._ids(prompt, question.benchmark, prefix.sight)
-        clock, mark = Clock(backbone.device), context.mark()
+        clock, mark = Clock(self.meter), context.mark()
         try:
             with clock.stage("prefill"):
                 first = backbone.next_token(context, backbone.feed_text(context, tail))

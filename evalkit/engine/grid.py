@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evalkit.data import protocols
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
-from evalkit.engine import identity, records, settings
+from evalkit.engine import identity, records, settings, timing
 from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
@@ -40,6 +40,7 @@ class Grid:
         self.protocol = protocols.get(cfg.protocol)
         self.benchmarks = settings.question_sets(cfg)
         self.device = load.pick_device(cfg.backbone.device)
+        self.timed_videos = timing.count(cfg.timing)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -151,8 +152,9 @@ class Grid:
                     stack.callback(run.close)
                     opened[-1][1][arm] = run
             self._answer_all(opened)
+            untimed = self._time_all(opened)
             runs = [run for _, by_arm in opened for run in by_arm.values()]
-            return [run.path for run in runs], sum(run.failed for run in runs)
+            return [run.path for run in runs], sum(run.failed for run in runs) + untimed
 
     def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[Arm, RunFolder]]]) -> None:
         work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in _pending(benchmark, runs)]
@@ -165,6 +167,23 @@ class Grid:
                 for arm, answer in self._answers(pending):
                     runs[arm].append(answer)
                     bar.update()
+
+    def _time_all(self, opened: Sequence[tuple[Benchmark, Mapping[Arm, RunFolder]]]) -> int:
+        """Measure each run alone where `timing=N` asks for it; returns how many measurements failed."""
+        if not self.timed_videos:
+            return 0
+        same = timing.conditions(self.device, self.cfg.backbone)
+        timer = timing.Timer(lambda: self.engine, same, self.timed_videos)
+        work = [
+            (arm, run, questions)
+            for benchmark, runs in opened
+            for questions in [timing.drawn(benchmark, self.timed_videos, self.cfg.seed)]
+            for arm, run in runs.items()
+        ]
+        todo = sum(len(timer.missing(run, questions)) for _, run, questions in work)
+        log.info("timing: %d measurements to take", todo)
+        with progress(todo, "measurement") as bar:
+            return sum(timer.measure(arm, run, questions, bar.update) for arm, run, questions in work)
 
     def _answers(self, pending: Mapping[Arm, Sequence[Question | BadRow]]) -> Iterator[tuple[Arm, Answer]]:
         bad = {arm: [row for row in rows if isinstance(row, BadRow)] for arm, rows in pending.items()}

@@ -41,7 +41,7 @@ def run(cfg: DictConfig) -> Outcome:
     outcome = Outcome(results, tuple(folders), failed)
     trackers.track(report([outcome]), connected)
     if failed:
-        log.error("%d rows failed: answers.jsonl has each with its reason; the next start tries them again", failed)
+        log.error("%d rows failed: answers.jsonl or timing.jsonl says why; the next start tries them again", failed)
     return outcome
 
 

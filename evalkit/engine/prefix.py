@@ -23,6 +23,8 @@ class Sight:
     dense_frames: tuple[int, ...]  # that the dense run is shown, whatever the plan
     tokens: VisualTokens | None
     clocks: tuple[Clock, ...]  # decoding, encoding
+    peak_bytes: int  # of encoding
+    shared: bool  # the video's work was done for several operating points or questions at once
 
 
 @dataclass(frozen=True)

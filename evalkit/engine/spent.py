@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evalkit.engine.clock import peak_bytes
 from evalkit.ledger import Flops, Ledger
 from evalkit.types import Kept
 
@@ -44,7 +43,8 @@ def ledger(
         ratio_nominal=prefix.arm.ratio,
         ratio_achieved=sum(visual) / (len(visual) * dense),
         shared_prefix=prefix.shared,
-        peak_bytes=peak_bytes(backbone.device),
+        peak_bytes=max(sight.peak_bytes, clock.meter.peak_bytes()),
+        seconds_shared=sight.shared,
         seconds=clock.seconds(*sight.clocks, prefix.clock),
         flops=operations,
     )

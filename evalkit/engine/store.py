@@ -22,11 +22,13 @@ from typing import IO, Any
 import yaml
 
 from evalkit.errors import DataError, RunLockedError
+from evalkit.ledger import Timing
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
 
 ANSWERS = "answers.jsonl"
+TIMING = "timing.jsonl"
 PACKAGES = (
     "evalkit",
     "torch",
@@ -55,7 +57,7 @@ class RunFolder:
         try:
             self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
             self._write("environment.json", json.dumps(made_with(config, device), indent=2) + "\n")
-            lines = self._mend()
+            lines = self._mend(ANSWERS)
             self.status = {line["question_id"]: line["status"] for line in lines}
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
             self._out = (path / ANSWERS).open("a", encoding="utf-8")
@@ -74,9 +76,9 @@ class RunFolder:
             ) from error
         return lock
 
-    def _mend(self) -> list[dict[str, Any]]:
+    def _mend(self, name: str) -> list[dict[str, Any]]:
         """Lines written so far. An unfinished last line is cut off, so that the next one starts on its own."""
-        file = self.path / ANSWERS
+        file = self.path / name
         if not file.exists():
             return []
         data = file.read_bytes()
@@ -110,12 +112,18 @@ class RunFolder:
 
     def append(self, answer: Answer) -> None:
         """Write one answer; it is on disk when this returns."""
-        json.dump(answer.to_dict(), self._out, ensure_ascii=False)
-        self._out.write("\n")
-        self._out.flush()
-        os.fsync(self._out.fileno())
+        _put(self._out, answer.to_dict())
         self.status[answer.question_id] = answer.status
         self._repeated[answer.question_id] = answer.repeated is True
+
+    def timings(self) -> list[dict[str, Any]]:
+        """Lines of timing.jsonl, where there is one."""
+        return self._mend(TIMING)
+
+    def append_timing(self, timing: Timing) -> None:
+        """Write one measurement; it is on disk when this returns."""
+        with (self.path / TIMING).open("a", encoding="utf-8") as out:
+            _put(out, timing.to_dict())
 
     def close(self) -> dict[str, Any]:
         """Write the summary, release the lock, return the summary."""
@@ -130,6 +138,13 @@ class RunFolder:
         temporary = self.path / f".{name}.new"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path / name)
+
+
+def _put(out: IO[str], line: Mapping[str, Any]) -> None:
+    json.dump(line, out, ensure_ascii=False)
+    out.write("\n")
+    out.flush()
+    os.fsync(out.fileno())
 
 
 def made_with(config: Mapping[str, Any], device: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from evalkit.errors import DataError
+from evalkit.evidence import timing
 from evalkit.evidence.line import need, read, typed
 from evalkit.method import Role
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from evalkit.ledger import Timing
     from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Run:
     folder: Path
     config: Mapping[str, Any] = field(repr=False)
     answers: tuple[Answer, ...] = field(repr=False)
+    timings: tuple[Timing, ...] = field(default=(), repr=False)  # of timing.jsonl: alone and warm, on a few videos
 
     @property
     def identity(self) -> str:
@@ -123,7 +126,12 @@ def _run(folder: Path) -> Run:
         answer = read(row, where)
         _check_belongs(answer, config, where)
         last[answer.question_id] = answer
-    return Run(folder=folder, config=config, answers=tuple(last[key] for key in sorted(last)))
+    return Run(
+        folder=folder,
+        config=config,
+        answers=tuple(last[key] for key in sorted(last)),
+        timings=_timings(folder / "timing.jsonl", config),
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -175,11 +183,19 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return dict(typed(row, dict, where, "the line"))
 
 
-def _check_belongs(answer: Answer, config: Mapping[str, Any], where: str) -> None:
+def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
+    rows = list(_rows(path)) if path.is_file() else []
+    found = timing.read(rows)
+    for one in found:
+        _check_belongs(one, config, str(path))
+    return found
+
+
+def _check_belongs(answer: Answer | Timing, config: Mapping[str, Any], where: str) -> None:
     expected = (config["benchmark"]["name"], config["method"]["name"], config["ratio"])
     came = (answer.benchmark, answer.method, answer.ratio)
     if came != expected:
         raise DataError(
-            f"{where}: expected an answer of the run in config.yaml (benchmark, method, ratio = {expected}), "
+            f"{where}: expected lines of the run in config.yaml (benchmark, method, ratio = {expected}), "
             f"came {came}. Answers of different runs were mixed: remove the line or restore the folder."
         )

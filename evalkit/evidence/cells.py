@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from evalkit.evidence import stats
+from evalkit.evidence import stats, timing
 from evalkit.evidence.budget import MEASURES, spent
 from evalkit.evidence.groups import Entry, by_setup, rank, rows
 from evalkit.evidence.paired import Difference, difference
@@ -68,10 +69,18 @@ class Cell:
         return (*key[:2], self.answers[key].video_id)
 
     @cached_property
+    def spent(self) -> dict[str, Any]:
+        """Its row of the budget table: over all questions of all parts."""
+        return spent(list(self.answers.values()), self.ratio, timing.of(part.run for part in self.parts))
+
+    @cached_property
     def costs(self) -> dict[str, float]:
-        """Mean of every measure of the budget table over the answered questions; nan where not known."""
-        means = spent(list(self.answers.values()), self.ratio)
-        return {name: float(means[name]) for name in MEASURES}
+        """Every measure of the budget table that can be held against another cell's; nan where not known.
+
+        Seconds of shared work cannot: they depend on what else was run.
+        """
+        hidden = timing.SECONDS if self.spent["seconds"] == "shared" else ()
+        return {name: math.nan if name in hidden else float(self.spent[name]) for name in MEASURES}
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,21 @@ class QuestionSet:
     def dense(self) -> Cell | None:
         """The reference at ratio 1: every sampled frame, every token. None where it was not run."""
         return next((cell for cell in self.curve if cell.ratio == 1), None)
+
+    def costs(self, cost: str) -> list[float]:
+        """What each cell spent, a key of `MEASURES`; nan where that is not known or compares with nothing.
+
+        Seconds are held against each other where they were measured in the same way: where any cell was timed, of
+        those that were timed on every video that any was, under the same conditions.
+        """
+        if cost not in timing.SECONDS or not any(cell.spent["seconds"] == "timed" for cell in self.cells):
+            return [cell.costs[cost] for cell in self.cells]
+        timed = [timing.keys(part.run for part in cell.parts) for cell in self.cells]
+        every = frozenset().union(*timed)
+        return [
+            cell.costs[cost] if own == every and cell.spent["seconds"] == "timed" else math.nan
+            for cell, own in zip(self.cells, timed, strict=True)
+        ]
 
     def at(self, method: str, ratio: float) -> Cell | None:
         """The cell of a method at a ratio, None where there is none."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalkit.evidence import timing
 from evalkit.evidence.accuracy import COUNTS
-from evalkit.evidence.budget import STAGES, spent
+from evalkit.evidence.budget import spent
 from evalkit.evidence.groups import KEYS, Entry, Row, by_setup, rows
 from evalkit.evidence.layout import column_names, head_lines, number, render, setup_line, significant
 
@@ -33,7 +35,7 @@ _TOKENS: dict[str, tuple[str, int | None]] = {  # title, decimals; None: three s
 }
 _TIMES: dict[str, tuple[str, int | None]] = {
     "ttft_s": ("TTFT", 3),
-    **{f"{stage}_s": (stage, 3) for stage in STAGES},
+    **{f"{stage}_s": (stage, 3) for stage in timing.STAGES[:-1]},  # the total is TTFT and generate
     "peak_mb": ("peak MB", 0),
 }
 
@@ -42,8 +44,8 @@ Means per question over all benchmarks; n counts answered questions. ratio is no
 entries at answer time as a share of the dense run. encoded and selected count visual tokens, LLM counts all tokens fed
 to it, text and scoring passes included. KV counts visual entries per layer and KV MB their bytes in all layers, at
 answer time. TFLOPs are 10¹² operations of matrix products, vision encoder included. TTFT is the time to the first
-token: all stages but generating. TTFT and stages are in seconds; they and TFLOPs count work that questions share in
-full for each. peak MB is the highest of all questions.
+token: all stages but generating. TTFT and stages are in seconds. TFLOPs count work that questions share in full for
+each. peak MB is the highest of all questions.
 """
 _OFF_CAPTION = "! achieved differs from nominal by more than 2 % on a benchmark.\n"
 
@@ -57,14 +59,16 @@ def accuracy_section(runs: Sequence[Run], scores: pd.DataFrame) -> str:
 
 
 def budget_section(runs: Sequence[Run], spending: pd.DataFrame) -> str:
-    """The token-budget table, tokens first, then seconds and memory of the same rows."""
+    """The token-budget table: tokens, then seconds and memory of the same rows, then the spread of timed seconds."""
     parts = ["# Token budget\n"]
     off = spending[spending["ratio_off"] & (spending["group"] == "all")]
     missed = set(off[list(KEYS[2:])].itertuples(index=False, name=None))
     for setup, members in by_setup(runs).items():
         marked = {(method, ratio) for *other, method, ratio in missed if tuple(other) == setup}
         parts += [setup_line(setup), *_budget_tables(members, marked)]
-    return "\n".join(parts) + _BUDGET_CAPTION + (_OFF_CAPTION if missed else "")
+    ways = timing.caption(spending.loc[spending["group"] == "all", "seconds"])
+    measured = fill(ways, 120) + "\n" if ways else ""
+    return "\n".join(parts) + _BUDGET_CAPTION + measured + (_OFF_CAPTION if missed else "")
 
 
 def _head(row: Row) -> dict[str, str]:
@@ -115,13 +119,16 @@ def _counts(scores: Sequence[pd.DataFrame]) -> dict[str, int]:
 
 
 def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:
-    tokens, times = [], []
+    tokens, times, timed = [], [], []
     for row, parts in rows(members).items():
-        means = spent([answer for part in parts for answer in part.run.answers], row[1])
+        runs = [part.run for part in parts]
+        means = spent([answer for run in runs for answer in run.answers], row[1], timing.of(runs))
         achieved = number(means["ratio_achieved"], 3) + (" !" if row in marked else "")
         tokens.append(_head(row) | {"achieved": achieved, "n": str(means["n"])} | _numbers(means, _TOKENS))
-        times.append(_head(row) | _numbers(means, _TIMES))
-    return [render(pd.DataFrame(tokens)), render(pd.DataFrame(times))]
+        times.append(_head(row) | _numbers(means, _TIMES) | {"seconds": means["seconds"] or "–"})
+        timed.append(_head(row) | timing.spreads(means))
+    shown = [tokens, times, timed] if any(row["seconds"] == "timed" for row in times) else [tokens, times]
+    return [render(pd.DataFrame(texts)) for texts in shown]
 
 
 def _numbers(means: dict[str, Any], columns: dict[str, tuple[str, int | None]]) -> dict[str, str]:

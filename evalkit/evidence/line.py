@@ -62,18 +62,24 @@ def _kept(row: dict[str, Any] | None, where: str) -> Kept | None:
 def _ledger(row: dict[str, Any], where: str) -> Ledger:
     """Fields that this version does not know are ignored, so that answers of newer versions stay readable."""
     number = (int, float)
-    seconds, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
+    spent, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
     counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
     return Ledger(
-        seconds=Seconds(**{f.name: float(need(seconds, f.name, number, where)) for f in fields(Seconds)}),
+        seconds=seconds(spent, where),
+        seconds_shared=optional(row, "seconds_shared", bool, where) is not False,
         flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
         **counts,
     )
 
 
-_NESTED = ("seconds", "flops", "kv_tokens_per_layer")
+_NESTED = ("seconds", "seconds_shared", "flops", "kv_tokens_per_layer")
+
+
+def seconds(row: Mapping[str, Any], where: str) -> Seconds:
+    """Seconds of every stage; DataError where one is missing."""
+    return Seconds(**{f.name: float(need(row, f.name, (int, float), where)) for f in fields(Seconds)})
 
 
 def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.evidence.budget import MEASURES, TOLERANCE
 from evalkit.evidence.paired import Change, change
+from evalkit.evidence.timing import SECONDS
 
 if TYPE_CHECKING:
     from evalkit.evidence.cells import Cell, Key, QuestionSet
@@ -75,6 +76,8 @@ def _gap(ours: Cell, theirs: Cell, cost: str) -> float:
     answered would be of other videos.
     """
     ledgers = _ledgers(ours), _ledgers(theirs)
+    if cost in SECONDS and any(spent.seconds_shared for own in ledgers for spent in own.values()):
+        return math.nan  # they depend on what else was run
     both = [key for key in ledgers[0] if key in ledgers[1]]
     means = [fmean(MEASURES[cost](spent[key]) for key in both) for spent in ledgers if both]
     return math.log(means[0] / means[1]) if means and min(means) > 0 else math.nan

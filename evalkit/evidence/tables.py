@@ -8,9 +8,10 @@ import pandas as pd
 
 from evalkit.evidence import compact, differences, layout
 from evalkit.evidence.accuracy import Averages, accuracy, official
-from evalkit.evidence.budget import STAGES, budget
+from evalkit.evidence.budget import budget
 from evalkit.evidence.files import replace
 from evalkit.evidence.groups import KEYS
+from evalkit.evidence.timing import QUARTILES, SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +31,9 @@ _DECIMALS = {
     "kv_mb": 3,
     "ratio_achieved": 3,
 }
-_DECIMALS |= {f"{stage}_s": 3 for stage in ("ttft", *STAGES)}
-_TEXTS = (*KEYS[:-1], "group", "value")  # aligned to the left; all else are numbers
+_DECIMALS |= dict.fromkeys((*SECONDS, *QUARTILES["ttft_s"]), 3)
+_STAGES_SPREAD = tuple(name for stage, pair in QUARTILES.items() if stage != "ttft_s" for name in pair)
+_TEXTS = (*KEYS[:-1], "group", "value", "seconds")  # aligned to the left; all else are numbers
 
 
 def markdown(runs: Sequence[Run], averages: Averages = official) -> str:
@@ -55,7 +57,7 @@ def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> N
     replace(folder / "accuracy.md", compact.accuracy_section(runs, scores) + "\n" + _long(scores, "half_width"))
     replace(folder / "differences.csv", _csv(differences.differences(runs)))
     replace(folder / "budget.csv", _csv(spending))
-    replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending))
+    replace(folder / "budget.md", compact.budget_section(runs, spending) + "\n" + _long(spending, *_STAGES_SPREAD))
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "subset": "lmms-eval's --limit and --offset narrow a task",
     "protocol": "prompts and scores are those of the task",
     "dry_run": "run_eval.py has it",
+    "timing": "run_eval.py has it",
     "experiment": "run_eval.py has it; give its settings one by one",
 }
 

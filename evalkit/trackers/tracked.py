@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evalkit.evidence.accuracy import COUNTS, Averages, accuracy, official
 from evalkit.evidence.budget import MEASURES, budget
 from evalkit.evidence.groups import entries
+from evalkit.evidence.timing import SECONDS
 
 if TYPE_CHECKING:
     from evalkit.evidence.answers import Run
@@ -20,7 +21,8 @@ Setting = str | int | float
 
 _COLUMNS = ("percent", "half_width", "n")  # of the accuracy table, for every group of questions
 _OVERALL = (*_COLUMNS, "videos", *COUNTS)
-_SPENT = ("n", *MEASURES, "ratio_off", "peak_mb")  # of the budget table
+_SPENT = ("n", *MEASURES, "ratio_off", "peak_mb", "timed_n")  # of the budget table
+_MEASURED = (*SECONDS, "peak_mb")  # what shared work makes depend on other runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,8 @@ def _metrics(run: Run, averages: Averages) -> Iterator[tuple[str, float]]:
             title = "accuracy" if column == "percent" else column
             yield f"{title}/all" if kind == "all" else f"{title}/{kind}/{label}", row[column]
     overall = budget([run]).to_dict("records")[0]
-    yield from ((f"budget/{column}", overall[column]) for column in _SPENT)
+    shared = _MEASURED if overall["seconds"] == "shared" else ()
+    yield from ((f"budget/{'shared/' * (column in shared)}{column}", overall[column]) for column in _SPENT)
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from evalkit.evidence.accuracy import COUNTS
-from evalkit.evidence.budget import STAGES
 from evalkit.evidence.layout import change, number, p_value, significant
 from evalkit.evidence.paper.rows import AGAINST
+from evalkit.evidence.timing import STAGES, spreads
 
 SIGNIFICANT = 0.05
 NAMES = ("method", "ratio")
@@ -73,17 +73,28 @@ def tokens(rows: pd.DataFrame) -> pd.DataFrame:
     for name, (title, decimals) in _TOKENS.items():
         texts[title] = [number(value, decimals) for value in rows[name]]
     texts["TFLOPs"] = [significant(value) for value in rows["tflops"]]
-    texts["TTFT s"] = [number(value, 3) for value in rows["ttft_s"]]
     return texts
 
 
 def times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Seconds of each stage, and memory."""
+    """Seconds to the first token and of each stage, memory, and how both were measured."""
     texts = _names(rows)
-    for stage in STAGES:
-        texts[f"{stage} s"] = [number(value, 3) for value in rows[f"{stage}_s"]]
+    texts["TTFT"] = [number(value, 3) for value in rows["ttft_s"]]
+    for stage in STAGES[:-1]:  # the total is TTFT and generate
+        texts[stage] = [number(value, 3) for value in rows[f"{stage}_s"]]
     texts["peak MB"] = [number(value, 0) for value in rows["peak_mb"]]
+    texts["seconds"] = [way or "–" for way in rows["seconds"]]
     return texts
+
+
+def timed(rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Seconds of each method and ratio alone with their spread; None where none was timed."""
+    if not (rows["seconds"] == "timed").any():
+        return None
+    found = pd.DataFrame(
+        [spreads({str(name): value for name, value in row.items()}) for row in rows.to_dict("records")]
+    )
+    return pd.concat([_names(rows), found], axis=1)
 
 
 def _names(rows: pd.DataFrame) -> pd.DataFrame:

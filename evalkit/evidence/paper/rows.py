@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.evidence.accuracy import COUNTS, counts
-from evalkit.evidence.budget import MEASURES, spent
+from evalkit.evidence.budget import SPENT
 from evalkit.evidence.groups import KEYS
 from evalkit.evidence.matched import Matched, against_dense, at_equal
 from evalkit.evidence.paired import expected_half_width, holm
@@ -40,7 +40,7 @@ ACCURACY = (
     *(f"{key}_{name}" for key in AGAINST for name in (*_GAP, *_PLACE)),
 )
 _WHOLE = [f"{key}_{name}" for key in AGAINST for name in ("n", "left_out")]  # not there where nothing is compared
-BUDGET = (*_NAMES, "n", *MEASURES, "ratio_off", "peak_mb")
+BUDGET = (*_NAMES, *SPENT)
 
 
 def averages(scores: pd.DataFrame) -> dict[tuple[Any, ...], Average]:
@@ -61,8 +61,8 @@ def accuracy(found: QuestionSet, own: Mapping[tuple[Any, ...], Average]) -> pd.D
 
 
 def budget(found: QuestionSet) -> pd.DataFrame:
-    """What the answers spent, means per question as in the long budget table."""
-    rows = [_names(found, cell) | spent(list(cell.answers.values()), cell.ratio) for cell in found.cells]
+    """What the answers spent, as in the long budget table."""
+    rows = [_names(found, cell) | cell.spent for cell in found.cells]
     return pd.DataFrame(rows, columns=list(BUDGET))
 
 

@@ -13,6 +13,7 @@ from evalkit.evidence.paper import columns, latex
 from evalkit.evidence.paper.columns import LEFT_OUT, NAMES, SIGNIFICANT
 from evalkit.evidence.paper.latex import escape
 from evalkit.evidence.paper.rows import AGAINST
+from evalkit.evidence.timing import caption as seconds_caption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,9 @@ _LEFT_OUT = " left out counts questions without a score in one of the runs compa
 _TOKENS = (
     "Means per question over the n answered ones. ratio is nominal, achieved is counted: visual KV entries at answer "
     "time as a share of the dense run. visual tokens are those handed to the LLM; KV counts visual entries per layer, "
-    "KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages, TTFT is the time to the first "
-    "token."
+    "KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages."
 )
-_TIMES = "Seconds count work that questions share in full for each; peak MB is the highest of all questions."
+_TIMES = "Stages and TTFT, the time to the first token, are in seconds; peak MB is the highest of all questions."
 _OFF = " ! achieved differs from nominal by more than 2 %."
 
 
@@ -56,11 +56,12 @@ def accuracy_markdown(tables: Sequence[Table]) -> str:
 
 
 def budget_markdown(tables: Sequence[Table]) -> str:
-    """Tokens and compute, then seconds and memory."""
+    """Tokens and compute, then seconds and memory, then the spread of seconds where they were timed."""
     parts = ["# Budget\n"]
     for found, rows in tables:
-        parts += [*_head(found), render(columns.tokens(rows)), render(columns.times(rows))]
-    return "\n".join([*parts, fill(f"{_TOKENS} {_TIMES}{_OFF * any(map(_any_off, tables))}", 120), ""])
+        texts = columns.tokens(rows), columns.times(rows), columns.timed(rows)
+        parts += [*_head(found), *(render(own) for own in texts if own is not None)]
+    return "\n".join([*parts, fill(f"{_TOKENS} {_times(*tables)}{_OFF * any(map(_any_off, tables))}", 120), ""])
 
 
 def _head(found: QuestionSet) -> list[str]:
@@ -83,7 +84,7 @@ def accuracy_latex(tables: Sequence[Table]) -> str:
 
 
 def budget_latex(tables: Sequence[Table]) -> str:
-    """Tokens and compute, then seconds and memory: in one table they are wider, or longer, than a page."""
+    """Tokens and compute, seconds and memory, the spread of timed seconds: in one table they are wider than a page."""
     return "\n".join(_budget_latex(table, place) for place, table in enumerate(tables, start=1))
 
 
@@ -100,12 +101,22 @@ def _accuracy_latex(table: Table, place: int) -> str:
 def _budget_latex(table: Table, place: int) -> str:
     found, rows = table
     tokens = escape(f"Token budget on {_sentence(found)} {_TOKENS}{_OFF * _any_off(table)}")
-    times = escape(f"Time and memory on {_sentence(found)} Means per question over the answered ones. {_TIMES}")
-    parts = (("tokens", tokens, columns.tokens(rows)), ("times", times, columns.times(rows)))
+    times = escape(f"Time and memory on {_sentence(found)} {_times(table)}")
+    timed = escape(f"Seconds with their spread on {_sentence(found)} {_times(table)}")
+    parts = (
+        ("tokens", tokens, columns.tokens(rows)),
+        ("times", times, columns.times(rows)),
+        ("timed", timed, columns.timed(rows)),
+    )
     return "\n".join(
         latex.table(latex.tabular(texts), caption=caption, label=_label(kind, place, found))
         for kind, caption, texts in parts
+        if texts is not None
     )
+
+
+def _times(*tables: Table) -> str:
+    return f"{_TIMES} {seconds_caption(way for _, rows in tables for way in rows['seconds'])}".rstrip()
 
 
 def _sentence(found: QuestionSet) -> str:

@@ -43,16 +43,19 @@ def svg(question_set: QuestionSet, cost: str, looks: Mapping[str, Style] | None 
 def write(sets: Sequence[QuestionSet], folder: Path) -> list[Path]:
     """Write `plots/<set>-<cost>.svg` and `.png` into `folder`; the same answers give the same bytes.
 
-    A cost that no cell of a set is known to have gives no file.
+    A cost that no cell of a set is known to have gives no file, and one from an earlier call is removed.
     """
     looks, written = styles(sets), []
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     for question_set, name in zip(sets, names(sets), strict=True):
         for cost in COSTS:
             path = folder / "plots" / f"{name}-{_SHORT[cost]}"
-            for kind, content in zip(KINDS, _drawn(question_set, cost, looks, KINDS), strict=False):
+            drawn = _drawn(question_set, cost, looks, KINDS)
+            for kind, content in zip(KINDS, drawn, strict=False):
                 written.append(path.with_name(f"{path.name}.{kind}"))
                 replace(written[-1], standalone(content) if kind == "svg" else content)
+            for kind in KINDS[len(drawn) :]:
+                path.with_name(f"{path.name}.{kind}").unlink(missing_ok=True)
     return written
 
 
@@ -86,7 +89,7 @@ def _drawn(question_set: QuestionSet, cost: str, looks: Mapping[str, Style], kin
             return []
         found = {kind: _saved(figure, kind) for kind in kinds}
     if "svg" in found:
-        title, description = words.heading(question_set, cost), words.description(question_set)
+        title, description = words.heading(question_set, cost), words.description(question_set, cost)
         found["svg"] = inline(found["svg"], prefix, title, description)
     return list(found.values())
 

@@ -52,7 +52,7 @@ def draw(question_set: QuestionSet, cost: str, styles: Mapping[str, Style]) -> F
     marks.everything(axes, methods, looks)
     legend = None if names.beside(axes, methods, renderer) else names.below(figure, methods, looks, ROOM, renderer)
     head = words.wrapped(words.title(question_set, found), ROOM, measured)
-    foot = [line for note in words.notes(question_set, found) for line in words.wrapped(note, ROOM, measured)]
+    foot = [line for note in words.notes(question_set, cost, found) for line in words.wrapped(note, ROOM, measured)]
     _stack(figure, axes, head, foot, legend, renderer)
     return figure
 

@@ -20,7 +20,7 @@ class Point:
     """One method at one ratio."""
 
     cell: Cell
-    cost: float  # mean per question
+    cost: float  # mean per question; of seconds that were timed, median over videos
     accuracy: Interval  # percent, every question counts once, clustered by video
     dominated: bool
 
@@ -36,7 +36,8 @@ class Series:
 
 def points(question_set: QuestionSet, cost: str) -> list[Point]:
     """The cells whose cost and accuracy are known, in the set's order."""
-    known = [(c, c.costs[cost], c.accuracy) for c in question_set.cells if c.scored and not math.isnan(c.costs[cost])]
+    spent = zip(question_set.cells, question_set.costs(cost), strict=True)
+    known = [(cell, own, cell.accuracy) for cell, own in spent if cell.scored and not math.isnan(own)]
     fallen = dominated([spent for _, spent, _ in known], [interval.percent for *_, interval in known])
     return [Point(*point, fell) for point, fell in zip(known, fallen, strict=True)]
 

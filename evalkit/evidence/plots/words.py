@@ -10,9 +10,10 @@ from matplotlib.font_manager import FontProperties
 
 from evalkit.evidence.cells import COSTS
 from evalkit.evidence.plots.look import FONT
+from evalkit.evidence.timing import SECONDS
 
 if TYPE_CHECKING:
-    from evalkit.evidence.cells import QuestionSet
+    from evalkit.evidence.cells import Cell, QuestionSet
     from evalkit.evidence.plots.points import Point
 
 Measure = Callable[[str], float]  # width in points
@@ -42,10 +43,12 @@ def name(question_set: QuestionSet) -> str:
     return ", ".join(filter(None, map(plain, (question_set.name, question_set.split))))
 
 
-def notes(question_set: QuestionSet, found: Sequence[Point]) -> list[str]:
+def notes(question_set: QuestionSet, cost: str, found: Sequence[Point]) -> list[str]:
     """How to read the marks, and what is not there."""
     failed = [point.cell.failed for point in found]
     lines = [_KEY]
+    if cost in SECONDS:
+        lines.append(f"seconds: {_measured(found[0].cell)}")
     if any(failed):
         lines.append(f"left out: {_span(failed)} failed questions per point")
     missing = len(question_set.cells) - len(found)
@@ -59,12 +62,21 @@ def heading(question_set: QuestionSet, cost: str) -> str:
     return f"{name(question_set)}: accuracy against {COSTS[cost]}"
 
 
-def description(question_set: QuestionSet) -> str:
+def _measured(cell: Cell) -> str:
+    """Of one cell, as of all that a figure shows."""
+    row = cell.spent
+    if row["seconds"] != "timed":
+        return "no work shared, mean per question"
+    return f"each point alone and warm, median of {row['timed_n']} videos"
+
+
+def description(question_set: QuestionSet, cost: str) -> str:
     """What a caption should say."""
     backbone, sampling, protocol = map(plain, question_set.setup)
+    costs = "costs are means per question" if cost not in SECONDS else "seconds are of work that nothing else shared"
     return (
-        f"Backbone {backbone}, sampling {sampling}, protocol {protocol}. Every question counts once; costs are means "
-        "per question. Bars: 95 % interval, clustered by video. Hollow: another point costs no more and is no less "
+        f"Backbone {backbone}, sampling {sampling}, protocol {protocol}. Every question counts once; {costs}. "
+        "Bars: 95 % interval, clustered by video. Hollow: another point costs no more and is no less "
         "accurate, by point estimates."
     )
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evalkit.evidence.budget import STAGES, TOLERANCE, spent
+from evalkit.evidence import timing
+from evalkit.evidence.budget import TOLERANCE, spent
 from evalkit.evidence.groups import grouped
 from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
 from evalkit.evidence.report.numbers import figure, significant
@@ -29,8 +30,11 @@ _TOKENS = {
 _NOTE = """
 Means per question over the n answered ones. visual tokens are those handed to the LLM, LLM tokens all that were fed
 to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
-all layers (10⁶). TTFT is the time to the first token. Seconds count work that questions share in full for each of them;
-peak MB is the highest of all questions.
+all layers (10⁶). TTFT is the time to the first token; peak MB is the highest of all questions.
+"""
+_TIMED_NOTE = """
+Median [first quartile, third quartile] over videos, one question each: every method and ratio alone, unshared, after
+one answer that is not counted, on the same videos, drawn from strata of duration.
 """
 _AUDIT_NOTE = f"""
 Visual KV entries when the answer began, as a share of the dense run's: the mean over the answered questions of each
@@ -41,19 +45,38 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
     """Tokens and compute, then seconds and memory."""
     tokens = ["n", *(title for title, _ in _TOKENS.values()), "TFLOPs"]
-    top = (Head("tokens and compute", len(tokens)), Head("seconds", 1 + len(STAGES)), Head("memory"))
-    heads = tuple(map(Head, [*tokens, "TTFT", *STAGES, "peak MB"]))
+    top = (Head("tokens and compute", len(tokens)), Head("seconds", 2 + len(timing.STAGES)), Head("memory"))
+    heads = tuple(map(Head, [*tokens, "measured", "TTFT", *timing.STAGES, "peak MB"]))
     most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
     lines = by_cell(own.cells, [tuple(_fields(row, most)) for row in rows])
-    return Table("Budget per question", "method, ratio", (top, heads), lines, _NOTE)
+    note = f"{_NOTE}{timing.caption(row['seconds'] for row in rows)}"
+    return Table("Budget per question", "method, ratio", (top, heads), lines, note)
+
+
+def timed(own: QuestionSet, rows: Sequence[Row]) -> Table | None:
+    """Seconds of each operating point alone, with their spread; None where none was timed."""
+    if not any(row["seconds"] == "timed" for row in rows):
+        return None
+    heads = tuple(map(Head, ["videos", "TTFT", *timing.STAGES]))
+    lines = by_cell(own.cells, [tuple(_spread(row)) for row in rows])
+    return Table("Seconds of each method and ratio alone", "method, ratio", (heads,), lines, _TIMED_NOTE)
+
+
+def _spread(row: Row) -> Iterator[Field]:
+    if row["seconds"] != "timed":
+        yield from [Field("not measured", "none"), *[NONE] * len(timing.SECONDS)]
+        return
+    yield Field(figure(row["timed_n"], 0))
+    for name, (low, high) in timing.QUARTILES.items():
+        yield Field(f"{figure(row[name], 3)} [{figure(row[low], 3)}, {figure(row[high], 3)}]")
 
 
 def _fields(row: Row, most: float) -> Iterator[Field]:
     yield Field(figure(row["n"], 0))
     yield from (Field(figure(row[name], decimals)) for name, (_, decimals) in _TOKENS.items())
     yield Field(significant(row["tflops"], most))
-    yield Field(figure(row["ttft_s"], 3), "opens")
-    yield from (Field(figure(row[f"{stage}_s"], 3)) for stage in STAGES)
+    yield Field(row["seconds"] or "–", "opens")
+    yield from (Field(figure(row[name], 3)) for name in timing.SECONDS)
     yield Field(figure(row["peak_mb"], 0), "opens")
 
 

@@ -50,6 +50,7 @@ class Part:
     accuracy: Table
     plots: Mapping[str, Markup]  # cost -> figure
     budget: Table
+    timed: Table | None
     flips: Table | None
     kept: Sequence[tuple[str, Sequence[Histogram]]]  # by method
     audit: Table
@@ -103,6 +104,7 @@ def _part(
         accuracy=accuracy_table.accuracy(own, scores),
         plots={cost: figure for cost, figure in figures.items() if figure},
         budget=budget_tables.budget(own, spending),
+        timed=budget_tables.timed(own, spending),
         flips=flips_table.table(own, slug),
         kept=[(method, list(found)) for method, found in groupby(histograms(own.cells), lambda one: one.cell.method)],
         audit=budget_tables.audit(own, by_duration),
