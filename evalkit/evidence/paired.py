@@ -65,7 +65,8 @@ def difference(
 ) -> Difference:
     """The change between two runs, and McNemar's exact test of the questions that only one of the two has right.
 
-    Arguments as in `change`. McNemar's test takes all questions as independent, sign flips only the videos.
+    Arguments as in `change`. McNemar's test takes all questions as independent, sign flips only the videos: where those
+    of a video move together McNemar's rejects far more true nulls than it says, so that nothing is decided by it.
     """
     found = change(ours, theirs, clusters, seed=seed)
     mine, other = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
@@ -79,11 +80,16 @@ def expected_half_width(n: int) -> float:
     return 100 * float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(FLIPS / n) if n else math.nan
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted for all of a table's rows (Holm 1979, Scand. J. Statistics 6)."""
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
+def holm(values: Sequence[float], *, without: Sequence[bool] = ()) -> list[float]:
+    """p-values adjusted for all of a table's rows (Holm 1979, Scand. J. Statistics 6).
+
+    Rows marked in `without`, which test nothing, are nan and do not count in the family; so are those that came as nan.
+    """
+    skipped = {index for index, marked in enumerate(without) if marked}
+    tested = sorted((p, index) for index, p in enumerate(values) if index not in skipped and not math.isnan(p))
+    adjusted, highest = [math.nan] * len(values), 0.0
+    for rank, (value, index) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * value))
         adjusted[index] = highest
     return adjusted
 
