@@ -94,7 +94,7 @@ def test_several_partners_are_told_apart_by_setup_or_refused(tmp_path: Path) -> 
         for name in ("tiny", "large"):
             write(tmp_path / side / name, backbone={"name": name}, identity=side + name)
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    assert [(r.pair.a.setup[0], r.pair.b.setup[0]) for r in found.rows] == [("large",) * 2, ("tiny",) * 2]
+    assert [(r.pair.a.setup.base[0], r.pair.b.setup.base[0]) for r in found.rows] == [("large",) * 2, ("tiny",) * 2]
     write(tmp_path / "b" / "again", backbone={"name": "tiny"}, identity="another")
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
 

@@ -109,7 +109,7 @@ def markdown(found: Comparison) -> str:
 def _setups(found: Sequence[Pair]) -> list[str]:
     """The setup of both sides; where it is not the same, that of each and every setting that differs."""
     names = setups.labels(run.setup for pair in found for run in (pair.a, pair.b))
-    lines = {}
+    lines: dict[str, None] = {}
     for pair in found:
         both = zip(names[pair.a.setup], names[pair.b.setup], strict=True)
         backbone, sampling, protocol = (one if one == other else f"{one} (A), {other} (B)" for one, other in both)

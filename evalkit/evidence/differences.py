@@ -23,8 +23,8 @@ Points of accuracy above the reference's at the same ratio, over all benchmarks'
 [95 % interval] bootstrapped over videos. flips counts questions gained and lost: right in only one of the two. sign
 flip is the permutation test that exchanges the two methods video by video. McNemar, the exact test of gained against
 lost, takes questions as independent: where those of a video move together it rejects far too often, and decides
-nothing here. Both p are adjusted for the rows of this table (Holm), without those that are the reference's answers by
-construction (–). ± is what so many questions can show at all: half an interval at 10 % flips.
+nothing here. Both p are adjusted for the rows of this table (Holm), without those that repeat the reference, same
+inputs and same replies (–). ± is what so many questions can show at all: half an interval at 10 % flips.
 """
 _LEFT_OUT = "left out counts questions without a score in one of the two: they are in no number of the row.\n"
 

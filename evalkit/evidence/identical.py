@@ -23,14 +23,14 @@ _COUNTS = (
 
 
 def identical(pairs: Iterable[tuple[Answer | None, Answer | None]]) -> bool:
-    """Whether each question has the same input, by all counts, and the same reply in both runs.
+    """Whether each question that was answered in both runs has the same input, by all counts, and the same reply.
 
     Such a row of a table tests nothing: no question can differ, its p is 1 whatever the data, and it must not count in
     the family of Holm's correction (Tarone 1990, Biometrics 46: hypotheses that cannot be rejected do not count).
-    Different inputs with the same scores are not such a row. False where there is no question.
+    Different inputs with the same scores are not such a row. False where no question was answered in both.
     """
-    sides = [(a, b) for a, b in pairs]
-    return bool(sides) and all(a is not None and b is not None and _seen(a) == _seen(b) for a, b in sides)
+    both = [(a, b) for a, b in pairs if a and b and "failed" not in (a.status, b.status)]
+    return bool(both) and all(_seen(a) == _seen(b) for a, b in both)
 
 
 def _seen(answer: Answer) -> tuple[Any, ...]:

@@ -37,7 +37,8 @@ _BRACKET = (
     "the cheaper one is below it."
 )
 _TEST = (
-    "sign flips video by video, by Holm over the column, without rows that are the reference's answers by construction"
+    "sign flips video by video, by Holm over the column, without rows that repeat the run they are compared with, same "
+    "inputs and same replies"
 )
 _LEFT_OUT = " left out counts questions without a score in one of the runs compared, in the comparison with most."
 _TOKENS = (

@@ -21,11 +21,11 @@ _AGAINST = {"dense": "points from dense", "kv": "from {} at equal KV", "compute"
 _GAP = ("points", "low", "high", "p_flip_holm", "expected_half_width")
 _NOTE = """
 Every question counts once. Intervals are 95 % and clustered by video. Differences are points on the same questions,
-p by sign flips video by video and Holm's correction over the column, without rows that are the reference's answers by
-construction. At equal KV or compute, the reference was run within 2 % of that cost; ≈ is interpolated between the two
-of its ratios that are next in cost, with neither interval nor p, and the table below has both; a dash where the
-reference never costs as much or as little. exp. ± is half the interval that so many questions give at 10 % flips: what
-they can show of a difference at all. Failed questions are in no percentage.
+p by sign flips video by video and Holm's correction over the column, without rows that repeat the run they are
+compared with, same inputs and same replies. At equal KV or compute, the reference was run within 2 % of that cost;
+≈ is interpolated between the two of its ratios that are next in cost and has neither interval nor p: the table below
+has what was measured; a dash where the reference never costs as much or as little. exp. ± is half the interval that so
+many questions give at 10 % flips: what they can show of a difference at all. Failed questions are in no percentage.
 """
 _BETWEEN = """
 Where the reference was not run at equal cost: points from its next cheaper and its next dearer ratio, with 95 %
@@ -57,8 +57,9 @@ def between(own: QuestionSet, rows: Sequence[Row]) -> Table | None:
         if interpolated(row, key)
     )
     top = (Head("", 2), Head(f"{own.reference}, cheaper", 3), Head(f"{own.reference}, dearer", 3))
-    heads = (Head("at", kind="text"), Head("points"), *(Head(text) for text in ("ratio", "points", "95 % interval") * 2))
-    return Table("Between two ratios of the reference", "method, ratio", (top, heads), lines, _BETWEEN) if lines else None
+    ends = map(Head, ("ratio", "points", "95 % interval") * 2)
+    heads = (top, (Head("at", kind="text"), Head("points"), *ends))
+    return Table("Between two ratios of the reference", "method, ratio", heads, lines, _BETWEEN) if lines else None
 
 
 def _ends(row: Row, key: str) -> Iterator[Field]:
