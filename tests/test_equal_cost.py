@@ -48,9 +48,7 @@ def write(folder: Path, method: str, ratio: float, spent: float, marks: Sequence
     kv, tflops = cost(spent)
     flops = {"encode": 0, "select": 0, "prefill": round(tflops * 1e12), "generate": 0}
     own = ledger(cells=round(CELLS * spent), kv_tokens_per_layer=[kv, kv], flops=flops, ratio_achieved=spent)
-    told = [
-        row(f"q{i}", ok, f"v{i // EACH}", ledger=own, letter="AB"[ok], text="AB"[ok]) for i, ok in enumerate(marks)
-    ]
+    told = [row(f"q{i}", ok, f"v{i // EACH}", ledger=own, letter="AB"[ok], text="AB"[ok]) for i, ok in enumerate(marks)]
     role = "reference" if method == "uniform" else "method"
     settings: dict[str, Any] = {"method": {"name": method, "role": role}, "benchmark": {"questions": len(marks)}}
     write_run(folder / f"{method}-{ratio:g}", told, ratio=ratio, identity=f"{method} {ratio:g}", **settings)

@@ -97,9 +97,7 @@ def test_older_folders_stay_readable(tmp_path: Path) -> None:
     assert question_sets(runs)[0].reference == "another"  # the only one that is recorded
 
 
-def test_a_reference_that_is_not_there_and_several_of_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_reference_that_is_not_there_and_several_of_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One method alone, as one job of a sweep leaves it: the first stands in. Two configurations: the more frequent."""
     write(tmp_path / "a", "zoom", "crop", reference="uniform")
     assert question_sets(answers.load(tmp_path / "a"))[0].reference == "zoom"

@@ -39,7 +39,11 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "dtype": ({"dtype": "float16"}, {}, "tiny, dtype float16"),
     "rope": ({"rope": "yarn4"}, {}, "tiny, rope yarn4"),
     "chunk": ({"chunk_cells": 8}, {}, "tiny, chunk_cells 8"),
-    "a part of a later version": ({"generation": {"repetition_penalty": 1.05}}, {}, "generation.repetition_penalty 1.05"),
+    "a part of a later version": (
+        {"generation": {"repetition_penalty": 1.05}},
+        {},
+        "generation.repetition_penalty 1.05",
+    ),
     "fps": ({"sampling": PARTS["sampling"] | {"fps": None}}, {}, "lmms_eval, 32 frames, fps none"),
     "pixels": ({"sampling": PARTS["sampling"] | {"max_pixels": 12544}}, {}, "lmms_eval, 32 frames, max_pixels 12544"),
     "reader": ({"reader": "decord"}, {}, "lmms_eval, 32 frames, reader decord"),
@@ -79,9 +83,7 @@ def grids(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[list[Run], st
 
 
 @pytest.mark.parametrize("grids", OTHERS, indirect=True)
-def test_two_setups_stand_apart_and_are_named_by_what_differs(
-    grids: tuple[list[Run], str], tmp_path: Path
-) -> None:
+def test_two_setups_stand_apart_and_are_named_by_what_differs(grids: tuple[list[Run], str], tmp_path: Path) -> None:
     """Every difference is inside one setup: +75 and -75, and nothing is pooled or called method#identity."""
     runs, label = grids
     found = by_setup(runs)
@@ -168,9 +170,7 @@ def gate(baseline: Path, run: Path, *options: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["path", "adapter", "overwritten weights", "dtype", "chunk", "reader", "seed"])
-def test_the_gate_takes_no_run_of_another_setup(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_the_gate_takes_no_run_of_another_setup(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Not even one with the same answers, unless it is told to; what is stored by --update is told apart as well."""
     parts, config, _ = OTHERS[name]
     old, new = write(tmp_path / "old", "1100"), write(tmp_path / "new", "1100", parts=parts, **config)

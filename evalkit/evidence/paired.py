@@ -42,9 +42,9 @@ class Difference(Change):
 def change(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Change:
     """Paired difference of the mean of any marks, with a 95 % interval clustered by video.
 
-    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong, or in between
-    where it was interpolated. The interval is the percentile bootstrap over videos (scipy.stats.bootstrap, paired
-    per-video sums, 10,000 resamples, seeded); fewer than two videos give none.
+    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong. The interval is
+    the percentile bootstrap over videos (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded); fewer
+    than two videos give none.
     """
     sums, sizes = _by_cluster(ours, theirs, clusters)
     n = len(clusters)

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from evalkit.evidence.answers import Run
     from evalkit.evidence.groups import Entry
 
-_OF_A_RUN = ("identity", "identity_parts", "benchmark", "method", "ratio", "grid")  # settings that stand in the table of runs
+_OF_A_RUN = (
+    "identity",
+    "identity_parts",
+    "benchmark",
+    "method",
+    "ratio",
+    "grid",
+)  # settings that stand in the table of runs
 _NAMED = 4  # runs that are named where some differ from the others
 _NOTE = "identity: hash of everything that can change an answer. answers: lines in the run's folder, of its questions."
 
