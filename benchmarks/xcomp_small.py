@@ -58,7 +58,7 @@ def marks(folders: list[Path]) -> dict[Arm, Marks]:
         for run in answers.load(folder):
             for answer in run.answers:
                 if answer.correct is not None:
-                    arm = (run.setup[0], run.method, run.ratio)
+                    arm = (run.setup.base[0], run.method, run.ratio)
                     found[arm][answer.benchmark, answer.question_id] = (answer.correct, answer.video_id)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ from evalkit.errors import ConfigError
 if TYPE_CHECKING:
     from evalkit.evidence.gate import Judged
 
+log = logging.getLogger(__name__)
+
 _REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), Pareto plots (svg, png) and report.html,
 one file that needs nothing else. The same answers give the same files."""
 _COMPARE = """B against A: difference in points with its interval, tests and flips. Runs are paired by benchmark,
-method and ratio; two single runs may differ in method, ratio or backbone. Exit 2 where questions, protocol or sampling
-differ."""
-_GATE = """Exit 0: every run of the baseline holds; 1: one regressed, the questions are named; 2: one cannot be
-compared, since questions, protocol or sampling differ or no run fits."""
+method and ratio, those of one setup first; two single runs may differ in method, ratio or backbone. Settings that
+differ are named. Exit 2 where questions, protocol or sampling differ."""
+_GATE = """Exit 0: every run of the baseline holds; 1: one regressed, or is not shown to hold, the questions are named;
+2: one cannot be compared, since questions, protocol, sampling or other settings differ or no run fits."""
 
 
 def _number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
@@ -49,6 +52,9 @@ def add(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = commands.add_parser("report", help="tables, plots and one report.html of run folders", description=_REPORT)
     report.add_argument("results", metavar="RESULTS", type=Path, help="results folder, or one run folder")
+    report.add_argument(
+        "--reference", metavar="METHOD", help="what the others are compared with (default: as the runs were configured)"
+    )
     report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: RESULTS)")
     report.add_argument(
         "--thumbnails", type=_megabytes, default=8.0, metavar="MB", help="frames in the report, 0 for none (default: 8)"
@@ -82,6 +88,9 @@ def _add_gate(commands: Any) -> None:
         "--agree", type=_rate, metavar="RATE", help="for deterministic backbones: share of equal answers, e.g. 0.97"
     )
     rule.add_argument("--update", action="store_true", help="judge nothing: store RUN's answers as the baseline DIR")
+    gate.add_argument(
+        "--across-setups", action="store_true", help="judge also where backbone settings differ, which are then named"
+    )
     gate.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown there, e.g. $GITHUB_STEP_SUMMARY")
     gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
     gate.set_defaults(run=_gate)
@@ -92,6 +101,10 @@ def _report(args: argparse.Namespace) -> int:
     from evalkit.evidence.cells import question_sets
 
     runs, out = answers.load(args.results), args.out or args.results
+    if args.reference is not None:
+        runs = answers.refer(runs, args.reference)
+    elif len(named := {run.reference for run in runs if run.reference}) > 1:
+        log.warning("runs name several references (%s): --reference METHOD chooses one", ", ".join(sorted(named)))
     try:
         tables.write(runs, out)
         paper.write(runs, out)
@@ -123,7 +136,7 @@ def _gate(args: argparse.Namespace) -> int:
             print(f"stored: {path}")
         return 0
     rule = gate.Margin(args.margin or gate.MARGIN) if args.agree is None else gate.Agreement(args.agree)
-    judged = gate.gate(args.baseline, args.run_folder, rule)
+    judged = gate.gate(args.baseline, args.run_folder, rule, across=args.across_setups)
     print(gate.markdown(judged))
     _store(judged, args)
     return judged.exit_code

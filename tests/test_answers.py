@@ -36,7 +36,7 @@ def test_a_single_run_folder(tmp_path: Path) -> None:
     assert run.answers[0].ledger.kv_tokens_per_layer == (60, 68)
     assert run.answers[0].groups == {"task_type": ("plotQA",), "duration": ("<2 min",)}
     assert (run.answers[1].correct, run.answers[1].ledger) == (None, None)
-    assert run.setup == ("tiny", "lmms_eval, 32 frames", "lmms_eval 0.7.3")
+    assert run.setup.base == ("tiny", "lmms_eval, 32 frames", "lmms_eval 0.7.3")
 
 
 def test_last_line_wins(tmp_path: Path) -> None:

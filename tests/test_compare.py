@@ -88,13 +88,31 @@ def test_holm_counts_the_rows_of_the_table(tmp_path: Path) -> None:
     assert (first.mcnemar_holm, first.sign_flip_holm) == (pytest.approx(4 / 64), pytest.approx(4 / 8))
 
 
+def test_rows_that_are_the_same_over_again_are_in_no_family(tmp_path: Path) -> None:
+    """The dense run answers alike on both sides; beside it the other row stands as if it were alone."""
+    for side, wrong in (("a", ""), ("b", "0a 0b 1a 1b 2a 2b")):
+        write(tmp_path / side / "dense", ratio=1.0, identity=f"{side}1")
+        write(tmp_path / side / "half", wrong, ratio=0.5, identity=f"{side}2")
+    first, second = compare.compare(tmp_path / "a", tmp_path / "b").rows
+    assert (first.pair.same, second.pair.same) == (True, False)
+    assert (second.mcnemar_holm, second.sign_flip_holm) == (pytest.approx(2 / 64), pytest.approx(2 / 8))
+    values = compare.plain(compare.compare(tmp_path / "a", tmp_path / "b"))["rows"][0]
+    assert (values["sign_flip_p"], values["sign_flip_p_holm"], values["mcnemar_p_holm"]) == (1, None, None)
+    header = next(
+        line
+        for line in compare.markdown(compare.compare(tmp_path / "a", tmp_path / "b")).splitlines()
+        if "sign flip |" in line
+    )
+    assert header.index("sign flip") < header.index("McNemar")
+
+
 def test_several_partners_are_told_apart_by_setup_or_refused(tmp_path: Path) -> None:
     """Two backbones in each folder: each meets its own. Two runs that differ in nothing visible: refused."""
     for side in "ab":
         for name in ("tiny", "large"):
             write(tmp_path / side / name, backbone={"name": name}, identity=side + name)
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    assert [(r.pair.a.setup[0], r.pair.b.setup[0]) for r in found.rows] == [("large",) * 2, ("tiny",) * 2]
+    assert [(r.pair.a.setup.base[0], r.pair.b.setup.base[0]) for r in found.rows] == [("large",) * 2, ("tiny",) * 2]
     write(tmp_path / "b" / "again", backbone={"name": "tiny"}, identity="another")
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
 

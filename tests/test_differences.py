@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from run_folders import row, write_run
+from run_folders import ledger, row, write_run
 
-from evalkit.evidence import answers, differences
+from evalkit.evidence import answers, differences, paper
 from evalkit.evidence.paired import holm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from evalkit.evidence.answers import Run
@@ -56,8 +58,8 @@ def test_the_two_tests_differ_where_questions_share_a_video(tmp_path: Path) -> N
     (line,) = differences.differences(answers.load(tmp_path)).itertuples()
     assert (line.p, line.p_flip) == (pytest.approx(2 / 64), pytest.approx(2 / 4))
     text = differences.section(answers.load(tmp_path))
-    assert "|   McNemar |   sign flip |" in text
-    assert "|     0.031 |       0.500 |" in text
+    assert "|   sign flip |   McNemar |" in text  # what takes questions as independent stands behind
+    assert "|       0.500 |     0.031 |" in text
 
 
 def test_left_out_is_shown_where_there_are_any(tmp_path: Path) -> None:
@@ -82,6 +84,58 @@ def test_each_setup_has_its_own_holm(tmp_path: Path) -> None:
     table = differences.differences(answers.load(tmp_path))
     assert list(table["backbone"]) == ["large", "tiny"]
     assert list(table["p_holm"]) == list(table["p"]) == pytest.approx([2 / 32] * 2)
+
+
+def replies(folder: Path, method: str, ratio: float, marks: Sequence[bool], fed: int = 100) -> None:
+    """One question a video; a reply for each mark."""
+    told = [
+        row(f"q{i}", ok, f"v{i}", text="AB"[ok], letter="AB"[ok], ledger=ledger(llm_tokens_fed=fed))
+        for i, ok in enumerate(map(bool, marks))
+    ]
+    role = "reference" if method == "uniform" else "method"
+    write_run(folder, told, ratio=ratio, identity=folder.name, method={"name": method, "role": role})
+
+
+def plain_holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down as the textbook has it, another way than evalkit's."""
+    order = sorted(values)
+    steps = [min(1.0, (len(order) - place) * p) for place, p in enumerate(order)]
+    return [max(steps[: order.index(p) + 1]) for p in values]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_repeat_the_reference_are_in_no_family(tmp_path: Path, seed: int) -> None:
+    """Simulated grids whose methods repeat the dense run at ratio 1: Holm over the others, in every table."""
+    rng = np.random.default_rng(seed)
+    dense, half = (rng.random(24) < share for share in (0.8, 0.5))
+    replies(tmp_path / "u1", "uniform", 1.0, dense)
+    replies(tmp_path / "u2", "uniform", 0.5, half)
+    for place, lift in enumerate(rng.permutation([0.0, 0.3, 0.5])):
+        replies(tmp_path / f"m{place}1", f"m{place}", 1.0, dense)
+        replies(tmp_path / f"m{place}2", f"m{place}", 0.5, half | (rng.random(24) < lift), fed=90)
+    replies(tmp_path / "other", "m9", 1.0, dense, fed=99)  # other inputs with the same replies are a test
+    found = answers.load(tmp_path)
+    table = differences.differences(found)
+    repeats = (table["ratio"] == 1) & (table["method"] != "m9")
+    assert repeats.sum() == 3
+    for name in ("p", "p_flip"):
+        assert table.loc[repeats, f"{name}_holm"].isna().all()
+        assert list(table.loc[~repeats, f"{name}_holm"]) == pytest.approx(plain_holm(list(table.loc[~repeats, name])))
+    # The negative control: with them in the family some p would be larger.
+    if table.loc[~repeats, "p_flip"].min() < 0.1:
+        assert list(table.loc[~repeats, "p_flip_holm"]) != pytest.approx(
+            [p for p, skip in zip(plain_holm(list(table["p_flip"])), repeats, strict=True) if not skip]
+        )
+    scores, _ = paper.frames(found)
+    for key in ("dense", "kv", "compute"):
+        rows = scores[scores[f"{key}_p_flip"].notna()]
+        whole = rows[~((rows["ratio"] == 1) & rows["method"].isin(["m0", "m1", "m2"]))]
+        assert list(whole[f"{key}_p_flip_holm"]) == pytest.approx(plain_holm(list(whole[f"{key}_p_flip"])))
+        assert rows[f"{key}_p_flip_holm"].notna().sum() == len(whole) < len(rows)
+    same = next(
+        line for line in differences.section(found).splitlines() if line.startswith("| m0") and "|       1 |" in line
+    )
+    assert same.count("– |") == 2
 
 
 def test_one_method_has_no_differences(tmp_path: Path) -> None:

@@ -75,6 +75,30 @@ def test_the_default_margin_is_two_points(stored: Path, tmp_path: Path) -> None:
     assert gate(old, new, "--margin", "1.4") == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "better", "margin", "state"),
+    [
+        ("7-2", "", "2.5", "not shown to hold"),  # -1 [-3, 0]: neither within the margin nor a loss
+        ("7-2", "3-1 4-1", "1", "not shown to hold"),  # +1: two gained, one lost
+        ("0-0 1-0 2-0 3-0 4-0 5-0 6-0 7-0", "", "5", "regressed"),  # -8 [-12, -4]: a loss, and below the margin
+        ("0-0 1-0 2-0 3-0 4-0 5-0 6-0 7-0", "", "20", "holds"),  # the same loss, inside the margin
+        ("", "", "0.1", "holds"),
+    ],
+)
+def test_a_loss_is_shown_or_nothing_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, better: str, margin: str, state: str
+) -> None:
+    """Whichever does not hold fails the gate: exit 1, a failure in JUnit."""
+    old, new = write(tmp_path / "old", rows(wrong=better)), write(tmp_path / "new", rows(wrong=wrong))
+    code = gate(old, new, "--margin", margin, "--junit", str(tmp_path / "junit.xml"))
+    assert f"**{state}**: " in capsys.readouterr().out
+    assert code == (0 if state == "holds" else 1)
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert (suite.get("failures"), suite.get("errors")) == (str(code), "0")
+    kinds = [problem.get("type") for problem in suite.iter("failure")]
+    assert kinds == ([] if state == "holds" else [state])
+
+
 def test_gains_and_losses_that_cancel_do_not_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Accuracy alone sees nothing."""
     old = write(tmp_path / "old", rows(wrong=" ".join(IDS[:5])))

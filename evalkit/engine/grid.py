@@ -36,6 +36,8 @@ class Grid:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         self.arms = settings.arms(cfg)
+        self.order = settings.order(cfg)
+        self.reference = settings.reference(cfg)
         self.sampling = settings.sampling(cfg)
         self.protocol = protocols.get(cfg.protocol)
         self.benchmarks = settings.question_sets(cfg)
@@ -115,6 +117,7 @@ class Grid:
                 "class": parts["method"]["class"],
             },
             "ratio": arm.ratio,
+            "grid": {"place": self.order.index(arm.name), "reference": self.reference},
             "protocol": {"name": self.protocol.name, "version": self.protocol.version},
             "reader": self.cfg.reader,
             "share": self.cfg.share,
@@ -138,15 +141,15 @@ class Grid:
 
     # ---- running
 
-    def run(self) -> tuple[list[Path], int]:
-        """Answer what is missing. Returns the run folders and the number of rows that failed."""
+    def run(self, arms: Sequence[Arm] | None = None) -> tuple[list[Path], int]:
+        """Answer what is missing of `arms`, or of the whole grid. Returns the run folders and the rows that failed."""
         with ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm())
             opened: list[tuple[Benchmark, dict[Arm, RunFolder]]] = []
             for benchmark in self.benchmarks:
                 opened.append((benchmark, {}))
                 rows = identity.rows(benchmark)
-                for arm in self.arms:
+                for arm in self.arms if arms is None else arms:
                     config = self.config(benchmark, rows, arm)
                     run = RunFolder(self.folder(benchmark, arm, config), config, str(self.device))
                     stack.callback(run.close)

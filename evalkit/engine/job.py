@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from evalkit import trackers
-from evalkit.engine import dry_run
+from evalkit.engine import dry_run, equal_cost
 from evalkit.engine.grid import Grid
 from evalkit.evidence import answers, tables
 from evalkit.evidence.answers import Run
@@ -33,11 +33,14 @@ def run(cfg: DictConfig) -> Outcome:
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
     grid, results = Grid(cfg), Path(cfg.results_dir)
+    matched = equal_cost.curve(grid) if cfg.matched else None
     if cfg.dry_run:
-        print(dry_run.estimate(grid))
+        print(dry_run.estimate(grid) + (equal_cost.announced(grid) if matched else ""))
         return Outcome(results)
     connected = trackers.connect(cfg.trackers, cfg.tracker)
     folders, failed = grid.run()
+    if matched:
+        folders, failed = equal_cost.complete(grid, matched, folders, failed)
     outcome = Outcome(results, tuple(folders), failed)
     trackers.track(report([outcome]), connected)
     if failed:
@@ -48,7 +51,7 @@ def run(cfg: DictConfig) -> Outcome:
 def report(outcomes: Sequence[Outcome]) -> list[Run]:
     """Print the tables over all runs of these jobs, write them into the results folder, and return the runs."""
     folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
-    runs = [run for folder in folders for run in answers.load(folder)]
+    runs = answers.ordered([run for folder in folders for run in answers.load(folder)])
     if not runs:
         return []
     print(tables.markdown(runs))

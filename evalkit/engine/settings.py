@@ -41,6 +41,21 @@ def arms(cfg: DictConfig) -> list[Arm]:
     return [Arm(name, method, ratio) for name, method in built.items() for ratio in dict.fromkeys(map(_ratio, ratios))]
 
 
+def order(cfg: DictConfig) -> tuple[str, ...]:
+    """Names of the methods in the order of tables: those of `methods`, whether `method=NAME` narrows them or not."""
+    listed = [str(_method_config(entry).name) for entry in cfg.methods]
+    chosen = [str(cfg.method.name)] if cfg.get("method") else []
+    return tuple(dict.fromkeys([*listed, *chosen]))
+
+
+def reference(cfg: DictConfig) -> str:
+    """What the other methods are compared with: the one of `reference`, or else the first of `methods`."""
+    names = order(cfg)
+    if cfg.reference is not None and str(cfg.reference) not in names:
+        raise ConfigError(f"reference: expected null or a method of this configuration, {names}, got {cfg.reference!r}")
+    return names[0] if cfg.reference is None else str(cfg.reference)
+
+
 def _method_config(entry: str | DictConfig) -> DictConfig:
     """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
     changes = DictConfig({}) if isinstance(entry, str) else entry

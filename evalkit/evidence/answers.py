@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from evalkit.errors import DataError
-from evalkit.evidence import timing
-from evalkit.evidence.line import need, read, typed
+from evalkit.evidence import setups, timing
+from evalkit.evidence.line import need, optional, read, typed
 from evalkit.method import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from evalkit.evidence.setups import Setup
     from evalkit.ledger import Timing
     from evalkit.types import Answer
 
@@ -75,19 +77,29 @@ class Run:
             return {}
         return found if isinstance(found, dict) else {}
 
+    @cached_property
+    def setup(self) -> Setup:
+        """Every setting but method and ratio that can change an answer: only runs of one setup are compared."""
+        return setups.of(self.config)
+
     @property
-    def setup(self) -> tuple[str, str, str]:
-        """Backbone, frame sampling and protocol: runs are compared only where all three agree."""
-        sampling, protocol = self.config["sampling"], self.config["protocol"]
-        frames = f", {sampling['frames']} frames" if sampling.get("frames") else ""
-        version = f" {protocol['version']}" if protocol.get("version") else ""
-        return str(self.config["backbone"]["name"]), f"{sampling['preset']}{frames}", f"{protocol['name']}{version}"
+    def place(self) -> float:
+        """The method's place in its configuration, from 0; of runs that do not record it references are the first."""
+        place = self._grid.get("place")
+        return float(place) if place is not None else -1.0 if self.role == "reference" else math.inf
+
+    @property
+    def reference(self) -> str | None:
+        """The method that the configuration holds the others against; None in run folders that do not record it."""
+        return self._grid.get("reference")
+
+    @property
+    def _grid(self) -> Mapping[str, Any]:
+        return self.config.get("grid") or {}
 
 
 def load(folder: Path) -> list[Run]:
-    """All runs below `folder`, at any depth, ordered by benchmark, setup, role, method and falling ratio.
-
-    Roles go reference, method, control, so that the first method of each setup is what the others are compared with.
+    """All runs below `folder`, at any depth, in the order of `ordered`.
 
     Of several lines for a question the last one counts. A last line without line end that cannot be read is left out
     with a warning: the process was killed while writing it.
@@ -101,11 +113,32 @@ def load(folder: Path) -> list[Run]:
             "Name the results_dir of a run, or run an evaluation first."
         )
     _refuse_twins(runs)
-    return sorted(runs, key=_place)
+    return ordered(runs)
 
 
-def _place(run: Run) -> tuple[Any, ...]:
-    return run.label, run.split, run.setup, ROLES.index(run.role), run.method, -run.ratio, run.identity
+def ordered(runs: Sequence[Run]) -> list[Run]:
+    """By benchmark, setup, method and falling ratio.
+
+    Methods stand as in the configuration; those that record no place in it, or the same one, by role (reference,
+    method, control) and name.
+    """
+    places: dict[str, float] = {}
+    for run in runs:
+        places[run.method] = min(run.place, places.get(run.method, math.inf))
+
+    def key(run: Run) -> tuple[Any, ...]:
+        role = ROLES.index(run.role)
+        return run.label, run.split, run.setup, places[run.method], role, run.method, -run.ratio, run.identity
+
+    return sorted(runs, key=key)
+
+
+def refer(runs: Sequence[Run], reference: str) -> list[Run]:
+    """The same runs, held against `reference` whatever they record. DataError where no run is of that method."""
+    known = list(dict.fromkeys(run.method for run in runs))
+    if reference not in known:
+        raise DataError(f"reference: expected a method among {', '.join(known)}, got {reference!r}")
+    return [replace(run, config={**run.config, "grid": {**run._grid, "reference": reference}}) for run in runs]
 
 
 def _refuse_twins(runs: list[Run]) -> None:
@@ -148,6 +181,9 @@ def _config(path: Path) -> dict[str, Any]:
     for section, keys in _SECTIONS.items():
         for key in keys:
             need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+    grid = optional(config, "grid", dict, where) or {}
+    optional(grid, "place", int, f"{where}: grid")
+    optional(grid, "reference", str, f"{where}: grid")
     return dict(config)
 
 

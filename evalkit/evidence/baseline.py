@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from evalkit.errors import DataError
-from evalkit.evidence import pairs
+from evalkit.evidence import pairs, setups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,4 +83,6 @@ def _line(answer: Answer) -> dict[str, Any]:
 def _config(run: Run) -> dict[str, Any]:
     benchmark = {key: run.config["benchmark"].get(key) for key in _BENCHMARK}
     kept = {key: run.config[key] for key in _SECTIONS if key in run.config}
-    return {"benchmark": benchmark, "backbone": {"name": run.setup[0]}, **kept}
+    parts = setups.recorded(run.config)
+    setup = {"identity_parts": parts} if parts else {}
+    return {"benchmark": benchmark, "backbone": {"name": run.setup.base[0]}, **kept, **setup}

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.evidence import stats, timing
 from evalkit.evidence.budget import MEASURES, spent
-from evalkit.evidence.groups import Entry, by_setup, rank, rows
+from evalkit.evidence.groups import Entry, by_setup, rank, reference, rows
+from evalkit.evidence.identical import identical
 from evalkit.evidence.paired import Difference, difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.evidence.answers import Run
+    from evalkit.evidence.setups import Label
     from evalkit.evidence.stats import Interval
     from evalkit.types import Answer
 
 Key = tuple[str, str, str]  # benchmark's label, split, question id
-Setup = tuple[str, str, str]  # backbone, sampling, protocol
 
 ALL = "all benchmarks"
 COSTS = {  # a measure of the budget table -> how an axis names it
@@ -87,15 +88,16 @@ class Cell:
 class QuestionSet:
     """The cells that answer the same questions under the same setup: one benchmark's, or those of all together."""
 
-    setup: Setup
+    setup: Label
     name: str  # the benchmark's label, or `ALL`
     split: str  # "" for all together
-    cells: tuple[Cell, ...]  # methods by first appearance, ratios falling
+    cells: tuple[Cell, ...]  # methods in the order of their configuration, ratios falling
+    named: str = ""  # the reference; "" for the first method
 
     @property
     def reference(self) -> str:
-        """The method that the others are compared with: the first one."""
-        return self.cells[0].method
+        """The method that the others are compared with: the one of the configuration, or else the first."""
+        return self.named or self.cells[0].method
 
     @property
     def curve(self) -> tuple[Cell, ...]:
@@ -104,8 +106,14 @@ class QuestionSet:
 
     @property
     def dense(self) -> Cell | None:
-        """The reference at ratio 1: every sampled frame, every token. None where it was not run."""
-        return next((cell for cell in self.curve if cell.ratio == 1), None)
+        """The dense run, every sampled frame and every token: the reference at ratio 1. None where it was not run.
+
+        Where a method or a control was chosen as the reference, which need not keep everything at ratio 1, it is the
+        first baseline (role reference) that is there.
+        """
+        baselines = [cell.method for cell in self.cells if cell.role == "reference"]
+        chosen = self.reference if self.reference in baselines or not baselines else baselines[0]
+        return self.at(chosen, 1)
 
     def costs(self, cost: str) -> list[float]:
         """What each cell spent, a key of `MEASURES`; nan where that is not known or compares with nothing.
@@ -135,14 +143,18 @@ def question_sets(runs: Sequence[Run]) -> list[QuestionSet]:
     return [found for setup, members in by_setup(runs).items() for found in _sets(setup, members)]
 
 
-def _sets(setup: Setup, members: Sequence[Entry]) -> list[QuestionSet]:
+def _sets(setup: Label, members: Sequence[Entry]) -> list[QuestionSet]:
     benchmarks = rank((entry.run.label, entry.run.split) for entry in members)
     own = [
-        QuestionSet(setup, label, split, cells([e for e in members if (e.run.label, e.run.split) == (label, split)]))
+        _set(setup, label, split, cells([e for e in members if (e.run.label, e.run.split) == (label, split)]))
         for label, split in benchmarks
     ]
     whole = tuple(cell for cell in cells(members) if len(cell.parts) == len(benchmarks))
-    return [QuestionSet(setup, ALL, "", whole), *own] if len(own) > 1 and whole else own
+    return [_set(setup, ALL, "", whole), *own] if len(own) > 1 and whole else own
+
+
+def _set(setup: Label, name: str, split: str, found: tuple[Cell, ...]) -> QuestionSet:
+    return QuestionSet(setup, name, split, found, reference([part for cell in found for part in cell.parts]))
 
 
 def cells(members: Sequence[Entry]) -> tuple[Cell, ...]:
@@ -154,3 +166,9 @@ def against(ours: Cell, theirs: Cell) -> Difference:
     """Ours minus theirs on the questions that have a score in both."""
     both = [key for key in ours.scored if key in theirs.scored]
     return difference([ours.scored[k] for k in both], [theirs.scored[k] for k in both], [ours.video(k) for k in both])
+
+
+def same(ours: Cell, theirs: Cell) -> bool:
+    """Whether the two are the same by construction: same inputs, same replies (`identical`)."""
+    keys = ours.answers.keys() | theirs.answers.keys()
+    return identical((ours.answers.get(key), theirs.answers.get(key)) for key in keys)

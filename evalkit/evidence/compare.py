@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.errors import DataError
-from evalkit.evidence import pairs
+from evalkit.evidence import pairs, setups
 from evalkit.evidence.layout import number, p_value, render, setup_line
 from evalkit.evidence.paired import Difference, difference, holm
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 _CAPTION = """
 points is B minus A, on the n questions that have a score in both, with a 95 % interval bootstrapped over videos; ± is
-what so many questions can show at all: half an interval at 10 % flips. McNemar is the exact test of gained against
-lost, sign flip the permutation test that exchanges A and B video by video; both p are adjusted for the rows of this
-table (Holm). failed counts questions of A / of B without an answer; left out are those without a score in A or in B.
+what so many questions can show at all: half an interval at 10 % flips. sign flip is the permutation test that exchanges
+A and B video by video. McNemar, the exact test of gained against lost, takes questions as independent: where those of a
+video move together it rejects far too often. Both p are adjusted for the rows of this table (Holm), without those with
+the same inputs and replies on both sides (–). failed counts questions of A / of B without an answer; left out are those
+without a score in A or in B.
 """
 
 
@@ -50,6 +52,8 @@ class Comparison:
 
 def compare(a: Path, b: Path, cells: tuple[str, str] | None = None) -> Comparison:
     """Pair the runs of two folders and test every pair; of `cells` (METHOD@RATIO of a, of b) alone where given.
+
+    Pairs may be of two setups (another backbone, dtype, …): the result names the settings that differ.
 
     Raises DataError where nothing can be paired, or where a pair's questions, protocol or sampling differ.
     """
@@ -78,7 +82,8 @@ def _refuse(found: Sequence[Pair]) -> None:
 
 
 def _rows(found: Sequence[Pair], tested: Sequence[Difference]) -> list[Row]:
-    mcnemar, flips = holm([d.p for d in tested]), holm([d.p_flip for d in tested])
+    same = [pair.same for pair in found]
+    mcnemar, flips = holm([d.p for d in tested], without=same), holm([d.p_flip for d in tested], without=same)
     return [
         Row(pair=pair, difference=d, mcnemar_holm=first, sign_flip_holm=second)
         for pair, d, first, second in zip(found, tested, mcnemar, flips, strict=True)
@@ -96,14 +101,21 @@ def _alone(found: Sequence[Pair], left: Sequence[Run], right: Sequence[Run]) -> 
 def markdown(found: Comparison) -> str:
     """Head, one table, and the questions that flipped."""
     lines = ["# Comparison\n", f"- A: {found.a}", f"- B: {found.b}", *(f"- {text}" for text in found.alone), ""]
-    lines += [setup_line(setup) for setup in dict.fromkeys(_setup(row.pair) for row in found.rows)]
+    lines += _setups([row.pair for row in found.rows])
     table = render(pd.DataFrame([_texts(row) for row in found.rows]), left=("benchmark", "A", "B"))
     return "\n".join([*lines, table]) + _CAPTION + "\n" + "\n".join(_flips(found))
 
 
-def _setup(pair: Pair) -> tuple[str, str, str]:
-    (first, sampling, protocol), second = pair.a.setup, pair.b.setup[0]
-    return first if first == second else f"{first} (A), {second} (B)", sampling, protocol
+def _setups(found: Sequence[Pair]) -> list[str]:
+    """The setup of both sides; where it is not the same, that of each and every setting that differs."""
+    names = setups.labels(run.setup for pair in found for run in (pair.a, pair.b))
+    lines: dict[str, None] = {}
+    for pair in found:
+        both = zip(names[pair.a.setup], names[pair.b.setup], strict=True)
+        backbone, sampling, protocol = (one if one == other else f"{one} (A), {other} (B)" for one, other in both)
+        differs = f"settings differ, A against B: {setups.in_words(pair.settings)}\n" if pair.settings else ""
+        lines[setup_line((backbone, sampling, protocol)) + differs] = None
+    return list(lines)
 
 
 def _texts(row: Row) -> dict[str, str]:
@@ -120,8 +132,8 @@ def _texts(row: Row) -> dict[str, str]:
         "±": number(d.expected_half_width, 1),
         "gained": str(d.gained),
         "lost": str(d.lost),
-        "McNemar": p_value(row.mcnemar_holm),
         "sign flip": p_value(row.sign_flip_holm),
+        "McNemar": p_value(row.mcnemar_holm),
         "n": str(d.n),
         "videos": str(d.clusters),
         "failed": f"{pairs.failed(pair.a)} / {pairs.failed(pair.b)}",
@@ -154,8 +166,8 @@ def _values(row: Row) -> dict[str, Any]:
     pair, d = row.pair, row.difference
     numbers = {key: value for key, value in vars(d).items() if key not in {"p", "p_flip", "gained", "lost"}}
     first, second = percent(pair)
-    numbers |= {"percent_a": first, "percent_b": second, "mcnemar_p": d.p, "mcnemar_p_holm": row.mcnemar_holm}
-    numbers |= {"sign_flip_p": d.p_flip, "sign_flip_p_holm": row.sign_flip_holm}
+    numbers |= {"percent_a": first, "percent_b": second, "sign_flip_p": d.p_flip}
+    numbers |= {"sign_flip_p_holm": row.sign_flip_holm, "mcnemar_p": d.p, "mcnemar_p_holm": row.mcnemar_holm}
     return {
         "benchmark": pair.a.config["benchmark"]["name"],
         "label": pair.a.label,
@@ -163,6 +175,7 @@ def _values(row: Row) -> dict[str, Any]:
         "a": _side(pair.a),
         "b": _side(pair.b),
         **{key: None if math.isnan(value) else value for key, value in numbers.items()},
+        "settings": {name: list(values) for name, values in pair.settings.items()},
         "gained": list(pair.gained),
         "lost": list(pair.lost),
         "left_out": list(pair.left_out),
@@ -170,5 +183,5 @@ def _values(row: Row) -> dict[str, Any]:
 
 
 def _side(run: Run) -> dict[str, Any]:
-    who = {"method": run.method, "ratio": run.ratio, "backbone": run.setup[0], "identity": run.identity}
+    who = {"method": run.method, "ratio": run.ratio, "backbone": run.setup.base[0], "identity": run.identity}
     return who | {"folder": str(run.folder), "failed": pairs.failed(run)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError
-from evalkit.evidence import pairs
+from evalkit.evidence import pairs, setups
 from evalkit.evidence.paired import Difference, difference
 from evalkit.evidence.pairs import Pair
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from evalkit.types import Answer
 
 MARGIN = 2.0  # points
-HOLDS, REGRESSED, INCOMPARABLE = "holds", "regressed", "cannot be compared"
-EXIT = {HOLDS: 0, REGRESSED: 1, INCOMPARABLE: 2}
+HOLDS, NOT_SHOWN, REGRESSED, INCOMPARABLE = "holds", "not shown to hold", "regressed", "cannot be compared"
+EXIT = {HOLDS: 0, NOT_SHOWN: 1, REGRESSED: 1, INCOMPARABLE: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Verdict:
     """What the gate says of one run of the baseline."""
 
     stored: Run
-    state: str  # HOLDS, REGRESSED or INCOMPARABLE
+    state: str  # a key of EXIT
     why: str
     changed: tuple[str, ...] = ()  # "id: before → after" of every question that is answered otherwise
 
@@ -44,13 +44,16 @@ class Judged:
 
     @property
     def exit_code(self) -> int:
-        """0 all hold, 1 some regressed, 2 some cannot be compared, whatever the others did."""
+        """0 all hold, 1 some regressed or are not shown to hold, 2 some cannot be compared, whatever the others did."""
         return max(EXIT[verdict.state] for verdict in self.verdicts)
 
 
 @dataclass(frozen=True)
 class Margin:
     """Non-inferiority: the lower end of the paired 95 % interval, clustered by video, lies above -`points`.
+
+    Where it does not, a loss is shown only if the whole interval lies below 0: then the run regressed. An interval with
+    0 in it shows neither that the run holds nor that it lost anything.
 
     A question that the baseline scored and that has no score now counts as wrong: leaving it out would hide a loss.
     """
@@ -70,7 +73,8 @@ class Margin:
                 f"an interval needs scored questions of at least two videos, came {found.n} of {found.clusters}; "
                 "use --agree, or a larger subset"
             )
-        return HOLDS if found.low > -self.points else REGRESSED, self._reason(found)
+        lost = REGRESSED if found.high < 0 else NOT_SHOWN
+        return HOLDS if found.low > -self.points else lost, self._reason(found)
 
     def _reason(self, found: Difference) -> str:
         text = f"{found.points:+.1f} points, {found.low:.1f} to {found.high:.1f}; "
@@ -112,36 +116,51 @@ def said(answer: Answer) -> str:
     return answer.letter or repr(answer.text)
 
 
-def gate(baseline: Path, run: Path, rule: Callable[[Pair], tuple[str, str]]) -> Judged:
-    """Judge every run of `baseline` by its partner in `run`. Raises DataError where a folder holds no readable run."""
+def gate(baseline: Path, run: Path, rule: Callable[[Pair], tuple[str, str]], *, across: bool = False) -> Judged:
+    """Judge every run of `baseline` by its partner in `run`. Raises DataError where a folder holds no readable run.
+
+    A run of another setup (weights, dtype, …) is no partner, and the settings that differ are named; `across`: it is
+    one, for a change of the backbone that is itself to be judged. Settings that an older baseline does not record say
+    nothing.
+    """
     stored, fresh = pairs.read(baseline), pairs.read(run)
-    verdicts = tuple(_verdict(old, fresh, rule) for old in stored)
+    verdicts = tuple(_verdict(old, fresh, rule, across) for old in stored)
     return Judged(baseline=baseline, run=run, rule=str(rule), verdicts=verdicts)
 
 
-def _verdict(old: Run, fresh: Sequence[Run], rule: Callable[[Pair], tuple[str, str]]) -> Verdict:
+def _verdict(old: Run, fresh: Sequence[Run], rule: Callable[[Pair], tuple[str, str]], across: bool) -> Verdict:
+    same = [new for new in fresh if not setups.differing(old.setup, new.setup, known=True)]
     try:
-        new = pairs.only(old, fresh)
+        new = pairs.only(old, same) or pairs.only(old, fresh)
     except DataError as error:
         return Verdict(stored=old, state=INCOMPARABLE, why=str(error))
     if new is None:
         came = "; ".join(map(pairs.name, fresh))
         return Verdict(stored=old, state=INCOMPARABLE, why=f"no run of this benchmark, method and ratio, only: {came}")
-    return _judge(Pair(old, new), rule)
+    return _judge(Pair(old, new), rule, across)
 
 
-def _judge(pair: Pair, rule: Callable[[Pair], tuple[str, str]]) -> Verdict:
+def _judge(pair: Pair, rule: Callable[[Pair], tuple[str, str]], across: bool) -> Verdict:
     """A question that fails now and did not before is a regression whatever the rule: no average may hide it."""
-    reasons = [*pairs.obstacles(pair), *_unfinished(pair)]
+    settings = _settings(pair)
+    reasons = [*pairs.obstacles(pair), *([] if across else settings), *_unfinished(pair)]
     if reasons:
         return Verdict(stored=pair.a, state=INCOMPARABLE, why="; ".join(reasons))
     broken = [new.question_id for old, new in pair.both if new.status == "failed" != old.status]
     state, why = rule(pair)
+    why = "; ".join([why, *settings])
     if broken:
         state, why = REGRESSED, f"{len(broken)} questions fail that the baseline answers; {why}"
     changed = [f"{old.question_id}: {said(old)} → {said(new)}{_mark(old, new)}" for old, new in pair.both]
     flipped = tuple(text for text, (old, new) in zip(changed, pair.both, strict=True) if not agree(old, new))
     return Verdict(stored=pair.a, state=state, why=why, changed=flipped)
+
+
+def _settings(pair: Pair) -> list[str]:
+    """What differs of the setup, beside what is an obstacle anyhow."""
+    found = setups.differing(pair.a.setup, pair.b.setup, known=True)
+    rest = {name: pair for name, pair in found.items() if name.split(".")[0] not in ("sampling", "protocol")}
+    return [f"settings differ: {setups.in_words(rest)}"] if rest else []
 
 
 def _unfinished(pair: Pair) -> list[str]:

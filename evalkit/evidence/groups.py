@@ -6,10 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evalkit.evidence.setups import labels
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from evalkit.evidence.answers import Run
+    from evalkit.evidence.setups import Label
     from evalkit.types import Answer
 
 KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio")
@@ -22,42 +25,45 @@ _DURATIONS = ("short", "medium", "long", "<2 min", "2-15 min", "15-60 min", ">60
 
 @dataclass(frozen=True)
 class Entry:
-    """A run and the name that tables give its method."""
+    """A run, and the names that tables give its method and its setup."""
 
     run: Run
     method: str
+    setup: Label
 
     @property
     def key(self) -> dict[str, Any]:
         """The key columns, `KEYS` → value."""
         run = self.run
-        values = (run.label, run.split, *run.setup, self.method, run.ratio)
+        values = (run.label, run.split, *self.setup, self.method, run.ratio)
         return dict(zip(KEYS, values, strict=True))
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
     """Runs in table order: benchmarks, setups and methods by first appearance, ratios falling.
 
-    Runs that differ only in something no column shows (a hyper-parameter, the method's source, the subset) get the
-    head of their identity hash behind the method's name: they are never pooled and never look the same.
+    Setups that differ are named by what differs. Runs of one setup that differ only in something no column shows (a
+    hyper-parameter, the method's source, the subset) get the head of their identity hash behind the method's name: they
+    are never pooled and never look the same.
     """
     count = Counter(_visible(run) for run in runs)
+    names = labels(run.setup for run in runs)
     return [
-        Entry(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}")
+        Entry(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}", names[run.setup])
         for run in _ordered(runs)
     ]
 
 
-def by_setup(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Entry]]:
-    """Runs that may be compared: same backbone, sampling and protocol."""
-    setups: dict[tuple[str, str, str], list[Entry]] = {}
+def by_setup(runs: Sequence[Run]) -> dict[Label, list[Entry]]:
+    """Runs that may be compared: every setting the same that is not of the method."""
+    setups: dict[Label, list[Entry]] = {}
     for entry in entries(runs):
-        setups.setdefault(entry.run.setup, []).append(entry)
+        setups.setdefault(entry.setup, []).append(entry)
     return setups
 
 
 def _visible(run: Run) -> tuple[Any, ...]:
-    return (run.label, run.split, *run.setup, run.method, run.ratio)
+    return run.label, run.split, run.setup, run.method, run.ratio
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:
@@ -69,6 +75,19 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
         return benchmarks[run.label, run.split], setups[run.setup], methods[run.method], -run.ratio, run.identity
 
     return sorted(runs, key=place)
+
+
+def reference(members: Sequence[Entry]) -> str:
+    """The method that the others are held against, as tables call it; `members` in the order of a table.
+
+    It is the one that most of the runs record, and the first method where none records one that is there.
+    """
+    named = Counter(entry.run.reference for entry in members if entry.run.reference is not None)
+    for name, _ in named.most_common():  # equal counts by first appearance
+        found = next((entry.method for entry in members if entry.run.method == name), None)
+        if found is not None:
+            return found
+    return members[0].method
 
 
 def rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:

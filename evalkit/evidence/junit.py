@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from evalkit.evidence.gate import HOLDS, INCOMPARABLE, REGRESSED
+from evalkit.evidence.gate import EXIT, HOLDS, INCOMPARABLE
 
 if TYPE_CHECKING:
     from evalkit.evidence.gate import Judged, Verdict
@@ -16,9 +16,10 @@ _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def document(judged: Judged) -> str:
-    """One test case per run of the baseline: a failure where it regressed, an error where it cannot be compared."""
+    """One test case per run of the baseline: a failure where it does not hold, an error where it cannot be compared."""
     states = [verdict.state for verdict in judged.verdicts]
-    counts = {"tests": len(states), "failures": states.count(REGRESSED), "errors": states.count(INCOMPARABLE)}
+    failures = sum(EXIT[state] == 1 for state in states)
+    counts = {"tests": len(states), "failures": failures, "errors": states.count(INCOMPARABLE)}
     suite = ElementTree.Element("testsuite", {"name": "evalkit gate"} | {key: str(n) for key, n in counts.items()})
     suite.extend(_case(verdict) for verdict in judged.verdicts)
     top = ElementTree.Element("testsuites")
@@ -33,7 +34,7 @@ def _case(verdict: Verdict) -> ElementTree.Element:
     case = ElementTree.Element("testcase", classname=_clean(where), name=_clean(what))
     if verdict.state == HOLDS:
         return case
-    kind = "failure" if verdict.state == REGRESSED else "error"
+    kind = "failure" if EXIT[verdict.state] == 1 else "error"
     problem = ElementTree.SubElement(case, kind, message=_clean(verdict.why), type=verdict.state)
     problem.text = _clean("\n".join(verdict.changed))
     return case

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evalkit.evidence.groups import Entry
+    from evalkit.evidence.setups import Label
 
 _SHORT = 16  # characters: longer labels are numbered, or three benchmarks would not fit into 120 columns
 
@@ -53,7 +54,7 @@ def p_value(value: float) -> str:
     return "<0.001" if value < 0.001 else number(value, 3)
 
 
-def setup_line(setup: tuple[str, str, str]) -> str:
+def setup_line(setup: Label) -> str:
     """The line above a table that names backbone, sampling and protocol."""
     backbone, sampling, protocol = setup
     return f"backbone {backbone} · sampling {sampling} · protocol {protocol}\n"

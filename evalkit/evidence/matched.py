@@ -1,17 +1,26 @@
-"""The reference at equal cost: a cell against the place on the reference's curve that costs as much as it does."""
+"""The reference at equal cost: a cell against the place on the reference's curve that costs as much as it does.
+
+Where the reference was run within 2 % of that cost, the two are compared as any other two runs. Elsewhere only the two
+cells next in cost are measured. What accuracy does between them is not known: held against its own curve in this way,
+uniform sampling is several points off at in-between ratios, more than its interval allows. So an interpolated
+difference has neither interval nor p-value, and the differences from both neighbours stand beside it.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from evalkit.evidence.budget import MEASURES, TOLERANCE
+from evalkit.evidence.cells import same
 from evalkit.evidence.paired import Change, change
 from evalkit.evidence.timing import SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evalkit.evidence.cells import Cell, Key, QuestionSet
     from evalkit.ledger import Ledger
 
@@ -24,14 +33,21 @@ class Place:
     upper: Cell  # the lower one again where the place is a cell
     weight: float = 0.0  # of the upper one, in [0, 1)
 
+    @property
+    def measured(self) -> bool:
+        """Whether it is a cell: the reference was run there."""
+        return self.lower is self.upper
+
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """Ours minus the reference at `place`."""
+    """Ours minus the reference at `place`; `change` has no interval and no p-value where that is interpolated."""
 
     place: Place
     change: Change
     left_out: int  # questions without a score in ours or in a cell of the place
+    bracket: tuple[Change, Change] | None = None  # ours minus the lower, and the upper cell; None where measured
+    same: bool = False  # the reference's answers by construction
 
 
 def against_dense(found: QuestionSet, ours: Cell) -> Matched | None:
@@ -43,33 +59,37 @@ def against_dense(found: QuestionSet, ours: Cell) -> Matched | None:
 def at_equal(found: QuestionSet, ours: Cell, cost: str) -> Matched | None:
     """Ours minus the reference at equal cost, a measure of the budget table such as "kv_tokens" or "tflops".
 
-    None for the reference's own cells, outside its curve (nothing is extrapolated; a cost within 2 % of an end of the
-    curve, as far as an achieved ratio may miss its nominal one, counts as that end), and where the cost is not known.
+    A cell of the reference within 2 % of the cost, as far as an achieved ratio may miss its nominal one, counts as that
+    cost. None for the reference's own cells, outside its curve (nothing is extrapolated), and where the cost is not
+    known.
     """
-    place = None if ours.method == found.reference else _place(found.curve, ours, cost)
-    return None if place is None else _minus(ours, place)
+    found_place = None if ours.method == found.reference else place(found.curve, ours, cost)
+    return None if found_place is None else _minus(ours, found_place)
 
 
-def _place(curve: tuple[Cell, ...], ours: Cell, cost: str) -> Place | None:
-    """Neighbours are taken by cost alone: the curve is neither sorted by accuracy, nor smoothed, nor made monotone.
+def place(curve: Sequence[Cell], ours: Cell, cost: str) -> Place | None:
+    """Where the curve costs as much as ours.
 
-    Of cells that cost the same the first in the curve's order stands, the one with the largest nominal ratio: a choice
+    Neighbours are taken by cost alone: the curve is neither sorted by accuracy, nor smoothed, nor made monotone. Of
+    cells that cost the same the first in the curve's order stands, the one with the largest nominal ratio: a choice
     by accuracy would be one in hindsight.
     """
-    gaps = [(gap, cell) for cell in curve if not math.isnan(gap := _gap(ours, cell, cost))]
+    gaps = [(gap, cell) for cell in curve if not math.isnan(gap := cost_gap(ours, cell, cost))]
+    nearest = min(gaps, key=lambda pair: abs(pair[0]), default=None)
+    if nearest is None:
+        return None
+    if abs(nearest[0]) <= math.log(1 + TOLERANCE):
+        return Place(lower=nearest[1], upper=nearest[1])
     below = min((pair for pair in gaps if pair[0] >= 0), key=lambda pair: pair[0], default=None)
     above = max((pair for pair in gaps if pair[0] <= 0), key=lambda pair: pair[0], default=None)
-    if below and above and below[0] > 0:
-        # Linear in the logarithm: ratios are taken by halving, and accuracy falls by more nearly equal steps from one
-        # halving to the next than from one token to the next.
-        return Place(lower=below[1], upper=above[1], weight=below[0] / (below[0] - above[0]))
-    end = below or above
-    if end is None or abs(end[0]) > math.log(1 + TOLERANCE):
+    if not below or not above:
         return None
-    return Place(lower=end[1], upper=end[1])
+    # Linear in the logarithm: ratios are taken by halving, and accuracy falls by more nearly equal steps from one
+    # halving to the next than from one token to the next.
+    return Place(lower=below[1], upper=above[1], weight=below[0] / (below[0] - above[0]))
 
 
-def _gap(ours: Cell, theirs: Cell, cost: str) -> float:
+def cost_gap(ours: Cell, theirs: Cell, cost: str) -> float:
     """Logarithm of our mean cost as a multiple of theirs; nan where one is not known or nothing was spent.
 
     Both means are over the questions that both answered: where one failed on long videos the means over all that each
@@ -89,11 +109,16 @@ def _ledgers(cell: Cell) -> dict[Key, Ledger]:
 
 
 def _minus(ours: Cell, place: Place) -> Matched:
-    """The weight is held fixed: costs are counted, not sampled."""
+    """On the questions that have a score in ours and in both cells of the place."""
     cells = (ours, place.lower, place.upper)
     keys = [key for key in ours.scored if all(key in cell.scored for cell in cells)]
-    lower, upper = ([float(cell.scored[key]) for key in keys] for cell in cells[1:])
-    theirs = [low + place.weight * (up - low) for low, up in zip(lower, upper, strict=True)]
-    found = change([float(ours.scored[key]) for key in keys], theirs, [ours.video(key) for key in keys])
     asked = {key for cell in cells for key in cell.answers}
-    return Matched(place=place, change=found, left_out=len(asked) - found.n)
+    mine, lower, upper = ([float(cell.scored[key]) for key in keys] for cell in cells)
+    videos, left_out = [ours.video(key) for key in keys], len(asked) - len(keys)
+    if place.measured:
+        plain = change(mine, lower, videos)
+        return Matched(place=place, change=plain, left_out=left_out, same=same(ours, place.lower))
+    bracket = change(mine, lower, videos), change(mine, upper, videos)
+    points = (1 - place.weight) * bracket[0].points + place.weight * bracket[1].points
+    between = replace(bracket[0], points=points, low=math.nan, high=math.nan, p_flip=math.nan)
+    return Matched(place=place, change=between, left_out=left_out, bracket=bracket)

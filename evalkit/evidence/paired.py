@@ -42,9 +42,9 @@ class Difference(Change):
 def change(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Change:
     """Paired difference of the mean of any marks, with a 95 % interval clustered by video.
 
-    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong, or in between
-    where it was interpolated. The interval is the percentile bootstrap over videos (scipy.stats.bootstrap, paired
-    per-video sums, 10,000 resamples, seeded); fewer than two videos give none.
+    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong. The interval is
+    the percentile bootstrap over videos (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded); fewer
+    than two videos give none.
     """
     sums, sizes = _by_cluster(ours, theirs, clusters)
     n = len(clusters)
@@ -65,7 +65,8 @@ def difference(
 ) -> Difference:
     """The change between two runs, and McNemar's exact test of the questions that only one of the two has right.
 
-    Arguments as in `change`. McNemar's test takes all questions as independent, sign flips only the videos.
+    Arguments as in `change`. McNemar's test takes all questions as independent, sign flips only the videos: where those
+    of a video move together McNemar's rejects far more true nulls than it says, so that nothing is decided by it.
     """
     found = change(ours, theirs, clusters, seed=seed)
     mine, other = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
@@ -79,11 +80,16 @@ def expected_half_width(n: int) -> float:
     return 100 * float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(FLIPS / n) if n else math.nan
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted for all of a table's rows (Holm 1979, Scand. J. Statistics 6)."""
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
+def holm(values: Sequence[float], *, without: Sequence[bool] = ()) -> list[float]:
+    """p-values adjusted for all of a table's rows (Holm 1979, Scand. J. Statistics 6).
+
+    Rows marked in `without`, which test nothing, are nan and do not count in the family; so are those that came as nan.
+    """
+    skipped = {index for index, marked in enumerate(without) if marked}
+    tested = sorted((p, index) for index, p in enumerate(values) if index not in skipped and not math.isnan(p))
+    adjusted, highest = [math.nan] * len(values), 0.0
+    for rank, (value, index) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * value))
         adjusted[index] = highest
     return adjusted
 

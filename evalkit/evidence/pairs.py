@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
-from evalkit.evidence import answers
+from evalkit.evidence import answers, setups
+from evalkit.evidence.identical import identical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from evalkit.evidence.answers import Run
@@ -52,6 +53,17 @@ class Pair:
         ids = {answer.question_id for run in (self.a, self.b) for answer in run.answers}
         return tuple(sorted(ids - {a.question_id for a, _ in self.scored}))
 
+    @property
+    def same(self) -> bool:
+        """Whether the two are the same by construction: same inputs, same replies, nothing left out."""
+        first, second = ({a.question_id: a for a in run.answers} for run in (self.a, self.b))
+        return identical((first.get(key), second.get(key)) for key in first.keys() | second.keys())
+
+    @property
+    def settings(self) -> dict[str, tuple[str, str]]:
+        """Setting -> its value in a and in b, where their setups differ."""
+        return setups.differing(self.a.setup, self.b.setup)
+
     def marks(self) -> tuple[list[bool], list[bool], list[str]]:
         """Right or wrong in a, in b, and the video, of every scored question."""
         rows = [(bool(a.correct), bool(b.correct), a.video_id) for a, b in self.scored]
@@ -88,10 +100,11 @@ def of_cell(runs: Sequence[Run], cell: str) -> list[Run]:
 def partners(run: Run, others: Sequence[Run], *, across: bool = False) -> list[Run]:
     """Runs of the same benchmark, method and ratio, whatever their identity; `across`: of the same benchmark alone.
 
-    Of several, those with the same question set and backbone, then those with the same sampling and protocol.
+    Of several, those with the same question set and backbone, then those with the same sampling and protocol, then
+    those with the same setup.
     """
     found = [other for other in others if _key(other, across) == _key(run, across)]
-    for narrower in (_asked, _setup):
+    for narrower in (_asked, _shown, _setup):
         if len(found) > 1:
             found = [other for other in found if narrower(other) == narrower(run)] or found
     return found
@@ -100,20 +113,32 @@ def partners(run: Run, others: Sequence[Run], *, across: bool = False) -> list[R
 def matched(left: Sequence[Run], right: Sequence[Run], *, across: bool = False) -> list[Pair]:
     """Every run of `left` with its partner; two single runs belong together whatever they are. `across` as above.
 
-    Raises DataError where a run has several partners, or where nothing belongs together.
+    Runs of one setup are paired first. What is left is paired across setups, for the caller to say which settings
+    differ. Raises DataError where a run has several partners, or where nothing belongs together.
     """
     if len(left) == len(right) == 1:
         return [Pair(left[0], right[0])]
-    pairs = [Pair(run, other) for run in left if (other := only(run, right, across=across)) is not None]
-    twice = [run for run, count in Counter(id(pair.b) for pair in pairs).items() if count > 1]
-    if twice:
-        double = [pair for pair in pairs if id(pair.b) in twice]
-        raise DataError(_several(double[0].b, [pair.a for pair in double]))
+    same = {id(run): [other for other in right if other.setup == run.setup] for run in left}
+    pairs = _paired(left, lambda run: same[id(run)], across)
+    taken = {id(run) for pair in pairs for run in (pair.a, pair.b)}
+    rest = [run for run in right if id(run) not in taken]
+    pairs += _paired([run for run in left if id(run) not in taken], lambda _: rest, across)
+    places = {id(run): place for place, run in enumerate(left)}
     if not pairs:
         raise DataError(
             "expected runs of the same benchmark, method and ratio on both sides, or one run on each; "
             f"came {'; '.join(map(name, left))} – against {'; '.join(map(name, right))}"
         )
+    return sorted(pairs, key=lambda pair: places[id(pair.a)])
+
+
+def _paired(left: Sequence[Run], others: Callable[[Run], Sequence[Run]], across: bool) -> list[Pair]:
+    """Each run of `left` that has a partner among `others` of it. DataError where two have the same one."""
+    pairs = [Pair(run, other) for run in left if (other := only(run, others(run), across=across)) is not None]
+    twice = [run for run, count in Counter(id(pair.b) for pair in pairs).items() if count > 1]
+    if twice:
+        double = [pair for pair in pairs if id(pair.b) in twice]
+        raise DataError(_several(double[0].b, [pair.a for pair in double]))
     return pairs
 
 
@@ -137,11 +162,15 @@ def _key(run: Run, across: bool) -> tuple[Any, ...]:
 
 
 def _asked(run: Run) -> tuple[Any, ...]:
-    return run.label, run.config["benchmark"]["questions"], run.setup[0]
+    return run.label, run.config["benchmark"]["questions"], run.config["backbone"]["name"]
+
+
+def _shown(run: Run) -> Any:
+    return run.config["sampling"], run.config["protocol"]
 
 
 def _setup(run: Run) -> Any:
-    return run.config["sampling"], run.config["protocol"]
+    return run.setup
 
 
 # ---- may they be compared?

@@ -21,6 +21,8 @@ ELSEWHERE = {
     "benchmark": "lmms-eval's --tasks names the questions",
     "subset": "lmms-eval's --limit and --offset narrow a task",
     "protocol": "prompts and scores are those of the task",
+    "reference": "a model of lmms-eval is one method: there is none to compare it with",
+    "matched": "run_eval.py has it",
     "dry_run": "run_eval.py has it",
     "timing": "run_eval.py has it",
     "experiment": "run_eval.py has it; give its settings one by one",

@@ -49,7 +49,7 @@ def tracked(run: Run, averages: Averages = official) -> Tracked:
     return Tracked(
         key=slug(f"{run.identity}-{run.method}"),
         name=f"{run.method}-r{run.ratio:g}-{run.identity[:8]}",
-        group=f"{run.label} {run.split}, {run.setup[0]}",
+        group=f"{run.label} {run.split}, {run.setup.base[0]}",
         settings=dict(_flat(_settings(run))),
         metrics={name: float(value) for name, value in _metrics(run, averages) if math.isfinite(value)},
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
 
 from evalkit.evidence.accuracy import COUNTS
 from evalkit.evidence.layout import change, number, p_value, significant
-from evalkit.evidence.paper.rows import AGAINST
+from evalkit.evidence.paper.rows import AGAINST, EQUAL_COST, interpolated
 from evalkit.evidence.timing import STAGES, spreads
 
 SIGNIFICANT = 0.05
@@ -39,13 +40,30 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(rows: pd.DataFrame, *, starred: bool) -> pd.DataFrame:
-    """Points with their interval; starred, or with p-values in columns of their own."""
+    """Points with their interval; starred, or with p-values in columns of their own. ≈ and neither if interpolated."""
     texts = _names(rows)
     for key, title in _TITLES.items():
         gaps = _pairs(rows, *(f"{key}_{name}" for name in ("points", "low", "high", "p_flip_holm")))
-        texts[title] = [_gap(*gap, starred=starred) for gap in gaps]
+        between = [interpolated(row, key) for row in rows.to_dict("records")]
+        texts[title] = [_gap(*gap, starred=starred, between=b) for gap, b in zip(gaps, between, strict=True)]
         if not starred:
             texts.insert(texts.shape[1], "p", [_p(points, p) for points, _, _, p in gaps], allow_duplicates=True)
+    return texts
+
+
+def brackets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each interpolated difference with what was measured on both sides of it; empty where nothing is interpolated."""
+    lines = rows.to_dict("records")
+    return pd.DataFrame([_bracket(row, key) for row in lines for key in EQUAL_COST if interpolated(row, key)])
+
+
+def _bracket(row: dict[Hashable, Any], key: str) -> dict[str, str]:
+    texts = {"method": row["method"], "ratio": f"{row['ratio']:g}", "at": _TITLES[key]}
+    texts["points"] = _gap(row[f"{key}_points"], math.nan, math.nan, math.nan, starred=False, between=True)
+    for end, title in (("lower", "cheaper"), ("upper", "dearer")):
+        texts[title] = f"{row[f'{key}_{end}_ratio']:g}"
+        gap = (row[f"{key}_{end}_{name}"] for name in ("points", "low", "high"))
+        texts[f"from {title}"] = change(*gap)
     return texts
 
 
@@ -53,9 +71,11 @@ def _share(percent: float, half_width: float) -> str:
     return "–" if math.isnan(percent) else f"{percent:.1f} ± {number(half_width, 1)}"
 
 
-def _gap(points: float, low: float, high: float, p: float, *, starred: bool) -> str:
+def _gap(points: float, low: float, high: float, p: float, *, starred: bool, between: bool = False) -> str:
     if math.isnan(points):
         return "–"
+    if between:
+        return f"≈ {points:+.1f}"
     return change(points, low, high) + "*" * (starred and p < SIGNIFICANT)
 
 

@@ -22,6 +22,7 @@ _SAFE = str.maketrans(
         '"': "''",
         "–": "--",
         "±": r"$\pm$",
+        "≈": r"$\approx$",
         "·": r"$\cdot$",
         "×": r"$\times$",
         "→": r"$\rightarrow$",
@@ -29,7 +30,7 @@ _SAFE = str.maketrans(
         "…": r"\ldots{}",
     }
 )
-_SIGNS = {" ± ": r" \pm ", ", ": r",\,", " ": r"\;", "–": r"\mbox{--}"}
+_SIGNS = {" ± ": r" \pm ", "≈ ": r"\approx", ", ": r",\,", " ": r"\;", "–": r"\mbox{--}"}
 _STAR = r"\rlap{$^*$}"  # takes no room: digits stay below each other
 
 
@@ -78,5 +79,5 @@ def _number(text: str) -> str:
     """Signs are those of mathematics; plain digits and a lone dash are text."""
     if not set(text) & set("+-±[!"):
         return escape(text)
-    signed = re.sub(r" ± |, | |–", lambda found: _SIGNS[found[0]], text.removesuffix("*"))
+    signed = re.sub(r" ± |≈ |, | |–", lambda found: _SIGNS[found[0]], text.removesuffix("*"))
     return f"${signed}$" + _STAR * text.endswith("*")

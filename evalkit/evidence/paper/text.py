@@ -27,11 +27,20 @@ _ACCURACY = (
     "another name beside it is the protocol's own average. exp. ± is what so many questions can show of a difference "
     "at all: half an interval at 10 % flips. n counts scored questions: failed ones are in no percentage. Differences "
     "are points on the same questions, [95 % interval] bootstrapped over videos: from the dense run (the reference at "
-    "ratio 1), and from the reference at equal visual KV tokens and at equal compute (TFLOPs), interpolated between "
-    "its two ratios next in cost, linearly in log cost, where accuracy is closer to linear; – where it never costs "
-    "that, or a cost is not known."
+    "ratio 1), and from the reference at equal visual KV tokens and at equal compute (TFLOPs), where it was run within "
+    "2 % of that cost. ≈ is interpolated between its two ratios next in cost, linearly in log cost: its error is not "
+    "known and no test applies; what was measured on both sides stands in a table of its own. – where the reference "
+    "never costs that, or a cost is not known."
 )
-_TEST = "sign flips video by video, by Holm over the column"
+_BRACKET = (
+    "Where the reference was not run at equal cost: points from its next cheaper and next dearer ratio, "
+    "[95 % interval]. Above the dearer one is above the reference at equal cost if more cost does not harm it; below "
+    "the cheaper one is below it."
+)
+_TEST = (
+    "sign flips video by video, by Holm over the column, without rows that repeat the run they are compared with, same "
+    "inputs and same replies"
+)
 _LEFT_OUT = " left out counts questions without a score in one of the runs compared, in the comparison with most."
 _TOKENS = (
     "Means per question over the n answered ones. ratio is nominal, achieved is counted: visual KV entries at answer "
@@ -51,7 +60,9 @@ def accuracy_markdown(tables: Sequence[Table]) -> str:
     for found, rows in tables:
         texts = columns.scores(rows), columns.differences(rows, starred=False)
         parts += [*_head(found), *map(render, texts)]
-    caption = f"{_ACCURACY} p is by {_TEST}." + _LEFT_OUT * any(map(_any_left_out, tables))
+        ends = columns.brackets(rows)
+        parts += [] if ends.empty else [fill(_BRACKET, 120) + "\n", render(ends, left=("method", "at"))]
+    caption = f"{_ACCURACY} p is by {_TEST} (–)." + _LEFT_OUT * any(map(_any_left_out, tables))
     return "\n".join([*parts, fill(caption, 120), ""])
 
 
@@ -95,7 +106,12 @@ def _accuracy_latex(table: Table, place: int) -> str:
     caption = escape(f"Accuracy (percent) on {_sentence(found)} {_ACCURACY}") + _LEFT_OUT * _any_left_out(table)
     caption += rf" $^*$~$p < {SIGNIFICANT}$ by {_TEST}."
     body = latex.tabular(pd.concat([scores, gaps], axis=1), spans)
-    return latex.table(body, caption=caption, label=_label("accuracy", place, found))
+    whole = latex.table(body, caption=caption, label=_label("accuracy", place, found))
+    ends = columns.brackets(rows)
+    if ends.empty:
+        return whole
+    scope = escape(f"Between two ratios of {found.reference} on {_sentence(found)} {_BRACKET}")
+    return whole + "\n" + latex.table(latex.tabular(ends), caption=scope, label=_label("between", place, found))
 
 
 def _budget_latex(table: Table, place: int) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.evidence.accuracy import COUNTS
 from evalkit.evidence.layout import p_value
-from evalkit.evidence.report.grid import NONE, Field, Head, Table, by_cell
+from evalkit.evidence.paper.rows import interpolated
+from evalkit.evidence.report.grid import NONE, Field, Head, Line, Table, by_cell
 from evalkit.evidence.report.numbers import figure, points, span
 
 if TYPE_CHECKING:
@@ -21,10 +22,16 @@ _AGAINST = {"dense": "points from dense", "kv": "from {} at equal KV", "compute"
 _GAP = ("points", "low", "high", "p_flip_holm", "expected_half_width")
 _NOTE = """
 Every question counts once. Intervals are 95 % and clustered by video. Differences are points on the same questions,
-p by sign flips video by video and Holm's correction over the column. At equal KV or compute, the reference is
-interpolated between the two of its ratios that are next in cost, linearly in the logarithm of cost; a dash where it
-never costs as much or as little. exp. ± is half the interval that so many questions give at 10 % flips: what they can
-show of a difference at all. Failed questions are in no percentage.
+p by sign flips video by video and Holm's correction over the column, without rows that repeat the run they are
+compared with, same inputs and same replies. At equal KV or compute, the reference was run within 2 % of that cost;
+≈ is interpolated between the two of its ratios that are next in cost and has neither interval nor p: the table below
+has what was measured; a dash where the reference never costs as much or as little. exp. ± is half the interval that so
+many questions give at 10 % flips: what they can show of a difference at all. Failed questions are in no percentage.
+"""
+_BETWEEN = """
+Where the reference was not run at equal cost: points from its next cheaper and its next dearer ratio, with 95 %
+intervals. Above the dearer one is above the reference at equal cost if more cost does not harm it; below the cheaper
+one is below it. What lies between the two is interpolated linearly in the logarithm of cost.
 """
 
 
@@ -41,6 +48,30 @@ def accuracy(own: QuestionSet, rows: Sequence[Row]) -> Table:
     return Table("Accuracy", "method, ratio", (top, heads) if against else (heads,), lines, _NOTE)
 
 
+def between(own: QuestionSet, rows: Sequence[Row]) -> Table | None:
+    """What was measured on both sides of each interpolated difference; None where nothing is interpolated."""
+    words = {"kv": "equal KV", "compute": "equal compute"}
+    lines = tuple(
+        Line(row["method"], f"{row['ratio']:g}", (Field(cost, "text"), *_ends(row, key)))
+        for row in rows
+        for key, cost in words.items()
+        if interpolated(row, key)
+    )
+    top = (Head("", 2), Head(f"{own.reference}, cheaper", 3), Head(f"{own.reference}, dearer", 3))
+    ends = map(Head, ("ratio", "points", "95 % interval") * 2)
+    heads = (top, (Head("at", kind="text"), Head("points"), *ends))
+    return Table("Between two ratios of the reference", "method, ratio", heads, lines, _BETWEEN) if lines else None
+
+
+def _ends(row: Row, key: str) -> Iterator[Field]:
+    yield Field(f"≈ {points(row[f'{key}_points'])}")
+    for end in ("lower", "upper"):
+        change, low, high = (row[f"{key}_{end}_{name}"] for name in ("points", "low", "high"))
+        yield Field(f"{row[f'{key}_{end}_ratio']:g}", "opens")
+        yield Field(points(change))
+        yield Field(span(low, high))
+
+
 def _fields(row: Row, average: str, counts: Sequence[str], against: Sequence[str]) -> Iterator[Field]:
     yield Field(figure(row["percent"], 1), "lead")
     yield Field(span(row["low"], row["high"]))
@@ -55,8 +86,9 @@ def _fields(row: Row, average: str, counts: Sequence[str], against: Sequence[str
 def _difference(row: Row, key: str) -> Iterator[Field]:
     change, low, high, p, shown = (row[f"{key}_{name}"] for name in _GAP)
     known = not math.isnan(change)
-    yield Field(points(change), "opens") if known else Field("–", "none opens")
-    yield Field(span(low, high)) if known else NONE
-    yield Field(p_value(p)) if known else NONE
+    about = "≈ " if interpolated(row, key) else ""
+    yield Field(about + points(change), "opens") if known else Field("–", "none opens")
+    yield Field(span(low, high)) if known and not about else NONE
+    yield Field(p_value(p)) if known and not about else NONE
     if key == "dense":
         yield Field(figure(shown, 1), "aside") if known else NONE

@@ -48,6 +48,7 @@ class Part:
     scope: Sequence[Sequence[str]]  # a benchmark's size, then its notes
     summary: Sequence[tuple[str, str]]  # what a line is about, and the line
     accuracy: Table
+    between: Table | None  # both sides of what is interpolated
     plots: Mapping[str, Markup]  # cost -> figure
     budget: Table
     timed: Table | None
@@ -102,6 +103,7 @@ def _part(
         scope=_scope(own),
         summary=words.summary(own, scores, by_duration),
         accuracy=accuracy_table.accuracy(own, scores),
+        between=accuracy_table.between(own, scores),
         plots={cost: figure for cost, figure in figures.items() if figure},
         budget=budget_tables.budget(own, spending),
         timed=budget_tables.timed(own, spending),

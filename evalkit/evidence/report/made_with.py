@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from evalkit.evidence.answers import Run
     from evalkit.evidence.groups import Entry
 
-_OF_A_RUN = ("identity", "identity_parts", "benchmark", "method", "ratio")  # settings that stand in the table of runs
+_OF_A_RUN = (
+    "identity",
+    "identity_parts",
+    "benchmark",
+    "method",
+    "ratio",
+    "grid",
+)  # settings that stand in the table of runs
 _NAMED = 4  # runs that are named where some differ from the others
 _NOTE = "identity: hash of everything that can change an answer. answers: lines in the run's folder, of its questions."
 
@@ -111,12 +118,14 @@ def _fields(run: Run) -> str:
 
 
 def _table(own: Sequence[Entry]) -> Table:
-    words = tuple(Head(text, kind="text") for text in ("benchmark", "role", "subset", "identity"))
+    several = len({entry.setup for entry in own}) > 1
+    titles = ("benchmark", *(("setup",) if several else ()), "role", "subset", "identity")
+    words = tuple(Head(text, kind="text") for text in titles)
     lines = tuple(
         Line(
             entry.method,
             f"{entry.run.ratio:g}",
-            _run(entry.run),
+            _run(entry.run, " · ".join(entry.setup) if several else None),
             opens=place > 0 and entry.method != own[place - 1].method,
         )
         for place, entry in enumerate(own)
@@ -124,11 +133,12 @@ def _table(own: Sequence[Entry]) -> Table:
     return Table("Runs", "method, ratio", ((*words, Head("answers"), Head("failed")),), lines, _NOTE)
 
 
-def _run(run: Run) -> tuple[Field, ...]:
+def _run(run: Run, setup: str | None) -> tuple[Field, ...]:
     failed = pairs.failed(run)
     asked = run.config["benchmark"]["questions"]
     return (
         Field(f"{run.label}, {run.split}", "text"),
+        *([] if setup is None else [Field(setup, "text")]),
         Field(run.role, "text"),
         Field(str(run.config.get("subset", "–")), "text"),
         Field(run.identity, "text code"),

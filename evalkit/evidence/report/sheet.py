@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evalkit.evidence.cells import Cell, Key, QuestionSet, Setup, cells, question_sets
+from evalkit.evidence.cells import Cell, Key, QuestionSet, cells, question_sets
 from evalkit.evidence.groups import by_setup
 from evalkit.evidence.report.texts import clean
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.evidence.answers import Run
+    from evalkit.evidence.setups import Label
     from evalkit.types import Answer, Kept
 
 VideoKey = tuple[str, str, str]  # benchmark's label, split, video id
@@ -24,7 +25,7 @@ VideoKey = tuple[str, str, str]  # benchmark's label, split, video id
 class Sheet:
     """A setup. `cells` has every method at every ratio, also one that was run on some of the benchmarks only."""
 
-    setup: Setup
+    setup: Label
     sets: tuple[QuestionSet, ...]
     cells: tuple[Cell, ...]
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evalkit.evidence.budget import TOLERANCE
+from evalkit.evidence.paper.rows import interpolated
 from evalkit.evidence.report.numbers import figure, points, span
 
 if TYPE_CHECKING:
@@ -24,14 +25,15 @@ def summary(own: QuestionSet, scores: Sequence[Row], spending: Sequence[Spending
 
 
 def _dense(own: QuestionSet, scores: Sequence[Row]) -> Iterator[str]:
-    row = next((r for r in scores if (r["method"], r["ratio"]) == (own.reference, 1)), None)
+    name = own.dense.method if own.dense else own.reference
+    row = next((r for r in scores if own.dense and (r["method"], r["ratio"]) == (name, 1)), None)
     if row is None:
         yield f"There is no dense run here ({own.reference}, the reference, at ratio 1), so nothing is held against it."
     elif not row["n"]:
-        yield f"The dense run ({own.reference} at ratio 1) has no scored question."
+        yield f"The dense run ({name} at ratio 1) has no scored question."
     else:
         yield (
-            f"The dense run ({own.reference} at ratio 1: every sampled frame, every token) is right on "
+            f"The dense run ({name} at ratio 1: every sampled frame, every token) is right on "
             f"{figure(row['percent'], 1)} % of {_count(row['n'], 'question')} about {_count(row['videos'], 'video')} "
             f"({_interval(row['low'], row['high'])})."
         )
@@ -48,7 +50,7 @@ def _methods(own: QuestionSet, scores: Sequence[Row]) -> Iterator[tuple[str, str
 def _at_equal_cost(own: QuestionSet, rows: Sequence[Row]) -> Iterator[str]:
     """What a method is worth beside fewer frames; controls are what methods are held against themselves."""
     for key, cost in (("kv", "KV"), ("compute", "compute")):
-        known = [row for row in rows if row["role"] == "method" and not math.isnan(row[f"{key}_points"])]
+        known = [row for row in rows if row["role"] != "control" and not math.isnan(row[f"{key}_points"])]
         if known:
             yield _gaps(f"{own.reference} at equal {cost}", known, key)
 
@@ -68,11 +70,18 @@ def _reach(rows: Sequence[Row]) -> str:
 
 
 def _gaps(name: str, rows: Sequence[Row], key: str) -> str:
-    found = [
-        f"{points(row[f'{key}_points'])} at {row['ratio']:g} ({span(row[f'{key}_low'], row[f'{key}_high'])})"
-        for row in rows
-    ]
-    return f"Points from {name}: {'; '.join(found)}."
+    return f"Points from {name}: {'; '.join(_gap(row, key) for row in rows)}."
+
+
+def _gap(row: Row, key: str) -> str:
+    """Where the reference was not run at equal cost, what was measured on both sides."""
+    text = f"{points(row[f'{key}_points'])} at {row['ratio']:g}"
+    if not interpolated(row, key):
+        return f"{text} ({span(row[f'{key}_low'], row[f'{key}_high'])})"
+    ends = (
+        f"{points(row[f'{key}_{end}_points'])} from its {row[f'{key}_{end}_ratio']:g}" for end in ("lower", "upper")
+    )
+    return f"≈ {text} ({', '.join(ends)})"
 
 
 def _interval(low: float, high: float) -> str:
