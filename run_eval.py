@@ -4,11 +4,15 @@ Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some r
 """
 
 import logging
+import os
 import sys
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
+
+from evalkit.composing import explained
+from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
 jobs: list[Any] = []  # outcomes (evalkit.engine.job) of all jobs of a sweep that run in this process
@@ -18,17 +22,27 @@ jobs: list[Any] = []  # outcomes (evalkit.engine.job) of all jobs of a sweep tha
 def main(cfg: DictConfig) -> None:
     """One job."""
     from evalkit.engine.job import run
-    from evalkit.errors import EvalkitError
 
     try:
-        jobs.append(run(cfg))
+        with explained("config"):
+            jobs.append(run(cfg))
     except EvalkitError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        sys.exit(2)
+        stop(error)
+
+
+def stop(error: EvalkitError) -> None:
+    """End with 2 and one line."""
+    log.error("%s: %s", type(error).__name__, error)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    main()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+    try:
+        with explained("config"):
+            main()
+    except EvalkitError as wrong:
+        stop(wrong)
     if len(jobs) > 1:
         from evalkit.engine.job import report
 

@@ -46,7 +46,7 @@ def _repository(name: str) -> tuple[str, str | None]:
     """Hub id and revision of a backbone's configuration, or of a hub id itself."""
     from omegaconf import OmegaConf
 
-    from evalkit.engine.settings import CONF
+    from evalkit.composing import CONF
     from evalkit.model.checkpoint import HUB_ID
 
     if HUB_ID.fullmatch(name):

@@ -94,8 +94,8 @@ class FramePlan:
     """Which frames a method wants decoded, and at what size.
 
     `indices` are unique and ascending. `order` says how they fill the cells' frame slots, as positions in `indices`;
-    None means each once, in time order (a control may repeat or shuffle). With an order, the LLM is shown the slots at the
-    times of as many frames spread by the run's sampling preset.
+    None means each once, in time order (a control may repeat or shuffle). With an order, the LLM is shown the slots at
+    the times of as many frames spread by the run's sampling preset.
     """
 
     indices: tuple[int, ...]  # frame numbers in the video

@@ -111,7 +111,8 @@ def test_yarn_stretches_the_positions_of_training(
     text |= {"hidden_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": limit}
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    stretched, plain = (_stretched(_config(locate(str(tmp_path)), "float32"), rope).text_config for rope in ("yarn4", "none"))
+    found = locate(str(tmp_path))
+    stretched, plain = (_stretched(_config(found, "float32"), rope).text_config for rope in ("yarn4", "none"))
     frequencies, attention = ROPE_INIT_FUNCTIONS["yarn"](stretched, "cpu")
     torch.testing.assert_close(frequencies.double(), yarn(1e6, 128, 32_768), rtol=1e-5, atol=0)
     assert attention == pytest.approx(0.1 * math.log(4) + 1)

@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from evalkit.data import protocols
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
-from evalkit.engine import identity, records, settings, timing
+from evalkit.engine import checks, identity, records, settings, timing
 from evalkit.engine.answer import Engine
 from evalkit.engine.look import Eyes
 from evalkit.engine.records import Arm
@@ -34,6 +34,7 @@ class Grid:
     """One call of run_eval.py: question sets × arms on one backbone."""
 
     def __init__(self, cfg: DictConfig) -> None:
+        checks.evaluation(cfg)
         self.cfg = cfg
         self.arms = settings.arms(cfg)
         self.order = settings.order(cfg)

@@ -7,17 +7,18 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from evalkit.composing import CONF, choices
 from evalkit.data import benchmarks, subsets, verify
 from evalkit.data.sampling import Sampling
+from evalkit.engine import checks
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError
 from evalkit.method import Method
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
-CONF = Path(__file__).parents[2] / "conf"
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 ADAPTERS = WEIGHTS.with_name("adapters")
 
@@ -35,10 +36,17 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
 
 def arms(cfg: DictConfig) -> list[Arm]:
     """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
-    chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in cfg.methods]
-    ratios = [cfg.ratio] if cfg.ratio is not None else list(cfg.ratios)
-    built = {str(config.name): _build(config) for config in chosen}
-    return [Arm(name, method, ratio) for name, method in built.items() for ratio in dict.fromkeys(map(_ratio, ratios))]
+    chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in _several(cfg, "methods")]
+    ratios = [cfg.ratio] if cfg.ratio is not None else _several(cfg, "ratios")
+    names = [checks.name("method", config.get("name")) for config in chosen]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"methods: expected each name once, got {', '.join(twice)} more than once; give one of them another name: "
+            "{from: METHOD, name: ANOTHER, field: value}"
+        )
+    methods = [_build(config) for config in chosen]
+    steps = dict.fromkeys(map(_ratio, ratios))
+    return [Arm(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
 
 
 def order(cfg: DictConfig) -> tuple[str, ...]:
@@ -56,14 +64,24 @@ def reference(cfg: DictConfig) -> str:
     return names[0] if cfg.reference is None else str(cfg.reference)
 
 
-def _method_config(entry: str | DictConfig) -> DictConfig:
+def _several(cfg: DictConfig, key: str) -> list[Any]:
+    """A list with something in it."""
+    value, one = cfg[key], key.removesuffix("s")
+    if not isinstance(value, ListConfig) or not len(value):
+        raise ConfigError(f"{key}: expected a list such as {key}=[…,…], or one {one} as {one}=…; got {value!r}")
+    return list(value)
+
+
+def _method_config(entry: Any) -> DictConfig:
     """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
-    changes = DictConfig({}) if isinstance(entry, str) else entry
-    name = entry if isinstance(entry, str) else str(entry.get("from"))
+    changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
+    known = choices("method")
+    if (name := changes.get("from")) not in known:
+        raise ConfigError(
+            f"methods: expected names among {', '.join(known)} (files in conf/method/), or "
+            f"{{from: NAME, name: ANOTHER, field: value}}; got {entry!r}"
+        )
     file = CONF / "method" / f"{name}.yaml"
-    known = sorted(f.stem for f in file.parent.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(f"methods: expected names among {known} (files in conf/method/), got {name!r}")
     config = OmegaConf.merge(OmegaConf.load(file), {key: value for key, value in changes.items() if key != "from"})
     assert isinstance(config, DictConfig)
     return config
@@ -83,18 +101,19 @@ def _build(config: DictConfig) -> Method:
 
 
 def _ratio(value: Any) -> float:
-    try:
-        ratio = float(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}") from error
-    if not 0 < ratio <= 1:
+    if not checks.number(value) or not 0 < value <= 1:
         raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}")
-    return ratio
+    return float(value)
 
 
 def sampling(cfg: DictConfig) -> Sampling:
     """The sampling preset."""
-    return Sampling(**OmegaConf.to_container(cfg.sampling, resolve=True))  # type: ignore[arg-type]
+    fields = OmegaConf.to_container(cfg.sampling, resolve=True)
+    assert isinstance(fields, dict)
+    try:
+        return Sampling(**{str(key): value for key, value in fields.items()})
+    except TypeError as error:
+        raise ConfigError(f"sampling: {error}; see conf/sampling") from error
 
 
 def adapter(cfg: DictConfig) -> str | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from evalkit.engine.settings import CONF
+from evalkit import composing
+from evalkit.engine import checks
 from evalkit.errors import ConfigError
 
 KNOWN = ("backbone", "method", "ratio", "sampling", "reader", "share", "seed", "results_dir")
@@ -59,10 +57,11 @@ def composed(chosen: Mapping[str, Any]) -> DictConfig:
             "for example backbone=tiny,method=retake,ratio=0.25"
         )
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = compose("config", overrides=[f"{k}={'null' if v is None else v}" for k, v in chosen.items()])
-        OmegaConf.resolve(cfg)
-    except (HydraException, OmegaConfBaseException) as error:
+        cfg = composing.composed("config", [f"{k}={'null' if v is None else v}" for k, v in chosen.items()])
+        checks.evaluation(cfg)
+        with composing.explained("config"):
+            OmegaConf.resolve(cfg)
+    except ConfigError as error:
         raise ConfigError(f"--model_args: {error}") from error
     return cfg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,12 +22,18 @@ ROPES = {"none": None, "yarn4": 4.0}
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where present, else the CPU."""
+    """`auto` is CUDA where present, else the CPU. ConfigError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
+        raise ConfigError(f"backbone.device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    device, found = torch.device(name), torch.cuda.device_count()
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"backbone.device={name}, but torch {torch.__version__} sees no CUDA device; use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ConfigError(
+            f"backbone.device={name}, but torch sees {found} CUDA devices: expected cuda:0 to cuda:{found - 1}"
+        )
     return device
 
 

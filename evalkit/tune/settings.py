@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from evalkit.engine import settings
+from evalkit import composing
+from evalkit.engine import checks, settings
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError, DataError
 from evalkit.method import Method
@@ -30,14 +28,10 @@ PLACES = ("out", "videos", "workers")  # settings that can change without anothe
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """conf/tune.yaml with these settings. ConfigError for a name or value that it does not know."""
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(settings.CONF)):
-            cfg = compose("tune", overrides=list(overrides))
-        if cfg.get("method") is None:
-            raise ConfigError("expected method=NAME, a method that drops tokens between layers, such as method=lpcomp")
+    cfg = composing.composed("tune", overrides)
+    checks.tuning(cfg)
+    with composing.explained("tune"):
         OmegaConf.resolve(cfg)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{error}") from error
     _check(cfg)
     return cfg
 
@@ -55,10 +49,6 @@ def _check(cfg: DictConfig) -> None:
         raise ConfigError(
             f"tuning starts from a checkpoint: expected backbone.adapter=null, got {cfg.backbone.adapter}"
         )
-    if cfg.tuned not in ("lora", "full"):
-        raise ConfigError(f"expected tuned=lora or tuned=full, got {cfg.tuned!r}")
-    if not 0 <= cfg.warmup < 1:
-        raise ConfigError(f"expected warmup as a share of the steps, in [0, 1), got {cfg.warmup}")
 
 
 def arm(cfg: DictConfig) -> Arm:
