@@ -94,14 +94,16 @@ class FramePlan:
     """Which frames a method wants decoded, and at what size.
 
     `indices` are unique and ascending. `order` says how they fill the cells' frame slots, as positions in `indices`;
-    None means each once, in time order (a control may repeat or shuffle). With an order, the LLM is shown the slots at
-    the times of as many frames spread by the run's sampling preset.
+    None means each once, in time order (a control may repeat or shuffle). With an order, the slots take the times of as
+    many frames spread by the run's sampling preset.
     """
 
     indices: tuple[int, ...]  # frame numbers in the video
     height: int  # pixels, a multiple of patch × merge (28 for Qwen2-VL)
     width: int
     order: tuple[int, ...] | None = None
+    # height and width to which frames shrink by nearest neighbour on the way to their size; the run's sampling says so
+    nearest: tuple[int, int] | None = None
 
     @property
     def slots(self) -> tuple[int, ...]:

@@ -224,17 +224,20 @@ def test_equal_rows_of_text_pass_rows_and_columns_too(families: dict[str, Decode
         assert flaws(seen, text) == []
 
 
-def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: Path) -> None:
-    asked = (question(tmp_path / "a.mp4", 0),)
-    benchmark = Benchmark(name="mlvu", label="MLVU", root=tmp_path, split="dev", questions=asked)
+def config(path: Path, *overrides: str) -> dict[str, Any]:
+    """config.yaml of a run on a checkpoint, without its questions."""
+    cfg = composed("benchmark.root=.", f"backbone.path={path}", "ratio=0.5", *overrides)
+    grid = object.__new__(Grid)
+    grid.cfg, grid.sampling, grid.protocol = cfg, settings.sampling(cfg), protocols.get("official")
+    asked = (question(path / "a.mp4", 0),)
+    (arm,) = settings.arms(cfg)
+    benchmark = Benchmark(name="mlvu", label="MLVU", root=path, split="dev", questions=asked)
+    return grid.config(benchmark, "rows", arm)
 
+
+def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path) -> None:
     def notes(path: Path, *overrides: str) -> list[str]:
-        cfg = composed("benchmark.root=.", "protocol=official", f"backbone.path={path}", "ratio=0.5", *overrides)
-        grid = object.__new__(Grid)  # its questions need not be there
-        grid.cfg, grid.sampling = cfg, settings.sampling(cfg)
-        grid.protocol = protocols.get("official")
-        (arm,) = settings.arms(cfg)
-        return list(grid.config(benchmark, "rows", arm)["benchmark"]["notes"])
+        return list(config(path, *overrides)["benchmark"]["notes"])
 
     plain = notes(checkpoint, "method=retake")
     assert notes(qwen25, "method=uniform") == plain
@@ -246,8 +249,25 @@ def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: P
     assert notes(qwen25, "method=pivotkv", "method.reforge=false") == plain
 
 
+def test_how_frames_are_resized_is_part_of_a_runs_identity(checkpoint: Path) -> None:
+    nearest, bicubic = (
+        config(checkpoint, "method=uniform", "sampling=retake", f"sampling.resize={way}")
+        for way in ("nearest", "bicubic")
+    )
+    assert nearest["sampling"]["resize"] == nearest["identity_parts"]["sampling"]["resize"] == "nearest"
+    assert nearest["identity"] != bicubic["identity"]
+
+
 def test_a_misspelt_choice_is_refused() -> None:
     with pytest.raises(MethodError, match=r"text_rows auto\|released\|aligned, got .*'alligned'"):
         PivotKV(text_rows="alligned")  # type: ignore[arg-type]
     with pytest.raises(MethodError, match=r"pivots strict\|released"):
         ReTaKe(pivots="loose")  # type: ignore[arg-type]
+
+
+def test_plans_carry_the_samplings_resize(families: dict[str, Decoder]) -> None:
+    video, arm = replace(clip(40, 2, 3), height=900, width=1600), Arm("uniform", method("uniform"), 0.5)
+    plain = eyes(families["qwen2_vl"])
+    assert plain.plan(arm, video).nearest is None
+    shrinking = replace(plain, sampling=replace(plain.sampling, long_side=448, resize="nearest"))
+    assert shrinking.plan(arm, video).nearest == (252, 448)

@@ -306,11 +306,10 @@ def test_frames_shrink_by_nearest_neighbour_first(folder: Path, reader: str) -> 
     video = probe(folder / "dense.mp4")
     (full,) = decode(video, [plan(video, [3, 50])])
     small = plan(video, [3, 50], (28, 28))
-    (frames,) = decode(video, [small], reader, nearest=(33, 44))
+    (frames,) = decode(video, [replace(small, nearest=(33, 44))], reader)
     assert np.array_equal(frames.pixels, [resize(resize_nearest(rgb, 33, 44), 28, 28) for rgb in full.pixels])
-    (direct,) = decode(video, [small], reader)
+    direct, only = decode(video, [small, replace(small, nearest=(28, 28))], reader)
     assert not np.array_equal(frames.pixels, direct.pixels)
-    (only,) = decode(video, [small], reader, nearest=(28, 28))
     assert np.array_equal(only.pixels, [resize_nearest(rgb, 28, 28) for rgb in full.pixels])
 
 

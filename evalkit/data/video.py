@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from evalkit.data.readers import Reader
     from evalkit.data.readers.timeline import Timeline
 
-    Key = tuple[tuple[int, ...], int, int]  # a plan's indices, height and width
+    Size = tuple[int, int, tuple[int, int] | None]  # a plan's height and width, and the size on the way to them
+    Key = tuple[tuple[int, ...], Size]  # and its indices
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,8 @@ def probe(path: Path) -> Video:
     )
 
 
-def decode(
-    video: Video, plans: Sequence[FramePlan], reader: str = "pyav", *, nearest: tuple[int, int] | None = None
-) -> list[Frames]:
+def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
     """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
-
-    `nearest`: height and width to which frames are resized by nearest neighbour before they take their plan's size.
 
     Exactly as many frames as asked. Where one does not decode, the last earlier one that does stands in for it; then
     `indices` and `seconds` are those of the stand-in and a warning is logged. Equal plans share one `Frames`.
@@ -80,7 +77,7 @@ def decode(
     shown: dict[int, int] = {}
     for index, stand_in, rgb in _shots(file, read, sorted({index for plan in plans for index in plan.indices})):
         shown[index] = stand_in
-        _place(index, rgb if nearest is None else resize_nearest(rgb, *nearest), rooms)
+        _place(index, rgb, rooms)
     frames = {key: _frames(file, pixels, [shown[index] for index in key[0]]) for key, pixels in rooms.items()}
     return [frames[_key(plan)] for plan in plans]
 
@@ -112,7 +109,7 @@ def resize_nearest(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _key(plan: FramePlan) -> Key:
-    return (plan.indices, plan.height, plan.width)
+    return (plan.indices, (plan.height, plan.width, plan.nearest))
 
 
 def _check(plan: FramePlan, video: Video) -> None:
@@ -179,14 +176,15 @@ def _second_pass(file: Timeline, missing: Sequence[int], wanted: int) -> Iterato
 
 def _place(index: int, rgb: np.ndarray, rooms: Mapping[Key, np.ndarray]) -> None:
     """Put a frame into every plan that wants it, resized once per size."""
-    sizes: dict[tuple[int, int], np.ndarray] = {}
-    for (indices, height, width), pixels in rooms.items():
+    sizes: dict[Size, np.ndarray] = {}
+    for (indices, size), pixels in rooms.items():
         row = bisect_left(indices, index)
         if row == len(indices) or indices[row] != index:
             continue
-        if (height, width) not in sizes:
-            sizes[height, width] = resize(rgb, height, width)
-        pixels[row] = sizes[height, width]
+        if size not in sizes:
+            height, width, nearest = size
+            sizes[size] = resize(rgb if nearest is None else resize_nearest(rgb, *nearest), height, width)
+        pixels[row] = sizes[size]
 
 
 def _frames(file: Timeline, pixels: np.ndarray, shown: Sequence[int]) -> Frames:

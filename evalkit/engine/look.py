@@ -60,15 +60,12 @@ class Eyes:
                 f"{type(arm.method).__name__}.frames() must return unique ascending indices and a size in multiples of "
                 f"{self.backbone.unit}; got {plan}"
             )
-        return plan
+        return replace(plan, nearest=self.sampling.nearest_size(video))
 
     def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
         """The frames of every plan that wants any, from one pass over the file."""
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
-        if not wanted:
-            return {}
-        frames = video_file.decode(video, wanted, self.reader, nearest=self.sampling.nearest_size(video))
-        return dict(zip(wanted, frames, strict=True))
+        return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
 
     def encode(self, video: Video, plan: FramePlan, frames: Frames) -> VisualTokens:
         """The visual tokens of a plan."""
