@@ -71,8 +71,8 @@ def table(found: dict[Arm, Marks], rows: list[tuple[str, Arm, Arm]]) -> list[str
         both = sorted(found[arm].keys() & found[other].keys())
         ours, theirs = ([found[a][q][0] for q in both] for a in (arm, other))
         pairs.append(difference(ours, theirs, [(q[0], found[arm][q][1]) for q in both]))
-    adjusted = holm([pair.p for pair in pairs])
-    lines = ["| method | weights | ratio | percent | against | points | 95 % interval | p (Holm) | n |"]
+    adjusted = holm([pair.p_flip for pair in pairs], without=[arm == other for _, arm, other in known])
+    lines = ["| method | weights | ratio | percent | against | points | 95 % interval | p (sign flips, Holm) | n |"]
     lines.append("|:---|:---|---:|---:|:---|---:|---:|---:|---:|")
     for (name, arm, other), pair, p in zip(known, pairs, adjusted, strict=True):
         right = [correct for correct, _ in found[arm].values()]
