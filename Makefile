@@ -1,4 +1,4 @@
-# Each target sets up .venv by itself; PYTHON names the interpreter to start from (3.11 or newer).
+# Each target sets up .venv by itself; PYTHON names the interpreter to start from (3.11 or newer), PYTEST its options.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ report: $(INSTALLED)
 	$(BIN)/python -m evalkit report data/report --out results/builtin/report --thumbnails 1
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,4 +1,9 @@
-"""What many tests share: where golden traces lie, and a small random backbone."""
+"""What many tests share: traces of released reference code, and a small random backbone.
+
+tests/golden has a part of the traces, so that parity is tested in any clone; the whole set is tested in addition where
+it lies beside the project, or where EVALKIT_GOLDEN says. With --require-parity a folder that is missing although it
+should be there is a failure and no skip.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +21,40 @@ ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
 
 
-@pytest.fixture(scope="session")
-def golden() -> Path:
-    """Traces of the released reference code; not part of the project."""
-    folder = Path(os.environ.get("EVALKIT_GOLDEN", ROOT.parent / "shared" / "golden"))
+GOLDEN = Path(__file__).parent / "golden"
+NAMED = os.environ.get("EVALKIT_GOLDEN")
+WHOLE = Path(NAMED) if NAMED else ROOT.parent / "shared" / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--require-parity`, for CI."""
+    parser.addoption("--require-parity", action="store_true", help="fail where parity tests have no traces")
+
+
+def traces(folder: Path, *, required: bool) -> Path:
+    """The folder; where it is missing the test fails if it is required, else it is skipped."""
     if not folder.is_dir():
-        pytest.skip(f"no golden traces at {folder}: set EVALKIT_GOLDEN to their folder")
+        (pytest.fail if required else pytest.skip)(f"no golden traces at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_golden(request: pytest.FixtureRequest) -> Path:
+    """Traces of the released reference code that come with the project: tests/golden/README.md."""
+    return traces(GOLDEN, required=request.config.getoption("--require-parity"))
+
+
+@pytest.fixture(scope="session")
+def whole_golden(request: pytest.FixtureRequest) -> Path:
+    """All of them; not part of the project."""
+    return traces(WHOLE, required=NAMED is not None and request.config.getoption("--require-parity"))
+
+
+@pytest.fixture(scope="session", params=["small", "whole"])
+def golden(request: pytest.FixtureRequest) -> Path:
+    """Either, one after the other."""
+    found: Path = request.getfixturevalue(f"{request.param}_golden")
+    return found
 
 
 @pytest.fixture(scope="session")

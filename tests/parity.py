@@ -1,6 +1,6 @@
 """Replay traces of released reference code through the engine's own path: select, feed_text, feed_video, decode.
 
-python tests/parity.py retake DIR [--tolerance 1e-4]     one line per case; exit 1 where anything differs
+python tests/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
 python tests/parity.py xcomp DIR                         likewise, and what of the folder was left out
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import parity_xcomp
 import torch
+from closeness import RTOL, apart
 from safetensors.torch import load_file
 
 from evalkit.method import Budget, Method, no_ask
@@ -24,15 +25,15 @@ from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
 
 FORBIDDEN = 2  # end of text, which the reference forbade while it picked the next token
-TOLERANCE = 1e-4
+INPUTS = "inputs.safetensors"  # ids and pixels, where the cases of a folder share them
 
 
 @dataclass(frozen=True)
 class Difference:
     """How far a replay lies from its trace."""
 
-    logits: float
-    cache: float  # keys and values
+    logits: float  # relative, as tests/closeness.py has it
+    cache: float  # keys and values, likewise
     lengths: bool  # exact?
     positions: bool
     selection: bool
@@ -42,6 +43,12 @@ class Difference:
         """Close where closeness is asked for, exact where exactness is."""
         exact = self.lengths and self.positions and self.selection and self.tokens
         return exact and max(self.logits, self.cache) < tolerance
+
+
+def read(file: Path) -> dict[str, torch.Tensor]:
+    """A trace, and what it shares with the others of its folder."""
+    beside = file.with_name(INPUTS)
+    return {**(load_file(beside) if beside.exists() else {}), **load_file(file)}
 
 
 def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens:
@@ -59,7 +66,7 @@ def budget_of(layers: int, tokens: VisualTokens, ratio: float) -> Budget:
 @torch.inference_mode()
 def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_cells: float | None) -> Difference:
     """Run one trace and compare everything that it holds."""
-    trace = load_file(file)
+    trace = read(file)
     ids = trace["input_ids"][0].tolist()
     dense = tokens_of(backbone, trace)
     budget = budget_of(backbone.layers, dense, ratio)
@@ -74,9 +81,8 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     lengths, cache, positions = True, 0.0, True
     for i, layer in enumerate(context.layers):
         for mine, theirs in ((layer.keys, trace[f"prefill_key.{i}"]), (layer.values, trace[f"prefill_value.{i}"])):
-            same = mine.shape == theirs.shape
-            lengths &= same
-            cache = max(cache, (mine - theirs).abs().max().item() if same else float("inf"))
+            lengths &= mine.shape == theirs.shape
+            cache = max(cache, apart(mine, theirs))
         stored = trace.get(f"prefill_position.{i}")
         positions &= stored is None or torch.equal(context.positions[i], stored[:, 0])
 
@@ -89,7 +95,7 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
         picked.append(int(allowed.argmax()))
         hidden = backbone.feed_text(context, picked[-1:], decoding=True)
     return Difference(
-        logits=(torch.stack(steps) - trace["step_logits"]).abs().max().item(),
+        logits=apart(torch.stack(steps), trace["step_logits"]),
         cache=cache,
         lengths=lengths,
         positions=positions,
@@ -154,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paper", choices=["retake", "xcomp"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="of retake's logits and cache")
+    parser.add_argument("--tolerance", type=float, default=RTOL, help="relative, of retake's logits and cache")
     args = parser.parse_args()
     left_out: list[str] = []
     if args.paper == "retake":

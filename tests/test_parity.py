@@ -9,7 +9,9 @@ from pathlib import Path
 
 import parity
 import pytest
-from parity import TOLERANCE, replay, retake
+import torch
+from closeness import RTOL, apart
+from parity import replay, retake
 
 from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -24,7 +26,7 @@ def reference(golden: Path) -> Qwen2VL:
 @pytest.mark.parametrize("chunk_cells", [1, 4, 5, None], ids=["one cell", "the golden's", "uneven", "whole video"])
 def test_identity_chunked(reference: Qwen2VL, golden: Path, chunk_cells: int | None) -> None:
     found = replay(reference, golden / "retake" / "identity_chunked.safetensors", Method(), 1.0, chunk_cells)
-    assert found.within(TOLERANCE)
+    assert found.within(RTOL)
 
 
 def test_text_inside_the_video_span_is_another_model(
@@ -52,7 +54,7 @@ def test_wrong_pivots_are_seen(golden: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Negative control: the paper's strict pivots are not what the released code computes."""
     released = parity.retake_method
     monkeypatch.setattr(parity, "retake_method", lambda settings: replace(released(settings), pivots="strict"))
-    off = {name for name, difference in retake(golden / "retake").items() if not difference.within(TOLERANCE)}
+    off = {name for name, difference in retake(golden / "retake").items() if not difference.within(RTOL)}
     assert off
     assert all(name.startswith("dpselect") for name in off)
 
@@ -60,4 +62,16 @@ def test_wrong_pivots_are_seen(golden: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_every_retake_case(golden: Path) -> None:
     found = retake(golden / "retake")
     assert len(found) >= 11
-    assert not [name for name, difference in found.items() if not difference.within(TOLERANCE)]
+    assert not [name for name, difference in found.items() if not difference.within(RTOL)]
+
+
+def test_closeness_is_relative_to_the_vector() -> None:
+    theirs = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    largest = theirs.abs().amax(-1)
+    for scale in (1.0, 1e3):  # a residual stream of any size
+        for error, holds in ((0.5 * RTOL, True), (2 * RTOL, False)):
+            off = scale * theirs
+            off[2, 0] += error * scale * largest[2]
+            assert (apart(off, scale * theirs) < RTOL) == holds
+    assert apart(theirs[:3], theirs) == float("inf")
+    assert apart(theirs * 1e-12, torch.zeros(4, 64)) < RTOL

@@ -13,9 +13,9 @@ import parity
 import parity_xcomp
 import pytest
 import torch
+from closeness import RTOL
 from parity_xcomp import (
     IMAGE,
-    LOGITS_TOLERANCE,
     SCORES_TOLERANCE,
     asker_of,
     backbone_of,
@@ -47,9 +47,25 @@ def reference(folder: Path) -> Qwen2:
     return backbone_of(folder)
 
 
+@pytest.fixture(scope="module")
+def whole(whole_golden: Path) -> Path:
+    """With the weights of all layers."""
+    return whole_golden / "xcomp"
+
+
+@pytest.fixture(scope="module")
+def whole_reference(whole: Path) -> Qwen2:
+    return backbone_of(whole)
+
+
 def meta_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "lp_comp" / "meta.json").read_text())
     return found
+
+
+def trained(folder: Path) -> bool:
+    """Whether the folder has the weights of all layers, and so logits and replies."""
+    return "lm_head.weight" in load_file(folder / "lp_comp" / "weights.safetensors")
 
 
 # ---- LP-Comp
@@ -60,10 +76,16 @@ def meta_of(folder: Path) -> dict[str, Any]:
 def test_layers_logits_and_decoding(reference: Qwen2, folder: Path, name: str, chunk_cells: int | None) -> None:
     method = method_of(meta_of(folder)[name])
     assert method is not None
-    if chunk_cells is None:
-        assert replay(reference, folder / "lp_comp", name, method).within(LOGITS_TOLERANCE)
-    else:  # a layer's inputs come chunk by chunk then, and in the same order
-        assert replay(reference, folder / "lp_comp", name, method, chunk_cells).within(5 * LOGITS_TOLERANCE)
+    # with chunks, a layer's inputs come chunk by chunk, and in the same order
+    found = replay(reference, folder / "lp_comp", name, method, chunk_cells)
+    assert found.within(RTOL)
+    stored = {"logits", "decoding", "loss", "tokens"} if trained(folder) else set()
+    assert {key for key, value in vars(found).items() if value is None} == {
+        "logits",
+        "decoding",
+        "loss",
+        "tokens",
+    } - stored
 
 
 @pytest.mark.parametrize("name", ["suffix_cosine", "identity", "uniform_cosine", "stepwise_10_20_stride4"])
@@ -81,7 +103,7 @@ def test_lengths_replies_and_decode_positions(reference: Qwen2, folder: Path, na
         hidden = reference.feed_text(context, reply[-1:], decoding=True)
         where.append([int(p[0, -1]) for p in context.positions])
     assert lengths == meta["kv_len_after_prefill"]
-    assert reply == meta["greedy_tokens"]
+    assert (reply == meta["greedy_tokens"]) == trained(folder)
     assert where == meta["decode_position_ids_per_step_per_layer"]
 
 
@@ -109,8 +131,9 @@ def test_other_settings_are_named_and_not_guessed(folder: Path) -> None:
 )
 def test_mistakes_are_seen(reference: Qwen2, folder: Path, wrong: LPComp) -> None:
     found = replay(reference, folder / "lp_comp", "suffix_cosine", wrong)
-    assert not found.within(LOGITS_TOLERANCE)
-    assert found.logits > 0.1
+    assert not found.within(RTOL)
+    assert found.hidden > 0.01
+    assert found.logits is None or found.logits > 0.02
     assert found.positions == (wrong.positions is None and wrong.rounding == "released")
 
 
@@ -122,23 +145,23 @@ def test_clip_scores(reference: Qwen2, folder: Path) -> None:
     found = clip_scores(reference, file)
     assert len(found) == 3
     assert all(scores.within(SCORES_TOLERANCE) for scores in found.values())
-    # negative control: with a causal mask they lie 16-28 % off
+    # negative control: with a causal mask they lie 16-28 % off, in the first layers alone 1 % at least
     causal = clip_scores(reference, file, causal=True)
     assert all(scores.edges for scores in causal.values())
-    assert min(scores.error for scores in causal.values()) > 0.1
+    assert min(scores.error for scores in causal.values()) > (0.1 if trained(folder) else 500 * SCORES_TOLERANCE)
 
 
 # ---- a whole selection, of the layout that the traces kept aside may have
 
 
 @pytest.fixture(scope="module")
-def made(reference: Qwen2, folder: Path) -> dict[str, Any]:
+def made(whole_reference: Qwen2, whole: Path) -> dict[str, Any]:
     """A selection of 24 of 64 frames in two passes: its parts, made by the clip scores' path."""
-    other = folder / "qc_comp" / "clip_scores_128f.safetensors"
+    other = whole / "qc_comp" / "clip_scores_128f.safetensors"
     trace, meta = load_file(other), json.loads(other.with_suffix(".json").read_text())
     features, ids = trace["image_features"][:64], trace["input_ids"].tolist()
     video = frames_of(features)
-    ask = asker_of(reference, video, ids, meta["image_position"], meta["assistant_index"])
+    ask = asker_of(whole_reference, video, ids, meta["image_position"], meta["assistant_index"])
     method = XComp(skip=meta["query_bias"], frame_ratio=24 / 64)
     scores: list[Tensor] = []
 
@@ -149,7 +172,7 @@ def made(reference: Qwen2, folder: Path) -> dict[str, Any]:
         return looked[how["layers"].start : how["layers"].stop]
 
     with torch.inference_mode():
-        chosen: VisualTokens = method.select(video, budget_of(reference, 64), recording)
+        chosen: VisualTokens = method.select(video, budget_of(whole_reference, 64), recording)
     assert len(scores) == 2
     return {
         "features": features,
@@ -212,9 +235,9 @@ def written(target: Path, folder: Path, tensors: dict[str, Tensor], settings: di
     ],
 )
 def test_a_selection_is_read_in_any_layout(
-    reference: Qwen2, folder: Path, made: dict[str, Any], tmp_path: Path, layout: Layout, left_out: list[str]
+    whole_reference: Qwen2, whole: Path, made: dict[str, Any], tmp_path: Path, layout: Layout, left_out: list[str]
 ) -> None:
-    found, missing = selection(reference, written(tmp_path, folder, *layout(made)))
+    found, missing = selection(whole_reference, written(tmp_path, whole, *layout(made)))
     assert found is not None
     assert found.within(SCORES_TOLERANCE)
     assert (found.error > 0) == (layout is not scores_alone)  # something was compared: chunks round differently
@@ -223,11 +246,11 @@ def test_a_selection_is_read_in_any_layout(
 
 @pytest.mark.parametrize("layout", [tensors_and_lists, scores_alone])
 def test_a_changed_frame_is_seen(
-    reference: Qwen2, folder: Path, made: dict[str, Any], tmp_path: Path, layout: Layout
+    whole_reference: Qwen2, whole: Path, made: dict[str, Any], tmp_path: Path, layout: Layout
 ) -> None:
     other = next(i for i in range(64) if i not in made["chosen"])
     found, _ = selection(
-        reference, written(tmp_path, folder, *layout({**made, "chosen": sorted([*made["chosen"][1:], other])}))
+        whole_reference, written(tmp_path, whole, *layout({**made, "chosen": sorted([*made["chosen"][1:], other])}))
     )
     assert found is not None
     assert (found.frames, found.starts) == (False, True)
@@ -235,22 +258,22 @@ def test_a_changed_frame_is_seen(
 
 
 def test_changed_scores_and_passes_are_seen(
-    reference: Qwen2, folder: Path, made: dict[str, Any], tmp_path: Path
+    whole_reference: Qwen2, whole: Path, made: dict[str, Any], tmp_path: Path
 ) -> None:
     tensors, settings = tensors_and_lists(made)
     tensors["clip_scores.1"] = torch.where(tensors["clip_scores.1"] < 1e8, tensors["clip_scores.1"] * 1.001, 1e9)
-    found, _ = selection(reference, written(tmp_path, folder, tensors, {**settings, "starts": [0, 32]}))
+    found, _ = selection(whole_reference, written(tmp_path, whole, tensors, {**settings, "starts": [0, 32]}))
     assert found is not None
     assert found.error == pytest.approx(0.001, rel=0.05)
     assert not found.starts
 
 
 def test_a_selection_without_frames_is_left_out(
-    reference: Qwen2, folder: Path, made: dict[str, Any], tmp_path: Path
+    whole_reference: Qwen2, whole: Path, made: dict[str, Any], tmp_path: Path
 ) -> None:
     tensors, settings = tensors_and_lists(made)
     del settings["selected"]
-    found, missing = selection(reference, written(tmp_path, folder, tensors, settings))
+    found, missing = selection(whole_reference, written(tmp_path, whole, tensors, settings))
     assert (found, missing) == (None, ["no selected frames"])
 
 

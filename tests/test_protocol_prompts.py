@@ -129,8 +129,8 @@ def test_system_turn_prefill_and_length():
     assert [get(p).stop for p in NAMES] == [("\n\n",), (), (), ()]
 
 
-def test_prompts_of_videochat_flash(golden, tmp_path):
-    prompts = json.loads((golden / "xcomp" / "parsing" / "parsing.json").read_text(encoding="utf-8"))["prompts"]
+def test_prompts_of_videochat_flash(whole_golden, tmp_path):
+    prompts = json.loads((whole_golden / "xcomp" / "parsing" / "parsing.json").read_text(encoding="utf-8"))["prompts"]
     rows.write_json(tmp_path / "mlvu" / "json" / "1_plotQA.json", [prompts["mlvu_mc"]["doc"]])
     rows.write_json(tmp_path / "lvbench" / "list.json", [prompts["lvbench"]["doc"]])
     for benchmark, key in (("mlvu", "mlvu_mc"), ("lvbench", "lvbench")):

@@ -77,8 +77,8 @@ def test_quirks(read, reply, letter):
 
 
 @pytest.fixture
-def parsing(golden):
-    return json.loads((golden / "xcomp" / "parsing" / "parsing.json").read_text(encoding="utf-8"))
+def parsing(small_golden):
+    return json.loads((small_golden / "xcomp" / "parsing" / "parsing.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("task", ["mlvu_mc", "lvbench", "mvbench"])

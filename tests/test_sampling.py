@@ -234,10 +234,8 @@ def test_retake_caps_and_stays_even() -> None:
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[dict[str, object]]:
-    path = Path(__file__).parents[2] / "shared" / "golden" / "xcomp" / "frames" / "dynamic_fps1_indices.json"
-    if not path.is_file():
-        pytest.skip(f"no golden traces at {path}")
+def cases(small_golden: Path) -> list[dict[str, object]]:
+    path = small_golden / "xcomp" / "frames" / "dynamic_fps1_indices.json"  # all 48 cases there are
     loaded: list[dict[str, object]] = json.loads(path.read_text())
     assert len(loaded) == 48
     return loaded
