@@ -338,7 +338,7 @@ def test_wide_windows_choose_by_what_the_question_looks_at() -> None:
     """With a margin of one stride 32 of 64 cells had no score here, and sorted before all others."""
     tokens = frames(64, grid=(1, 1), width=1)
     interest = torch.rand(64, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    method = QCComp(clip=1, stride=8, window=32, chunk=16, repeats=1)
+    method = QCComp(clip=1, stride=8, window=32, chunk=32, repeats=1)
     found = method.scores(64, limits(tokens, 4), looking(interest))
     torch.testing.assert_close(found, interest * sum(range(1, 1 + len(method.layers(4)))))
     chosen = method.select(tokens, limits(tokens, 4, 0.25), looking(interest))
