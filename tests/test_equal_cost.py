@@ -111,6 +111,16 @@ def test_ratios_of_twins_are_found(tmp_path: Path) -> None:
     assert curve_points.missing(twins(tmp_path)) == pytest.approx(sorted(BETWEEN, reverse=True), rel=0.01)
 
 
+def test_one_ratio_does_for_costs_that_are_near_each_other(tmp_path: Path) -> None:
+    """400 and 406 KV tokens: their middle, 403, is within 2 % of both."""
+    twins(tmp_path, between=())
+    for name, kv in (("zoom", 400), ("crop", 406)):
+        write(tmp_path, name, 0.4, 0.4, right(0.4))
+        file = tmp_path / f"{name}-0.4" / "answers.jsonl"
+        file.write_text(file.read_text().replace("[416, 416]", f"[{kv}, {kv}]"))
+    assert curve_points.missing(answers.load(tmp_path)) == pytest.approx([403 / 1024], rel=1e-3)
+
+
 def test_there_is_nothing_to_add(tmp_path: Path) -> None:
     """Where it is measured within 2 %; where a method costs more than the dense run; where nothing is known."""
     assert curve_points.missing(twins(tmp_path / "a", [*RATIOS, *BETWEEN])) == []

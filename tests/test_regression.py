@@ -84,7 +84,9 @@ def test_a_renamed_results_folder(fresh: Path, tmp_path: Path) -> None:
 def test_another_chunk_size(data: Path, fresh: Path, tmp_path: Path) -> None:
     """Of a method that keeps what it was given; the cache compressors choose chunk by chunk."""
     few(data, tmp_path, "methods=[uniform]", "ratios=[1.0]", "backbone.chunk_cells=8")
-    assert gate(one(fresh, "uniform", 1.0), tmp_path) == 0
+    stored = one(fresh, "uniform", 1.0)
+    assert gate(stored, tmp_path) == 2  # another setup
+    assert main(["gate", "--baseline", str(stored), str(tmp_path), "--agree", AGREE, "--across-setups"]) == 0
 
 
 def test_another_order_of_methods_and_ratios(data: Path, fresh: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COSTS = ("kv_tokens", "tflops")  # at which tables compare
 _SAME = 0.005  # a ratio so near to one that was run would be the same frames again
-_NEAR = 0.01  # ratios so near each other stand for one: both costs lie within 2 % of it
+_NEAR = 0.02  # the middle of ratios so near each other stands for all of them: 1 % away, and costs within 2 %
 _DIGITS = 4  # of a ratio
 
 
@@ -27,12 +27,14 @@ def missing(runs: Sequence[Run]) -> list[float]:
     Costs are KV tokens and TFLOPs, on each question set and on all together. None for a cost within 2 % of which the
     reference was run, for one above its cost at ratio 1, and where the two ratios around it differ by one cell or less.
     """
-    wanted = sorted({ratio for found in question_sets(runs) for ratio in _of_set(found)})
-    chosen: list[float] = []
-    for ratio in reversed(wanted):
-        if not chosen or ratio < chosen[-1] * (1 - _NEAR):
-            chosen.append(ratio)
-    return chosen
+    wanted = {ratio for found in question_sets(runs) for ratio in _of_set(found)}
+    groups: list[list[float]] = []
+    for ratio in sorted(wanted, reverse=True):
+        if groups and ratio >= groups[-1][0] * (1 - _NEAR):
+            groups[-1].append(ratio)
+        else:
+            groups.append([ratio])
+    return [_rounded(math.sqrt(group[0] * group[-1])) for group in groups]
 
 
 def _of_set(found: QuestionSet) -> Iterator[float]:
@@ -51,6 +53,10 @@ def _wanted(curve: Sequence[Cell], ours: Cell, cost: str) -> float | None:
     ratio = _predicted([(ratio, math.exp(-gap)) for ratio, gap in gaps])
     if ratio is None or not 0 < ratio <= 1:
         return None
+    return _rounded(ratio)
+
+
+def _rounded(ratio: float) -> float:
     return float(f"{ratio:.{_DIGITS}g}")
 
 
