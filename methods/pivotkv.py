@@ -24,7 +24,8 @@ class PivotKV(Method):
     """Compress a layer's cache after its attention ran on the full chunk; text is never evicted. Question-blind.
 
     Differs: the released code gives pinned tokens the mean score, so that they can be evicted (`pivots: released`);
-    the paper, and the default here, always keeps them. Ties go to the earlier token.
+    the paper, and the default here, always keeps them. Ties go to the earlier token. Scores are fp32; the released code
+    takes products, weights and sums in bfloat16, where near-equal tokens tie.
     """
 
     pivots: Literal["strict", "released"] = "strict"

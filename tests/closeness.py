@@ -16,7 +16,7 @@ ATOL = 1e-6
 
 
 def apart(mine: Tensor, theirs: Tensor) -> float:
-    """The largest relative error of all vectors (last dimension), to be held against RTOL; infinite if shapes differ."""
+    """The largest relative error of the vectors (last dimension), to hold against RTOL; infinite for other shapes."""
     if mine.shape != theirs.shape:
         return float("inf")
     if not theirs.numel():
