@@ -11,17 +11,17 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from evalkit.composing import explained
+from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
-jobs: list[Any] = []  # outcomes (evalkit.engine.job) of all jobs of a sweep that run in this process
+jobs: list[Any] = []  # outcomes (evalkit.commands.run) of all jobs of a sweep that run in this process
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """One job."""
-    from evalkit.engine.job import run
+    from evalkit.commands.run import run
 
     try:
         with explained("config"):
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     except EvalkitError as wrong:
         stop(wrong)
     if len(jobs) > 1:
-        from evalkit.engine.job import report
+        from evalkit.commands.run import report
 
         report(jobs)
     sys.exit(3 if any(job.failed for job in jobs) else 0)

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit import data_commands, evidence_commands, model_commands
+from evalkit.commands import analysis, model
+from evalkit.commands import data as data_commands
 from evalkit.data.protocols import NAMES
 from evalkit.errors import EvalkitError
 
@@ -28,10 +29,10 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--subset", default="full", help="only the videos of ci-600, ci-200 or ci-50 (default: all)")
     make.set_defaults(run=_make)
     data_commands.add(data)
-    model_commands.add(commands)
+    model.add(commands)
 
     _add_score(commands)
-    evidence_commands.add(commands)
+    analysis.add(commands)
 
     tune = commands.add_parser("tune", help="tune a backbone for what a method drops between its layers (LP-Comp)")
     tune.add_argument("settings", nargs="*", metavar="key=value", help="method=NAME data=FILE …; see conf/tune.yaml")
@@ -57,8 +58,8 @@ def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _score(args: argparse.Namespace) -> int:
-    from evalkit.evidence import score
-    from evalkit.evidence.score_text import markdown
+    from evalkit.analysis.score import score
+    from evalkit.analysis.score.markdown import markdown
 
     benchmark = score.annotated(args.benchmark, args.annotations, args.questions)
     print(markdown(score.score(benchmark, args.answers, args.protocol)))
@@ -66,7 +67,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
-    from evalkit.tiny.make import make
+    from evalkit.tiny.videos.make import make
 
     make(args.root, subset=args.subset)
     return 0
@@ -80,7 +81,7 @@ def _tune(args: argparse.Namespace) -> int:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from evalkit.doctor import report
+    from evalkit.commands.doctor import report
 
     text, healthy = report()
     print(text)

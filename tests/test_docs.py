@@ -7,19 +7,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import clips
 import pytest
 from hydra.utils import instantiate
-from loop import answer, engine, question
 from omegaconf import OmegaConf
 
+from evalkit.analysis.grid import costs
+from evalkit.analysis.grid.seconds import QUARTILES
+from evalkit.analysis.tables import grid_rows as paper_rows
+from evalkit.config.build import CONF
 from evalkit.engine.records import Arm
-from evalkit.engine.settings import CONF
-from evalkit.evidence import budget
-from evalkit.evidence.paper import rows as paper_rows
-from evalkit.evidence.timing import QUARTILES
 from evalkit.ledger import Timing
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from tests.support import clips
+from tests.support.loop import answer, engine, question
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +63,7 @@ def test_every_column_is_explained() -> None:
     files = sorted((ROOT / "results" / "builtin" / "report").rglob("*.csv"))
     assert len(files) == 5
     columns = {name for file in files for name in file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")}
-    columns |= {*budget.COLUMNS, *paper_rows.ACCURACY, *paper_rows.BUDGET}  # of answers that are yet to come, too
+    columns |= {*costs.COLUMNS, *paper_rows.ACCURACY, *paper_rows.BUDGET}  # of answers that are yet to come, too
     columns -= {f"{stage}_s" for stage in ("encode", "select", "prefill")}
     columns -= {name for stage, pair in QUARTILES.items() if stage != "ttft_s" for name in pair}
     compared = ("dense_", "kv_", "compute_")

@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from configs import composed
 from torch import Tensor
 
 from evalkit.__main__ import main
+from evalkit.commands import run
+from evalkit.config import build
 from evalkit.data.protocols.lmms_eval import LmmsEval
-from evalkit.engine import job, settings
 from evalkit.engine.records import Arm
-from evalkit.evidence import answers
-from evalkit.model import prompt
+from evalkit.model import chat_template
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.tiny.make import make
+from evalkit.runs import load
+from evalkit.tiny.videos.make import make
 from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
+from tests.support.configs import composed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test makes videos and all answers
 STORED = Path(__file__).parent / "baseline" / "ci-50"
@@ -47,14 +48,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that is gated, answered now."""
     folder = tmp_path_factory.mktemp("fresh")
-    assert job.run(composed("experiment=ci", f"benchmark.root={data}", f"results_dir={folder}")).failed == 0
+    assert run.run(composed("experiment=ci", f"benchmark.root={data}", f"results_dir={folder}")).failed == 0
     return folder
 
 
 def few(data: Path, results: Path, *overrides: str) -> Path:
     """The same on three videos alone."""
     common = [f"benchmark={FEW}", f"benchmark.root={data / FEW}", f"results_dir={results}"]
-    job.run(composed("experiment=ci", *common, *overrides))
+    run.run(composed("experiment=ci", *common, *overrides))
     return results
 
 
@@ -64,13 +65,13 @@ def gate(stored: Path, run: Path, rate: str = AGREE) -> int:
 
 def one(results: Path, method: str, ratio: float) -> Path:
     """The folder of one run on the three videos."""
-    runs = [run for run in answers.load(results) if run.config["benchmark"]["name"] == FEW]
+    runs = [run for run in load.load(results) if run.config["benchmark"]["name"] == FEW]
     (run,) = [run for run in runs if (run.method, run.ratio) == (method, ratio)]
     return run.folder
 
 
 def test_answers_are_the_stored_ones(fresh: Path) -> None:
-    assert len(answers.load(STORED)) == len(answers.load(fresh)) == 3 * 2 * 2
+    assert len(load.load(STORED)) == len(load.load(fresh)) == 3 * 2 * 2
     assert gate(STORED, fresh) == 0
 
 
@@ -109,12 +110,12 @@ class WrongTokens(ReTaKe):
 def test_a_method_that_drops_the_wrong_tokens(
     data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built = settings.arms
+    built = build.arms
 
     def broken(cfg: Any) -> list[Arm]:
         return [replace(arm, method=WrongTokens()) for arm in built(cfg)]
 
-    monkeypatch.setattr(settings, "arms", broken)
+    monkeypatch.setattr(build, "arms", broken)
     few(data, tmp_path, "methods=[retake]", "ratios=[0.25]")
     assert gate(one(fresh, "retake", 0.25), tmp_path) == 1
     assert " → " in capsys.readouterr().out.split("answered otherwise")[1]
@@ -136,12 +137,12 @@ def _text_inside_the_video(patch: pytest.MonkeyPatch) -> None:
 
 def _another_system_turn(patch: pytest.MonkeyPatch) -> None:
     """The question's own words, and so their checksum, stay."""
-    right = prompt.split
+    right = chat_template.split
 
     def split(tokenizer: Any, text: str, **options: Any) -> tuple[list[int], list[int]]:
         return right(tokenizer, text, **(options | {"system": "Answer."}))
 
-    patch.setattr(prompt, "split", split)
+    patch.setattr(chat_template, "split", split)
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import released_bf16
 import torch
-from released_bf16 import BF16
 from torch import Tensor
 
-from evalkit.engine.settings import WEIGHTS
+from evalkit.config.build import WEIGHTS
 from evalkit.method import Budget, Method
 from evalkit.model.load import load
-from evalkit.tiny import symbols, vision, world
+from evalkit.tiny.training import symbols, vision
+from evalkit.tiny.videos import world
 from evalkit.types import LayerChunk, VisualTokens
 from methods.dpselect import change, moments
 from methods.pivotkv import PivotKV, received
+from tests.support import released_bf16
+from tests.support.released_bf16 import BF16
 
 CELLS = 64
 STEP = 2**-8  # of bfloat16 between 1/2 and 1

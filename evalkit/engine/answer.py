@@ -16,14 +16,14 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.data.protocols.base import Shown
-from evalkit.engine import records, spent
-from evalkit.engine.clock import Clock, Meter
-from evalkit.engine.look import Eyes
-from evalkit.engine.prefix import Prefix, Sight
+from evalkit.engine import accounting, records
+from evalkit.engine.encoded_video import Prefix, Sight
+from evalkit.engine.frame_encoder import Eyes
 from evalkit.engine.records import Arm
+from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import ConfigError
-from evalkit.model.ask import Asker
 from evalkit.model.flops import Work
+from evalkit.model.question_attention import Asker
 from evalkit.types import Answer, Question, VisualTokens
 
 if TYPE_CHECKING:
@@ -161,15 +161,15 @@ class Engine:
             text=text,
             gold=self.protocol.gold(question),
             reply=self.protocol.read(question, text),
-            ledger=spent.ledger(
+            ledger=accounting.ledger(
                 backbone,
                 prefix,
                 words=words,
                 visual=visual,
                 clock=clock,
-                operations=spent.flops(backbone, prefix, prefilled, generated),
+                operations=accounting.flops(backbone, prefix, prefilled, generated),
             ),
-            kept=spent.kept(prefix),
+            kept=accounting.kept(prefix),
             repeated=records.is_repeated(ids, limit),
         )
 

@@ -12,19 +12,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from evalkit.config import build, checks
 from evalkit.data import protocols
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
-from evalkit.engine import checks, identity, records, settings, timing
+from evalkit.engine import records, timing
 from evalkit.engine.answer import Engine
-from evalkit.engine.look import Eyes
+from evalkit.engine.frame_encoder import Eyes
 from evalkit.engine.records import Arm
-from evalkit.engine.store import RunFolder
 from evalkit.model import load
 from evalkit.model.checkpoint import Checkpoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.weights_identity import weights_identity
 from evalkit.progress import progress
+from evalkit.runs import identity
+from evalkit.runs.folder import RunFolder
 from evalkit.types import Answer, BadRow, Benchmark, Question
 
 log = logging.getLogger(__name__)
@@ -36,24 +38,24 @@ class Grid:
     def __init__(self, cfg: DictConfig) -> None:
         checks.evaluation(cfg)
         self.cfg = cfg
-        self.arms = settings.arms(cfg)
-        self.order = settings.order(cfg)
-        self.reference = settings.reference(cfg)
-        self.sampling = settings.sampling(cfg)
+        self.arms = build.arms(cfg)
+        self.order = build.order(cfg)
+        self.reference = build.reference(cfg)
+        self.sampling = build.sampling(cfg)
         self.protocol = protocols.get(cfg.protocol)
-        self.benchmarks = settings.question_sets(cfg)
+        self.benchmarks = build.question_sets(cfg)
         self.device = load.pick_device(cfg.backbone.device)
         self.timed_videos = timing.count(cfg.timing)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """Where the weights lie."""
-        return settings.checkpoint(self.cfg)
+        return build.checkpoint(self.cfg)
 
     @cached_property
     def generation(self) -> dict[str, Any]:
         """What the checkpoint's generation_config changes about decoding; ConfigError where it cannot be loaded."""
-        found = load.check(self.checkpoint, dtype=self.cfg.backbone.dtype, adapter=settings.adapter(self.cfg))
+        found = load.check(self.checkpoint, dtype=self.cfg.backbone.dtype, adapter=build.adapter(self.cfg))
         if found:
             log.info("applied to decoding, from the checkpoint's generation_config: %s", found)
         return found
@@ -73,7 +75,7 @@ class Grid:
         backbone = self.cfg.backbone
         return {
             "code": identity.code(),
-            "weights": weights_identity(self.checkpoint, settings.adapter(self.cfg)),
+            "weights": weights_identity(self.checkpoint, build.adapter(self.cfg)),
             "generation": self.generation,
             "dtype": backbone.dtype,
             "rope": backbone.rope,
@@ -206,7 +208,7 @@ def load_engine(cfg: DictConfig, checkpoint: Checkpoint, sampling: Sampling, pro
         device=backbone.device,
         rope=backbone.rope,
         threads=backbone.threads,
-        adapter=settings.adapter(cfg),
+        adapter=build.adapter(cfg),
     )
     return Engine(
         eyes=Eyes(

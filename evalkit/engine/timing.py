@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from evalkit.engine.answer import Engine
     from evalkit.engine.records import Arm
-    from evalkit.engine.store import RunFolder
+    from evalkit.runs.folder import RunFolder
     from evalkit.types import Answer, Benchmark, Question
 
     Drawn = Sequence[tuple[Question, float]]  # a question and the seconds of its video, by rising duration

@@ -22,8 +22,8 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from omegaconf import OmegaConf
 
-from evalkit.engine import identity, records, store
-from evalkit.engine import settings as run_settings
+from evalkit.config import build as run_settings
+from evalkit.engine import records
 from evalkit.engine.grid import load_engine
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.lmms_plugin import requests as theirs
@@ -32,6 +32,7 @@ from evalkit.lmms_plugin.budget import Records
 from evalkit.lmms_plugin.requests import Asked
 from evalkit.model.weights_identity import weights_identity
 from evalkit.progress import progress
+from evalkit.runs import folder, identity
 from evalkit.types import Answer, Question
 
 log = logging.getLogger("evalkit")
@@ -75,7 +76,7 @@ class Evalkit(lmms):  # type: ignore[misc]
         }
         made_with = {str(key): plain[key] for key in ("backbone", "sampling", "ratio", "reader", "share", "seed")}
         device_name = str(self._engine.eyes.backbone.device)
-        self._made_with = {**made_with, "identity_parts": parts, "environment": store.environment(device_name)}
+        self._made_with = {**made_with, "identity_parts": parts, "environment": folder.environment(device_name)}
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Evalkit:

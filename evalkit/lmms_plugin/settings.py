@@ -7,8 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from evalkit import composing
-from evalkit.engine import checks
+from evalkit.config import checks, compose
 from evalkit.errors import ConfigError
 
 KNOWN = ("backbone", "method", "ratio", "sampling", "reader", "share", "seed", "results_dir")
@@ -57,9 +56,9 @@ def composed(chosen: Mapping[str, Any]) -> DictConfig:
             "for example backbone=tiny,method=retake,ratio=0.25"
         )
     try:
-        cfg = composing.composed("config", [f"{k}={'null' if v is None else v}" for k, v in chosen.items()])
+        cfg = compose.composed("config", [f"{k}={'null' if v is None else v}" for k, v in chosen.items()])
         checks.evaluation(cfg)
-        with composing.explained("config"):
+        with compose.explained("config"):
             OmegaConf.resolve(cfg)
     except ConfigError as error:
         raise ConfigError(f"--model_args: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from evalkit.tiny import tokenizer
-from evalkit.tiny.questions import Choice, lettered
+from evalkit.tiny.videos.questions import Choice, lettered
 
 BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>"
 AFTER = "<|im_end|>\n<|im_start|>assistant\n"

@@ -9,8 +9,8 @@ import string
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.tiny.questions import COUNTS
-from evalkit.tiny.world import COLORS, DIGITS, OBJECTS, PLACES
+from evalkit.tiny.videos.questions import COUNTS
+from evalkit.tiny.videos.world import COLORS, DIGITS, OBJECTS, PLACES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evalkit.analysis.tables.accuracy import Averages, official
 from evalkit.errors import ConfigError
-from evalkit.evidence.accuracy import Averages, official
 from evalkit.trackers.process import log_all
 from evalkit.trackers.tracked import Tracked, Tracker, tracked
 
 if TYPE_CHECKING:
-    from evalkit.evidence.answers import Run
+    from evalkit.runs.load import Run
 
 __all__ = ["NAMES", "Tracked", "Tracker", "connect", "track", "tracked"]
 

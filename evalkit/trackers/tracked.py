@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evalkit.evidence.accuracy import COUNTS, Averages, accuracy, official
-from evalkit.evidence.budget import MEASURES, budget
-from evalkit.evidence.groups import entries
-from evalkit.evidence.timing import SECONDS
+from evalkit.analysis.grid.costs import MEASURES, budget
+from evalkit.analysis.grid.grouping import entries
+from evalkit.analysis.grid.seconds import SECONDS
+from evalkit.analysis.tables.accuracy import COUNTS, Averages, accuracy, official
 
 if TYPE_CHECKING:
-    from evalkit.evidence.answers import Run
+    from evalkit.runs.load import Run
 
 Setting = str | int | float
 

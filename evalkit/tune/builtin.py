@@ -10,18 +10,19 @@ import numpy as np
 import torch
 
 from evalkit.errors import ConfigError
-from evalkit.model.whole import IGNORE
-from evalkit.tiny import batches, prompts, symbols, tokenizer, vision
+from evalkit.tiny import prompts, tokenizer
 from evalkit.tiny.model import GRID, SIZE
-from evalkit.tiny.recipe import HARD_KINDS
-from evalkit.tiny.shape import Shape
+from evalkit.tiny.training import batches, symbols, vision
+from evalkit.tiny.training.recipe import HARD_KINDS
+from evalkit.tiny.training.shape import Shape
+from evalkit.tune.forward import IGNORE
 from evalkit.tune.sample import Sample
 from evalkit.types import Frames, Video
 
 if TYPE_CHECKING:
-    from evalkit.engine.look import Eyes
+    from evalkit.engine.frame_encoder import Eyes
     from evalkit.engine.records import Arm
-    from evalkit.tiny.world import World
+    from evalkit.tiny.videos.world import World
 
 ENDLESS = 10**6  # samples: the steps say when it ends
 SECONDS = 100.0  # of a generated video; nothing depends on it

@@ -13,11 +13,11 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.errors import ConfigError, DataError, VideoError
-from evalkit.model.whole import IGNORE
+from evalkit.tune.forward import IGNORE
 from evalkit.tune.sample import Sample
 
 if TYPE_CHECKING:
-    from evalkit.engine.look import Eyes
+    from evalkit.engine.frame_encoder import Eyes
     from evalkit.engine.records import Arm
     from evalkit.types import Video
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from evalkit import composing
-from evalkit.engine import checks, settings
+from evalkit.config import build, checks, compose
 from evalkit.engine.records import Arm
 from evalkit.errors import ConfigError, DataError
 from evalkit.method import Method
@@ -18,7 +17,7 @@ from evalkit.method import Method
 if TYPE_CHECKING:
     import torch
 
-    from evalkit.engine.look import Eyes
+    from evalkit.engine.frame_encoder import Eyes
     from evalkit.tune.conversations import Skipped
 
 BUILTIN = "builtin"
@@ -28,9 +27,9 @@ PLACES = ("out", "videos", "workers")  # settings that can change without anothe
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """conf/tune.yaml with these settings. ConfigError for a name or value that it does not know."""
-    cfg = composing.composed("tune", overrides)
+    cfg = compose.composed("tune", overrides)
     checks.tuning(cfg)
-    with composing.explained("tune"):
+    with compose.explained("tune"):
         OmegaConf.resolve(cfg)
     _check(cfg)
     return cfg
@@ -53,7 +52,7 @@ def _check(cfg: DictConfig) -> None:
 
 def arm(cfg: DictConfig) -> Arm:
     """The method at its ratio. ConfigError where it drops nothing between layers, or intervenes elsewhere, too."""
-    (found,) = settings.arms(cfg)
+    (found,) = build.arms(cfg)
     cls = type(found.method)
     if cls.prune is Method.prune:
         raise ConfigError(f"method={found.name} drops no tokens between layers: there is nothing to tune a model for")
@@ -98,7 +97,7 @@ def data(cfg: DictConfig, eyes: Eyes, arm: Arm) -> tuple[Any, list[Skipped]]:
 
 def record(cfg: DictConfig, arm: Arm, weights: str) -> dict[str, Any]:
     """config.yaml of a tuning: its settings, what they were applied to, and nothing about where it lies."""
-    from evalkit.engine import identity
+    from evalkit.runs import identity
 
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)

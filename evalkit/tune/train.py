@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from evalkit.engine import settings as evaluation
-from evalkit.engine.look import Eyes
+from evalkit.config import build as evaluation
+from evalkit.engine.frame_encoder import Eyes
 from evalkit.errors import ConfigError
 from evalkit.model import load
 from evalkit.model.weights_identity import weights_identity
 from evalkit.tune import conversations, settings
 from evalkit.tune.sample import collate
-from evalkit.tune.student import Student
+from evalkit.tune.tunable import Student
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

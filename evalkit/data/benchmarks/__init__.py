@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evalkit.data.benchmarks import evidence, lvbench, mlvu, videomme
+from evalkit.data.benchmarks import evidence_spans, lvbench, mlvu, videomme
 from evalkit.data.benchmarks.fields import duration_bucket
 from evalkit.data.benchmarks.files import is_generated
 from evalkit.errors import ConfigError, DataError
@@ -59,7 +59,7 @@ def _one(name: str, root: Path | None) -> Benchmark:
         label=f"generated videos ({layout.LABEL} format)" if generated else layout.LABEL,
         root=root,
         split=loaded.split,
-        questions=evidence.placed(loaded.questions, root),
+        questions=evidence_spans.placed(loaded.questions, root),
         bad_rows=loaded.bad_rows,
         generated=generated,
         notes=loaded.notes if generated else (*loaded.notes, *_size_note(loaded, layout.OFFICIAL_ROWS)),

@@ -27,7 +27,7 @@ def get(name: str) -> Protocol:
             f"and each with {_SUBTITLES} for Video-MME with subtitles"
         )
     from evalkit.data.protocols import official, retake, xcomp
-    from evalkit.data.protocols.published import Published
+    from evalkit.data.protocols.table_protocol import Published
 
     tasks = {"official": official.TASKS, "retake": retake.TASKS, "xcomp": xcomp.TASKS}[base]
     return Published(name=name, version=_VERSION, tasks=tasks, subtitles=subtitles)

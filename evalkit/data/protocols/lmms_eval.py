@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.data.protocols import subtitles
 from evalkit.data.protocols.base import Average, Protocol, Shown, official_macro, official_micro
-from evalkit.data.protocols.published import needed
+from evalkit.data.protocols.table_protocol import needed
 from evalkit.errors import ConfigError
 from evalkit.types import Reply
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Shown, official_macro, official_micro
-from evalkit.data.protocols.published import Task, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import Task, lettered, mlvu_parts
 
 if TYPE_CHECKING:
     from evalkit.types import Question

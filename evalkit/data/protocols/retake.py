@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, Shown, macro, micro, official_macro, official_micro
 from evalkit.data.protocols.official import SUBTITLES
-from evalkit.data.protocols.published import Task, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:

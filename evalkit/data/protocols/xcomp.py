@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, Shown, macro, micro, official_micro
 from evalkit.data.protocols.official import SELECT, SUBTITLES
-from evalkit.data.protocols.published import Task, first_match, lettered, mlvu_parts
 from evalkit.data.protocols.retake import ANSWER
+from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
 
 if TYPE_CHECKING:
     from evalkit.types import Question

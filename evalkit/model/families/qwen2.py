@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evalkit.model.families.decoder import Decoder
+from evalkit.model.decoder import Decoder
 
 
 class Qwen2(Decoder):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from evalkit.model import flops, positions
-from evalkit.model.families.decoder import Decoder
+from evalkit.model.decoder import Decoder
 from evalkit.model.finite import check_finite
 
 if TYPE_CHECKING:

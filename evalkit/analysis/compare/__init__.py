@@ -1,0 +1,1 @@
+"""Two runs against each other: pairing, compare, the gate for CI and its stored baseline."""

@@ -1,0 +1,1 @@
+"""Runs as a grid of operating points: names, grouping, costs, comparison at equal cost."""

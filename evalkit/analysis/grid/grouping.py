@@ -1,0 +1,125 @@
+"""How runs and answers are put in rows: the key columns, their order, and the groups of questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evalkit.runs.setups import labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from evalkit.runs.load import Run
+    from evalkit.runs.setups import Label
+    from evalkit.types import Answer
+
+KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio")
+
+Row = tuple[str, float]  # method and ratio
+
+# Labels whose alphabetical order would mislead; others are sorted by name after them.
+_DURATIONS = ("short", "medium", "long", "<2 min", "2-15 min", "15-60 min", ">60 min")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run, and the names that tables give its method and its setup."""
+
+    run: Run
+    method: str
+    setup: Label
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The key columns, `KEYS` → value."""
+        run = self.run
+        values = (run.label, run.split, *self.setup, self.method, run.ratio)
+        return dict(zip(KEYS, values, strict=True))
+
+
+def entries(runs: Sequence[Run]) -> list[Entry]:
+    """Runs in table order: benchmarks, setups and methods by first appearance, ratios falling.
+
+    Setups that differ are named by what differs. Runs of one setup that differ only in something no column shows (a
+    hyper-parameter, the method's source, the subset) get the head of their identity hash behind the method's name: they
+    are never pooled and never look the same.
+    """
+    count = Counter(_visible(run) for run in runs)
+    names = labels(run.setup for run in runs)
+    return [
+        Entry(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}", names[run.setup])
+        for run in _ordered(runs)
+    ]
+
+
+def by_setup(runs: Sequence[Run]) -> dict[Label, list[Entry]]:
+    """Runs that may be compared: every setting the same that is not of the method."""
+    setups: dict[Label, list[Entry]] = {}
+    for entry in entries(runs):
+        setups.setdefault(entry.setup, []).append(entry)
+    return setups
+
+
+def _visible(run: Run) -> tuple[Any, ...]:
+    return run.label, run.split, run.setup, run.method, run.ratio
+
+
+def _ordered(runs: Sequence[Run]) -> list[Run]:
+    benchmarks = rank((run.label, run.split) for run in runs)
+    setups = rank(run.setup for run in runs)
+    methods = rank(run.method for run in runs)
+
+    def place(run: Run) -> tuple[Any, ...]:
+        return benchmarks[run.label, run.split], setups[run.setup], methods[run.method], -run.ratio, run.identity
+
+    return sorted(runs, key=place)
+
+
+def reference(members: Sequence[Entry]) -> str:
+    """The method that the others are held against, as tables call it; `members` in the order of a table.
+
+    It is the one that most of the runs record, and the first method where none records one that is there.
+    """
+    named = Counter(entry.run.reference for entry in members if entry.run.reference is not None)
+    for name, _ in named.most_common():  # equal counts by first appearance
+        found = next((entry.method for entry in members if entry.run.method == name), None)
+        if found is not None:
+            return found
+    return members[0].method
+
+
+def rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:
+    """The members of each row of a table, one per benchmark; methods by first appearance, ratios falling."""
+    place = rank(entry.run.method for entry in members)
+    found: dict[Row, list[Entry]] = {}
+    for entry in sorted(members, key=lambda entry: (place[entry.run.method], -entry.run.ratio, entry.method)):
+        found.setdefault((entry.method, entry.run.ratio), []).append(entry)
+    return found
+
+
+def rank(values: Iterable[Any]) -> dict[Any, int]:
+    """Each distinct value's place by first appearance."""
+    return {value: place for place, value in enumerate(dict.fromkeys(values))}
+
+
+def grouped(answers: Sequence[Answer], kinds: Sequence[str] | None = None) -> dict[tuple[str, str], list[Answer]]:
+    """Answers under ("all", "all") and under every (kind, label); one with several labels stands under each.
+
+    `kinds` limits the kinds; None takes all. Duration comes first.
+    """
+    groups: dict[tuple[str, str], list[Answer]] = {}
+    for answer in answers:
+        for kind, label in _labels(answer.groups, kinds):
+            groups.setdefault((kind, label), []).append(answer)
+    return {("all", "all"): list(answers)} | {key: groups[key] for key in sorted(groups, key=_group_place)}
+
+
+def _labels(groups: Mapping[str, tuple[str, ...]], kinds: Sequence[str] | None) -> list[tuple[str, str]]:
+    return [(kind, label) for kind, labels in groups.items() if kinds is None or kind in kinds for label in labels]
+
+
+def _group_place(key: tuple[str, str]) -> tuple[bool, str, int, str]:
+    kind, label = key
+    return kind != "duration", kind, _DURATIONS.index(label) if label in _DURATIONS else len(_DURATIONS), label

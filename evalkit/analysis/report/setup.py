@@ -1,0 +1,105 @@
+"""One setup as the report sees it: its question sets, all its cells, and every question that any cell was asked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from evalkit.analysis.grid.cells import Cell, Key, QuestionSet, cells, question_sets
+from evalkit.analysis.grid.grouping import by_setup
+from evalkit.analysis.report.sanitize import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evalkit.runs.load import Run
+    from evalkit.runs.setups import Label
+    from evalkit.types import Answer, Kept
+
+VideoKey = tuple[str, str, str]  # benchmark's label, split, video id
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A setup. `cells` has every method at every ratio, also one that was run on some of the benchmarks only."""
+
+    setup: Label
+    sets: tuple[QuestionSet, ...]
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """All questions: benchmarks in table order, ids as people count."""
+        places = {part: place for place, part in enumerate(self.benchmarks)}
+        found = {key for cell in self.cells for key in cell.answers}
+        return sorted(found, key=lambda key: (places[key[:2]], _natural(key[2]), key[2]))
+
+    @cached_property
+    def benchmarks(self) -> list[tuple[str, str]]:
+        """Label and split of each benchmark, in table order."""
+        runs = [part.run for own in self.sets for cell in own.cells for part in cell.parts]
+        return list(dict.fromkeys((run.label, run.split) for run in runs))
+
+    @cached_property
+    def videos(self) -> dict[VideoKey, list[Key]]:
+        """The questions about each video, in the order of `keys`."""
+        found: dict[VideoKey, list[Key]] = {}
+        for key in self.keys:
+            found.setdefault(self.video(key), []).append(key)
+        return found
+
+    def video(self, key: Key) -> VideoKey:
+        """The video that a question is about."""
+        return (*key[:2], self.asked[key].video_id)
+
+    def of_video(self, video: VideoKey) -> list[Answer]:
+        """All answers to the questions about a video."""
+        return [answer for key in self.videos[video] for answer in self.answers(key) if answer is not None]
+
+    def kept(self, video: VideoKey) -> list[Kept]:
+        """Everything that was kept of a video, each distinct choice once."""
+        return list(dict.fromkeys(answer.kept for answer in self.of_video(video) if answer.kept is not None))
+
+    def seconds(self, video: VideoKey) -> float | None:
+        """How long a video is."""
+        return next((a.duration_s for a in self.of_video(video) if a.duration_s is not None), None)
+
+    def answers(self, key: Key) -> list[Answer | None]:
+        """What each cell answered to a question."""
+        return [cell.answers.get(key) for cell in self.cells]
+
+    @cached_property
+    def asked(self) -> dict[Key, Answer]:
+        """The answer that says most about each question: one that did not fail, where there is any."""
+        return {key: _telling(self.answers(key)) for key in self.keys}
+
+    def place(self, cell: Cell | None) -> int:
+        """The number of the cell with the same method and ratio; -1 for none."""
+        names = [(own.method, own.ratio) for own in self.cells]
+        return -1 if cell is None else names.index((cell.method, cell.ratio))
+
+
+def sheets(runs: Sequence[Run]) -> list[Sheet]:
+    """The setups of `runs` in table order."""
+    sets = question_sets(runs)
+    return [
+        Sheet(setup, tuple(own for own in sets if own.setup == setup), cells(members))
+        for setup, members in by_setup(runs).items()
+    ]
+
+
+def cell_key(cell: Cell) -> str:
+    """What links and filters call a cell."""
+    return f"{clean(cell.method)}@{cell.ratio:g}"
+
+
+def _telling(answers: Sequence[Answer | None]) -> Answer:
+    found = [answer for answer in answers if answer is not None]
+    return next((answer for answer in found if answer.status != "failed"), found[0])
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Numbers inside a text count as numbers: 2 comes before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]

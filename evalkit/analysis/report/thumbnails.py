@@ -1,0 +1,183 @@
+"""Small pictures of the frames that methods kept, one image a video, as many as a page may hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from evalkit.analysis.grid.cells import ALL
+from evalkit.analysis.report.flips import changes
+from evalkit.data.readers import timeline
+from evalkit.data.video import decode, probe
+from evalkit.errors import EvalkitError
+from evalkit.progress import progress
+from evalkit.types import FramePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from evalkit.analysis.grid.cells import Key
+    from evalkit.analysis.report.annotations import Rows
+    from evalkit.analysis.report.setup import Sheet, VideoKey
+    from evalkit.types import Kept
+
+MEGABYTE = 1_000_000
+WIDTH = 80  # pixels of one picture
+SHOWN = 12  # cells of each strip, evenly among the kept ones
+MOST = 240  # pictures of a video: methods that ask keep other frames for every question
+COLUMNS = 12
+QUALITY = 50
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """The pictures of one video, row by row in one image, and which of them show what was kept."""
+
+    image: str = field(repr=False)  # WebP in base64, as it stands in the page
+    height: int  # pixels of one picture
+    seconds: tuple[float, ...]  # of each picture, ascending
+    tiles: Mapping[Kept, tuple[int, ...]] = field(repr=False)  # places of pictures, ascending
+
+    def plain(self) -> dict[str, Any]:
+        """Values for the page's script."""
+        size = {"height": self.height, "width": WIDTH, "columns": min(COLUMNS, len(self.seconds))}
+        return {"image": self.image, **size, "seconds": [round(second, 1) for second in self.seconds]}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A video of which pictures could be shown."""
+
+    sheet: int
+    video: VideoKey
+    path: Path | None  # None: not where the run found it
+    flips: int
+    shown: Mapping[Kept, tuple[float, ...]]  # seconds of the pictures for each thing kept
+
+
+def thumbnails(
+    sheets: Sequence[Sheet], found: Sequence[Rows], megabytes: float
+) -> tuple[list[dict[VideoKey, Sprite]], str]:
+    """Sprites of each sheet's videos, and one line that says which videos have none; `found` are the benchmarks' rows.
+
+    Together they take up to `megabytes` in the page; videos with most flipped questions come first. A video that is
+    not there is no error: answers are often read where no videos are.
+    """
+    sprites: list[dict[VideoKey, Sprite]] = [{} for _ in sheets]
+    wanted = _wanted(sheets, found) if megabytes > 0 else []
+    unread, room = 0, megabytes * MEGABYTE
+    with progress(len(wanted), "video") as bar:
+        for one in wanted:
+            sprite = _sprite(one)
+            unread += sprite is None
+            room -= 0 if sprite is None else len(sprite.image)
+            if room < 0:
+                break
+            if sprite is not None:
+                sprites[one.sheet][one.video] = sprite
+            bar.update()
+    return sprites, _note(len(wanted), sum(map(len, sprites)), unread, megabytes)
+
+
+def _note(wanted: int, shown: int, unread: int, megabytes: float) -> str:
+    if not wanted:
+        why = "what was kept is not in these answers" if megabytes > 0 else "they were turned off"
+        return f"No thumbnails: {why}."
+    if not shown and unread:
+        return "No thumbnails: no video could be read below the benchmark.root of config.yaml."
+    parts = [f"Thumbnails of {shown} of {wanted} videos, those with most flipped questions first"]
+    parts += [f"{unread} could not be read"] if unread else []
+    parts += [f"the others would take more than {megabytes:g} MB"] if shown + unread < wanted else []
+    return "; ".join(parts) + "."
+
+
+def _wanted(sheets: Sequence[Sheet], known: Sequence[Rows]) -> list[_Wanted]:
+    """Every video of which something was kept, those with most flipped questions first."""
+    found = []
+    for place, (sheet, rows) in enumerate(zip(sheets, known, strict=True)):
+        flipped = _flipped(sheet)
+        for video, keys in sheet.videos.items():
+            flips = sum(flipped[key] for key in keys)
+            path = next((rows[key].video_path for key in keys if key in rows), None)
+            if shown := _shown(sheet, sorted(keys, key=lambda key: not flipped[key])):
+                found.append(_Wanted(place, video, path, flips, shown))
+    return sorted(found, key=lambda one: -one.flips)
+
+
+def _flipped(sheet: Sheet) -> Counter[Key]:
+    """How many cells each question flips in, against the dense run of its benchmark."""
+    flipped: Counter[Key] = Counter()
+    for own in sheet.sets:
+        if own.name != ALL and own.dense is not None:
+            for cell in own.cells:
+                flipped.update(key for key, change in changes(cell, own.dense).items() if change)
+    return flipped
+
+
+def _sprite(one: _Wanted) -> Sprite | None:
+    """The pictures of one video; None where it cannot be read."""
+    try:
+        return None if one.path is None else _drawn(one.path, one.shown)
+    except EvalkitError:
+        return None
+
+
+def _shown(sheet: Sheet, keys: Sequence[Key]) -> dict[Kept, tuple[float, ...]]:
+    """Seconds of the pictures for what was kept, question by question, until there are `MOST` of them."""
+    shown: dict[Kept, tuple[float, ...]] = {}
+    pictures: set[float] = set()
+    for answer in (answer for key in keys for answer in sheet.answers(key)):
+        if answer is not None and answer.kept is not None and answer.kept.seconds:
+            seconds = _evenly(sorted(set(answer.kept.seconds)))
+            if len(pictures.union(seconds)) <= MOST:
+                pictures.update(seconds)
+                shown[answer.kept] = seconds
+    return shown
+
+
+def _evenly(seconds: Sequence[float]) -> tuple[float, ...]:
+    """`SHOWN` of them at most, the first and the last among them."""
+    last, count = len(seconds) - 1, min(SHOWN, len(seconds))
+    return tuple(seconds[round(place * last / max(1, count - 1))] for place in range(count))
+
+
+def _drawn(path: Path, shown: Mapping[Kept, tuple[float, ...]]) -> Sprite:
+    video, times = probe(path), timeline.scan(path)
+    moments = [times.seconds(index) for index in range(len(times))]
+    frames = {second: _nearest(moments, second) for seconds in shown.values() for second in seconds}
+    indices = tuple(sorted(set(frames.values())))
+    height = max(1, round(WIDTH * video.height / video.width))
+    (found,) = decode(video, [FramePlan(indices=indices, height=height, width=WIDTH)])
+    places = {index: place for place, index in enumerate(indices)}
+    return Sprite(
+        image=_image(found.pixels),
+        height=height,
+        seconds=tuple(moments[index] for index in indices),
+        tiles={kept: tuple(places[frames[second]] for second in seconds) for kept, seconds in shown.items()},
+    )
+
+
+def _nearest(moments: Sequence[float], second: float) -> int:
+    after = min(bisect_left(moments, second), len(moments) - 1)
+    return min((max(0, after - 1), after), key=lambda index: abs(moments[index] - second))
+
+
+def _image(pixels: np.ndarray) -> str:
+    """Pictures (F, height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
+    count, height, width, _ = pixels.shape
+    columns = min(COLUMNS, count)
+    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
+    for place, picture in enumerate(pixels):
+        sheet.paste(Image.fromarray(picture), (place % columns * width, place // columns * height))
+    file = io.BytesIO()
+    sheet.save(file, "WEBP", quality=QUALITY, method=4)
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Scores of anyone's answers under the published protocols."""

@@ -1,0 +1,1 @@
+"""Intervals and paired tests, clustered by video; Pareto fronts."""

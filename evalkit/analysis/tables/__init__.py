@@ -1,0 +1,1 @@
+"""Tables of accuracy, paired differences and token budget: terminal, Markdown, CSV, LaTeX."""

@@ -1,0 +1,98 @@
+"""How tables look: numbers, Markdown, and the lines above a table that say what was measured."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from evalkit.analysis.grid.grouping import Entry
+    from evalkit.runs.setups import Label
+
+_SHORT = 16  # characters: longer labels are numbered, or three benchmarks would not fit into 120 columns
+
+Benchmark = tuple[str, str]  # label and split
+
+
+def render(texts: pd.DataFrame, left: Sequence[str] = ("method",)) -> str:
+    """A frame of texts as a Markdown table; columns other than `left` are aligned to the right."""
+    safe = texts.map(_escape).rename(columns=_escape)
+    align = ["left" if name in left else "right" for name in texts.columns]
+    return safe.to_markdown(index=False, disable_numparse=True, colalign=align) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Labels come from annotation files: a bar or a line end in one must not break the table."""
+    return _line(text).replace("|", "\\|")
+
+
+def number(value: float, decimals: int) -> str:
+    """`value` with fixed decimals; a dash for nan."""
+    return "–" if math.isnan(value) else f"{value:z.{decimals}f}"  # z: no "-0.0"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`value` with so many significant digits and no exponent, for what spans orders of magnitude; a dash for nan."""
+    if math.isnan(value) or value == 0:
+        return number(value, 0)
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def change(points: float, low: float, high: float) -> str:
+    """Points with their sign and interval; a dash for nan."""
+    if math.isnan(points):
+        return number(points, 1)
+    return f"{points:+.1f} [{number(low, 1)}, {number(high, 1)}]"
+
+
+def p_value(value: float) -> str:
+    """Three decimals; a dash for nan."""
+    return "<0.001" if value < 0.001 else number(value, 3)
+
+
+def setup_line(setup: Label) -> str:
+    """The line above a table that names backbone, sampling and protocol."""
+    backbone, sampling, protocol = setup
+    return f"backbone {backbone} · sampling {sampling} · protocol {protocol}\n"
+
+
+def column_names(entries: Sequence[Entry]) -> dict[Benchmark, str]:
+    """What columns call each benchmark: its label where all labels are short and unique, else its number."""
+    benchmarks = list(dict.fromkeys((entry.run.label, entry.run.split) for entry in entries))
+    labels = {label for label, _ in benchmarks}
+    if len(labels) == len(benchmarks) and max(map(len, labels)) <= _SHORT:
+        return {benchmark: benchmark[0] for benchmark in benchmarks}
+    return {benchmark: f"[{place}]" for place, benchmark in enumerate(benchmarks, start=1)}
+
+
+def head_lines(entries: Sequence[Entry]) -> str:
+    """Per benchmark: number if columns use it, label, split, size, notes, and the runs that are not complete."""
+    lines: list[str] = []
+    for (label, split), name in column_names(entries).items():
+        own = [entry for entry in entries if (entry.run.label, entry.run.split) == (label, split)]
+        sizes = " or ".join(dict.fromkeys(str(entry.run.config["benchmark"]["questions"]) for entry in own))
+        title = label if name == label else f"{name} {label}"
+        lines.append(f"- {_line(title)}, split {split}: {sizes} questions, {_videos(own)} videos")
+        notes = [str(note) for entry in own for note in entry.run.config["benchmark"].get("notes") or ()]
+        gaps = [gap for entry in own if (gap := _gap(entry))]
+        lines += [f"  - {_line(text)}" for text in dict.fromkeys(notes + gaps)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _videos(entries: Sequence[Entry]) -> int:
+    return len({answer.video_id for entry in entries for answer in entry.run.answers if answer.video_id})
+
+
+def _gap(entry: Entry) -> str:
+    asked, answered = entry.run.config["benchmark"]["questions"], len(entry.run.answers)
+    if answered >= asked:
+        return ""
+    return f"incomplete: {entry.method} at ratio {entry.run.ratio:g} has {answered} of {asked} questions"

@@ -1,0 +1,163 @@
+"""`python -m evalkit report | compare | gate`: what they read from the command line and print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evalkit.analysis.compare.gate import Judged
+
+log = logging.getLogger(__name__)
+
+_REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), Pareto plots (svg, png) and report.html,
+one file that needs nothing else. The same answers give the same files."""
+_COMPARE = """B against A: difference in points with its interval, tests and flips. Runs are paired by benchmark,
+method and ratio, those of one setup first; two single runs may differ in method, ratio or backbone. Settings that
+differ are named. Exit 2 where questions, protocol or sampling differ."""
+_GATE = """Exit 0: every run of the baseline holds; 1: one regressed, or is not shown to hold, the questions are named;
+2: one cannot be compared, since questions, protocol, sampling or other settings differ or no run fits."""
+
+
+def _number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """How argparse reads a number that is bounded."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    return number
+
+
+_points = _number("points in (0, 100]", lambda value: 0 < value <= 100)
+_rate = _number("a share in (0, 1]", lambda value: 0 < value <= 1)
+_megabytes = _number("megabytes in [0, 1000]", lambda value: 0 <= value <= 1000)
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser's."""
+    _add_report(commands)
+    _add_compare(commands)
+    _add_gate(commands)
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser("report", help="tables, plots and one report.html of run folders", description=_REPORT)
+    report.add_argument("results", metavar="RESULTS", type=Path, help="results folder, or one run folder")
+    report.add_argument(
+        "--reference", metavar="METHOD", help="what the others are compared with (default: as the runs were configured)"
+    )
+    report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: RESULTS)")
+    report.add_argument(
+        "--thumbnails", type=_megabytes, default=8.0, metavar="MB", help="frames in the report, 0 for none (default: 8)"
+    )
+    report.set_defaults(run=_report)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser("compare", help="paired statistics of two runs, or two folders", description=_COMPARE)
+    compare.add_argument("a", metavar="A", type=Path, help="run folder or results folder: the one to start from")
+    compare.add_argument("b", metavar="B", type=Path, nargs="?", help="the same: what is new; with --cells: A again")
+    compare.add_argument(
+        "--cells",
+        nargs=2,
+        metavar="METHOD@RATIO",
+        help="two cells, of A and of B, e.g. uniform@1 retake@0.25",
+    )
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and question ids there")
+    compare.set_defaults(run=_compare)
+
+
+def _add_gate(commands: Any) -> None:
+    gate = commands.add_parser("gate", help="does a run hold against stored answers? for CI", description=_GATE)
+    gate.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or results folder to judge")
+    gate.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="run folder or results folder")
+    rule = gate.add_mutually_exclusive_group()
+    rule.add_argument(
+        "--margin", type=_points, metavar="POINTS", help="lower end of the paired interval above -POINTS (default: 2)"
+    )
+    rule.add_argument(
+        "--agree", type=_rate, metavar="RATE", help="for deterministic backbones: share of equal answers, e.g. 0.97"
+    )
+    rule.add_argument("--update", action="store_true", help="judge nothing: store RUN's answers as the baseline DIR")
+    gate.add_argument(
+        "--across-setups", action="store_true", help="judge also where backbone settings differ, which are then named"
+    )
+    gate.add_argument("--summary", type=Path, metavar="FILE", help="append Markdown there, e.g. $GITHUB_STEP_SUMMARY")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
+    gate.set_defaults(run=_gate)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from evalkit.analysis import plots, report
+    from evalkit.analysis.grid.cells import question_sets
+    from evalkit.analysis.tables import paper, run_tables
+    from evalkit.runs import load
+
+    runs, out = load.load(args.results), args.out or args.results
+    if args.reference is not None:
+        runs = load.refer(runs, args.reference)
+    elif len(named := {run.reference for run in runs if run.reference}) > 1:
+        log.warning("runs name several references (%s): --reference METHOD chooses one", ", ".join(sorted(named)))
+    try:
+        run_tables.write(runs, out)
+        paper.write(runs, out)
+        plots.write(question_sets(runs), out)
+        print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
+        print(f"report: {report.write(runs, out, thumbnails_mb=args.thumbnails)}")
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written ({error}); name another folder by --out DIR") from error
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from evalkit.analysis.compare import compare
+
+    if args.b is None and args.cells is None:
+        raise ConfigError("compare: expected a second folder, or --cells with two cells of the first")
+    found = compare.compare(args.a, args.b or args.a, args.cells and tuple(args.cells))
+    print(compare.markdown(found))
+    if args.json is not None:
+        _put(args.json, json.dumps(compare.plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return 0
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from evalkit.analysis.compare import baseline, gate
+
+    if args.update:
+        for path in baseline.store(args.run_folder, args.baseline):
+            print(f"stored: {path}")
+        return 0
+    rule = gate.Margin(args.margin or gate.MARGIN) if args.agree is None else gate.Agreement(args.agree)
+    judged = gate.gate(args.baseline, args.run_folder, rule, across=args.across_setups)
+    print(gate.markdown(judged))
+    _store(judged, args)
+    return judged.exit_code
+
+
+def _store(judged: Judged, args: argparse.Namespace) -> None:
+    from evalkit.analysis.compare import gate, junit
+
+    if args.summary is not None:
+        _put(args.summary, gate.markdown(judged), mode="a")
+    if args.junit is not None:
+        _put(args.junit, junit.document(judged))
+
+
+def _put(path: Path, text: str, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error

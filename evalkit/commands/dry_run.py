@@ -1,0 +1,105 @@
+"""What a grid would cost: frames, tokens, cache and time, with no frame decoded and no weight read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from evalkit.analysis.tables.formatting import render, significant
+from evalkit.data import video as video_file
+from evalkit.engine.frame_encoder import Eyes
+from evalkit.engine.records import Arm
+from evalkit.errors import EvalkitError
+from evalkit.model import load
+from evalkit.model.flops import Work
+from evalkit.types import Benchmark, Video
+
+if TYPE_CHECKING:
+    from evalkit.engine.grid import Grid
+
+TEXT_TOKENS = 150  # assumed length of head, question and options
+ASSUMED = """frames, tokens and cache are of a video, TFLOPs and seconds of all.
+TFLOPs: closed form, if every layer reads every encoded token and questions share their video; a method that drops
+tokens on the way takes less, one that asks the LLM first takes more. seconds: those TFLOPs at this device's measured
+matrix speed; decoding is not in it."""
+
+
+def estimate(grid: Grid) -> str:
+    """The table that `dry_run=true` prints."""
+    model = load.skeleton(grid.checkpoint, dtype=grid.cfg.backbone.dtype)
+    eyes = grid.eyes(model)
+    speed = matrix_speed(grid.device, model.model.dtype)
+    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, eyes, speed)]
+    texts = [{key: significant(v) if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    return f"Nothing is run. {ASSUMED}\n\n{render(pd.DataFrame(texts), left=('benchmark', 'method'))}"
+
+
+def _rows(benchmark: Benchmark, arms: list[Arm], eyes: Eyes, speed: float) -> Iterator[dict[str, Any]]:
+    videos, broken = _probe(benchmark)
+    for arm in arms:
+        spent = [_video(arm, video, asked, eyes, speed) for video, asked in videos]
+        yield {
+            "benchmark": benchmark.label,
+            "method": arm.name,
+            "ratio": f"{arm.ratio:g}",
+            "questions": len(benchmark.questions),
+            "videos": len(videos),
+            "unreadable": broken,
+            **{key: sum(row[key] for row in spent) / max(1, len(spent)) for key in ("frames", "tokens", "KV MB")},
+            **{key: sum(row[key] for row in spent) for key in ("TFLOPs", "seconds")},
+        }
+
+
+def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
+    """Readable videos, each with its number of questions, and how many cannot be read."""
+    found = []
+    groups = benchmark.by_video()
+    for questions in groups.values():
+        try:
+            found.append((video_file.probe(questions[0].video_path), len(questions)))
+        except EvalkitError:
+            continue
+    return found, len(groups) - len(found)
+
+
+def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict[str, float]:
+    """Frames, tokens and cache of one video under one arm. What `select` and later verbs keep is taken as the ratio."""
+    budget = eyes.budget(arm, video)
+    plan = arm.method.frames(video, budget)
+    model = eyes.backbone
+    cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
+    tokens = cells * (plan.height // model.unit) * (plan.width // model.unit)
+    kept = min(tokens, round(arm.ratio * budget.dense_tokens))
+    vision = model.encode_flops(cells, (plan.height // model.unit, plan.width // model.unit))
+    flops = vision + model.flops(_work(model.layers, tokens, kept, asked))
+    return {
+        "frames": len(plan.indices),
+        "tokens": kept,
+        "KV MB": kept * model.layers * model.kv_entry_bytes / 1e6,
+        "TFLOPs": flops / 1e12,
+        "seconds": flops / speed,
+    }
+
+
+def _work(layers: int, tokens: int, kept: int, asked: int) -> Work:
+    """What the LLM does with a video of `tokens` whose cache grows to `kept` entries, and with `asked` questions."""
+    text = asked * TEXT_TOKENS
+    through = layers * (tokens + text)
+    pairs = layers * (tokens * kept // 2 + text * (kept + TEXT_TOKENS))
+    return Work(projected=through, pairs=pairs, transformed=through, scored=asked)
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of a square matrix product on this device, the best of a few."""
+    a = torch.randn(size, size, device=device).to(dtype)
+    return 2 * size**3 / min(_timed(lambda: float((a @ a)[0, 0])) for _ in range(4))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

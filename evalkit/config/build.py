@@ -1,0 +1,155 @@
+"""From a composed Hydra configuration to the objects of a run. Every complaint names the setting and its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from evalkit.config import checks
+from evalkit.config.compose import CONF, choices
+from evalkit.data import benchmarks
+from evalkit.data.prepare import subsets, verify
+from evalkit.data.sampling import Sampling
+from evalkit.engine.records import Arm
+from evalkit.errors import ConfigError
+from evalkit.method import Method
+from evalkit.model.checkpoint import Checkpoint, locate
+from evalkit.types import Benchmark
+
+WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
+ADAPTERS = WEIGHTS.with_name("adapters")
+
+
+def question_sets(cfg: DictConfig) -> list[Benchmark]:
+    """The benchmarks named by `benchmark` and found under `benchmark.root`, each narrowed to `subset`."""
+    subsets.check(cfg.subset)
+    if cfg.benchmark.root is None:
+        raise ConfigError(
+            f"benchmark={cfg.benchmark.name} needs benchmark.root=DIR, the folder with its annotations and videos"
+        )
+    loaded = benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
+    return [verify.carry(full, subsets.restrict(full, cfg.subset)) for full in loaded]
+
+
+def arms(cfg: DictConfig) -> list[Arm]:
+    """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
+    chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in _several(cfg, "methods")]
+    ratios = [cfg.ratio] if cfg.ratio is not None else _several(cfg, "ratios")
+    names = [checks.name("method", config.get("name")) for config in chosen]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"methods: expected each name once, got {', '.join(twice)} more than once; give one of them another name: "
+            "{from: METHOD, name: ANOTHER, field: value}"
+        )
+    methods = [_build(config) for config in chosen]
+    steps = dict.fromkeys(map(_ratio, ratios))
+    return [Arm(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
+
+
+def order(cfg: DictConfig) -> tuple[str, ...]:
+    """Names of the methods in the order of tables: those of `methods`, whether `method=NAME` narrows them or not."""
+    listed = [str(_method_config(entry).name) for entry in cfg.methods]
+    chosen = [str(cfg.method.name)] if cfg.get("method") else []
+    return tuple(dict.fromkeys([*listed, *chosen]))
+
+
+def reference(cfg: DictConfig) -> str:
+    """What the other methods are compared with: the one of `reference`, or else the first of `methods`."""
+    names = order(cfg)
+    if cfg.reference is not None and str(cfg.reference) not in names:
+        raise ConfigError(f"reference: expected null or a method of this configuration, {names}, got {cfg.reference!r}")
+    return names[0] if cfg.reference is None else str(cfg.reference)
+
+
+def _several(cfg: DictConfig, key: str) -> list[Any]:
+    """A list with something in it."""
+    value, one = cfg[key], key.removesuffix("s")
+    if not isinstance(value, ListConfig) or not len(value):
+        raise ConfigError(f"{key}: expected a list such as {key}=[…,…], or one {one} as {one}=…; got {value!r}")
+    return list(value)
+
+
+def _method_config(entry: Any) -> DictConfig:
+    """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
+    changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
+    known = choices("method")
+    if (name := changes.get("from")) not in known:
+        raise ConfigError(
+            f"methods: expected names among {', '.join(known)} (files in conf/method/), or "
+            f"{{from: NAME, name: ANOTHER, field: value}}; got {entry!r}"
+        )
+    file = CONF / "method" / f"{name}.yaml"
+    config = OmegaConf.merge(OmegaConf.load(file), {key: value for key, value in changes.items() if key != "from"})
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _build(config: DictConfig) -> Method:
+    fields = {key: value for key, value in config.items() if key != "name"}
+    try:
+        method = instantiate(fields)
+    except InstantiationException as error:
+        raise ConfigError(f"method {config.name}: {error.__cause__ or error}") from error
+    if not isinstance(method, Method):
+        raise ConfigError(
+            f"method {config.name}: expected _target_ to name a subclass of evalkit.method.Method, got {method!r}"
+        )
+    return method
+
+
+def _ratio(value: Any) -> float:
+    if not checks.number(value) or not 0 < value <= 1:
+        raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}")
+    return float(value)
+
+
+def sampling(cfg: DictConfig) -> Sampling:
+    """The sampling preset."""
+    fields = OmegaConf.to_container(cfg.sampling, resolve=True)
+    assert isinstance(fields, dict)
+    try:
+        return Sampling(**{str(key): value for key, value in fields.items()})
+    except TypeError as error:
+        raise ConfigError(f"sampling: {error}; see conf/sampling") from error
+
+
+def adapter(cfg: DictConfig) -> str | None:
+    """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit, ConfigError if there is none."""
+    name = cfg.backbone.adapter
+    if name is None or not str(name).startswith("builtin/"):
+        return None if name is None else str(name)
+    folder = ADAPTERS / str(name).removeprefix("builtin/")
+    if not folder.is_dir():
+        known = sorted(f.name for f in ADAPTERS.iterdir() if f.is_dir())
+        raise ConfigError(f"backbone.adapter: expected builtin/ and one of {known}, or a folder; got {name!r}")
+    return str(folder)
+
+
+def checkpoint(cfg: DictConfig) -> Checkpoint:
+    """Where the backbone's weights lie: a folder, or a hub id's snapshot in the hub's cache.
+
+    `builtin` is the trained one that comes with evalkit; null writes a random one to `backbone.folder` on first use.
+    """
+    if cfg.backbone.path == "builtin":
+        return locate(str(WEIGHTS))
+    if cfg.backbone.path is not None:
+        return locate(str(cfg.backbone.path), _revision(cfg), weights=not cfg.get("dry_run"))
+    from evalkit.tiny.model import random_checkpoint
+
+    folder = Path(cfg.backbone.folder)
+    if not (folder / "config.json").exists():
+        random_checkpoint(folder, seed=int(cfg.backbone.seed))
+    return locate(str(folder))
+
+
+def _revision(cfg: DictConfig) -> str | None:
+    """`backbone.revision`; None where it is the commit that the backbone's file gives for another `path`."""
+    found, file = cfg.backbone.get("revision"), CONF / "backbone" / f"{cfg.backbone.name}.yaml"
+    published: Any = OmegaConf.load(file) if file.is_file() else {}
+    if found is None or (published.get("revision") == found and published.get("path") != cfg.backbone.path):
+        return None
+    return str(found)

@@ -1,0 +1,1 @@
+"""What happens before a run: sources, download, verification, subsets."""

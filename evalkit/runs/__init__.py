@@ -1,0 +1,1 @@
+"""Run folders: the one room that writes and reads them."""

@@ -1,0 +1,238 @@
+"""Reading run folders: what was run (config.yaml) and what was answered (answers.jsonl)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+
+from evalkit.analysis.grid import seconds
+from evalkit.errors import DataError
+from evalkit.method import Role
+from evalkit.runs import setups
+from evalkit.runs.parse_answer import need, optional, read, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from evalkit.ledger import Timing
+    from evalkit.runs.setups import Setup
+    from evalkit.types import Answer
+
+log = logging.getLogger(__name__)
+
+ROLES = get_args(Role)  # in the order of tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One benchmark answered with one method at one ratio. `answers` hold each question once, ordered by id."""
+
+    folder: Path
+    config: Mapping[str, Any] = field(repr=False)
+    answers: tuple[Answer, ...] = field(repr=False)
+    timings: tuple[Timing, ...] = field(default=(), repr=False)  # of timing.jsonl: alone and warm, on a few videos
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that can change an answer."""
+        return str(self.config["identity"])
+
+    @property
+    def label(self) -> str:
+        """What tables call the benchmark."""
+        return str(self.config["benchmark"]["label"])
+
+    @property
+    def split(self) -> str:
+        """The benchmark's split, e.g. test or dev."""
+        return str(self.config["benchmark"]["split"])
+
+    @property
+    def method(self) -> str:
+        """The method's configured name."""
+        return str(self.config["method"]["name"])
+
+    @property
+    def role(self) -> str:
+        """What the method is: method, control or reference."""
+        return str(self.config["method"].get("role", "method"))
+
+    @property
+    def ratio(self) -> float:
+        """Nominal ratio, in (0, 1]."""
+        return float(self.config["ratio"])
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What environment.json says of the machine; {} where it is not there or cannot be read."""
+        try:
+            found = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def setup(self) -> Setup:
+        """Every setting but method and ratio that can change an answer: only runs of one setup are compared."""
+        return setups.of(self.config)
+
+    @property
+    def place(self) -> float:
+        """The method's place in its configuration, from 0; of runs that do not record it references are the first."""
+        place = self._grid.get("place")
+        return float(place) if place is not None else -1.0 if self.role == "reference" else math.inf
+
+    @property
+    def reference(self) -> str | None:
+        """The method that the configuration holds the others against; None in run folders that do not record it."""
+        return self._grid.get("reference")
+
+    @property
+    def _grid(self) -> Mapping[str, Any]:
+        return self.config.get("grid") or {}
+
+
+def load(folder: Path) -> list[Run]:
+    """All runs below `folder`, at any depth, in the order of `ordered`.
+
+    Of several lines for a question the last one counts. A last line without line end that cannot be read is left out
+    with a warning: the process was killed while writing it.
+
+    Raises DataError when there is no run, a file is malformed, or two folders hold the same run.
+    """
+    runs = [_run(file.parent) for file in sorted(folder.rglob("answers.jsonl"))]
+    if not runs:
+        raise DataError(
+            f"{folder}: expected run folders with config.yaml and answers.jsonl in it, found none. "
+            "Name the results_dir of a run, or run an evaluation first."
+        )
+    _refuse_twins(runs)
+    return ordered(runs)
+
+
+def ordered(runs: Sequence[Run]) -> list[Run]:
+    """By benchmark, setup, method and falling ratio.
+
+    Methods stand as in the configuration; those that record no place in it, or the same one, by role (reference,
+    method, control) and name.
+    """
+    places: dict[str, float] = {}
+    for run in runs:
+        places[run.method] = min(run.place, places.get(run.method, math.inf))
+
+    def key(run: Run) -> tuple[Any, ...]:
+        role = ROLES.index(run.role)
+        return run.label, run.split, run.setup, places[run.method], role, run.method, -run.ratio, run.identity
+
+    return sorted(runs, key=key)
+
+
+def refer(runs: Sequence[Run], reference: str) -> list[Run]:
+    """The same runs, held against `reference` whatever they record. DataError where no run is of that method."""
+    known = list(dict.fromkeys(run.method for run in runs))
+    if reference not in known:
+        raise DataError(f"reference: expected a method among {', '.join(known)}, got {reference!r}")
+    return [replace(run, config={**run.config, "grid": {**run._grid, "reference": reference}}) for run in runs]
+
+
+def _refuse_twins(runs: list[Run]) -> None:
+    first: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        other = first.setdefault((run.identity, run.method), run.folder)
+        if other != run.folder:
+            raise DataError(
+                f"{run.folder}: holds the same run as {other} (identity {run.identity}); "
+                "its questions would count twice. Keep one of the two folders."
+            )
+
+
+def _run(folder: Path) -> Run:
+    config = _config(folder / "config.yaml")
+    last: dict[str, Answer] = {}
+    for where, row in _rows(folder / "answers.jsonl"):
+        answer = read(row, where)
+        _check_belongs(answer, config, where)
+        last[answer.question_id] = answer
+    return Run(
+        folder=folder,
+        config=config,
+        answers=tuple(last[key] for key in sorted(last)),
+        timings=_timings(folder / "timing.jsonl", config),
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: not there, but answers.jsonl beside it is. Restore it or remove the folder.")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected YAML as written by the run, but {error}. Restore it.") from error
+    where = str(path)
+    config = typed(config, dict, where, "the file")
+    need(config, "identity", str, where)
+    need(config, "ratio", (int, float), where)
+    for section, keys in _SECTIONS.items():
+        for key in keys:
+            need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+    grid = optional(config, "grid", dict, where) or {}
+    optional(grid, "place", int, f"{where}: grid")
+    optional(grid, "reference", str, f"{where}: grid")
+    return dict(config)
+
+
+_SECTIONS = {
+    "benchmark": ("name", "label", "split", "questions"),
+    "backbone": ("name",),
+    "sampling": ("preset",),
+    "method": ("name",),
+    "protocol": ("name",),
+}
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every line's place ("file, line 3") and its object."""
+    *lines, torn = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
+    if torn.strip():
+        try:
+            row = _parse(torn, f"{path}, line {len(lines) + 1}")
+        except DataError as error:
+            log.warning("%s It is the last line and was cut off while being written: left out.", error)
+        else:
+            yield f"{path}, line {len(lines) + 1}", row
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: expected one JSON object, but {error}. Repair or remove the line.") from error
+    return dict(typed(row, dict, where, "the line"))
+
+
+def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
+    rows = list(_rows(path)) if path.is_file() else []
+    found = seconds.read(rows)
+    for one in found:
+        _check_belongs(one, config, str(path))
+    return found
+
+
+def _check_belongs(answer: Answer | Timing, config: Mapping[str, Any], where: str) -> None:
+    expected = (config["benchmark"]["name"], config["method"]["name"], config["ratio"])
+    came = (answer.benchmark, answer.method, answer.ratio)
+    if came != expected:
+        raise DataError(
+            f"{where}: expected lines of the run in config.yaml (benchmark, method, ratio = {expected}), "
+            f"came {came}. Answers of different runs were mixed: remove the line or restore the folder."
+        )

@@ -1,0 +1,1 @@
+"""The generated videos and questions of the built-in experiment."""

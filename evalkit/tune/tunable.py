@@ -1,0 +1,109 @@
+"""The model that is tuned: a backbone with some of its weights free, read through `whole.forward`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from evalkit.errors import ConfigError
+from evalkit.model import adapter
+from evalkit.tune import forward
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omegaconf import DictConfig
+    from torch import Tensor
+
+    from evalkit.engine.frame_encoder import Eyes
+    from evalkit.engine.records import Arm
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.tune.sample import Sample
+
+
+class Student(nn.Module):
+    """Loss of a sample. The vision tower stays as it is; what is free is kept in float32."""
+
+    def __init__(self, cfg: DictConfig, eyes: Eyes, arm: Arm) -> None:
+        super().__init__()
+        self.eyes, self.arm = eyes, arm
+        self.dtype = eyes.backbone.model.dtype
+        self.model = _freed(cfg, eyes.backbone)
+        self.looks = bool(cfg.projector)  # gradients flow through the merger
+        self.right: list[Tensor] = []
+        for weight in self.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+        if cfg.checkpointing:
+            forward.rerun_layers(eyes.backbone.model)
+
+    def forward(self, sample: Sample) -> dict[str, Tensor]:
+        """Mean cross-entropy of the sample's targets."""
+        backbone, videos = self.eyes.backbone, [video for video, _, _ in sample.seen]
+        with torch.set_grad_enabled(self.looks and torch.is_grad_enabled()):
+            tokens = [self.eyes.encode(video, plan, frames) for video, plan, frames in sample.seen]
+        sizes = (int(sample.tails.shape[1]), int(sample.tails.shape[2]))
+        ways = [
+            forward.path(
+                backbone, self.arm.method, t, self.eyes.budget(self.arm, v), head=len(sample.head), tails=sizes
+            )
+            for t, v in zip(tokens, videos, strict=True)
+        ]
+        features = torch.stack([t.features for t in tokens])
+        embeds = forward.embed(backbone, sample.head, features, sample.tails)
+        hidden = forward.forward(backbone, forward.shared_path(ways), embeds)
+        loss, right = forward.loss(backbone, hidden, sample.targets)
+        self.right.append(right.float().mean())
+        return {"loss": loss}
+
+    def share_right(self) -> float:
+        """Share of the learned tokens that came out first, since it was last asked."""
+        share = float(torch.stack(self.right).mean()) if self.right else 0.0
+        self.right.clear()
+        return share
+
+    def free(self) -> dict[str, Tensor]:
+        """The weights that are tuned, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+    def save(self, folder: Path, told: dict[str, Any]) -> None:
+        """Write what was tuned as an adapter folder: a LoRA by peft, or weights in the backbone's dtype."""
+        if hasattr(self.model, "peft_config"):
+            adapter.save_lora(self.model, folder, told)
+            return
+        weights = {name.removeprefix("model."): weight.to(self.dtype) for name, weight in self.free().items()}
+        adapter.save_weights(weights, folder, told)
+
+
+def _freed(cfg: DictConfig, backbone: Qwen2VL) -> nn.Module:
+    """The backbone's model with the weights free that `tuned` and `projector` name, and no others."""
+    model: nn.Module = backbone.model
+    model.requires_grad_(False)
+    merger = backbone.model.model.visual.merger
+    if cfg.tuned == "lora":
+        return _with_lora(cfg, model, backbone.text, merger)
+    for part in (backbone.text, backbone.model.lm_head, *([merger] if cfg.projector else [])):
+        part.requires_grad_(True)
+    return model
+
+
+def _with_lora(cfg: DictConfig, model: nn.Module, text: nn.Module, merger: nn.Module) -> nn.Module:
+    peft, names = adapter.peft(), {id(module): name for name, module in model.named_modules()}
+    layers = re.escape(f"{names[id(text)]}.layers")
+    config = peft.LoraConfig(
+        r=cfg.lora.rank,
+        lora_alpha=cfg.lora.alpha,
+        lora_dropout=cfg.lora.dropout,
+        # the vision tower has modules of the same names
+        target_modules=rf"{layers}\.\d+\..*\.({'|'.join(map(re.escape, cfg.lora.targets))})",
+        modules_to_save=[names[id(merger)]] if cfg.projector else None,
+    )
+    try:
+        with adapter.without_old_names():
+            found: nn.Module = peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"lora.targets={list(cfg.lora.targets)}: {error}") from error
+    return found

@@ -1,0 +1,131 @@
+"""The report's words and tables against answers counted by hand, and what it says of how they were made."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from evalkit.analysis.grid.cells import question_sets
+from evalkit.analysis.report import flips
+from evalkit.analysis.report.provenance import Value, made_with
+from evalkit.runs import load
+from tests.support.report_odd import rows
+from tests.support.report_page import page, summary, tables
+from tests.support.report_runs import grid, run
+from tests.support.run_folders import ledger, row, write_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# ---- words
+
+
+def test_summary_by_hand() -> None:
+    dense = run("uniform", "reference", 1.0, rows("rrrrrrww", ledger=ledger(ratio_achieved=1.0)))
+    half = run("half", "method", 0.5, rows("rrwrrrrw", ledger=ledger(ratio_achieved=0.52)))
+    low = run("half", "method", 0.25, rows("wwwwwwwf", ledger=None))
+    lines = summary(page([dense, half, low]))
+    assert lines[0].startswith(
+        "The dense run (uniform at ratio 1: every sampled frame, every token) is right on 75.0 % of"
+    )
+    assert "of 8 questions about 4 videos (95 % interval " in lines[0]
+    assert lines[1].startswith(
+        "half is not told apart from dense down to ratio 0.5 (so many questions can show ±21.9)."
+    )
+    assert "Points from dense: +0.0 at 0.5 (" in lines[1]
+    assert "; −85.7 at 0.25 (−100.0 to −40.0)." in lines[1]
+    assert lines[2:] == [
+        "Failed questions, in no percentage: half at 0.25: 1.",
+        "An option could be read in every reply.",
+        "Achieved ratios more than 2 % away from nominal: half at 0.5: 0.520; half at 0.5, <2 min: 0.520.".replace(
+            "<", "&lt;"
+        ),
+    ]
+
+
+def test_unparsed_replies_and_missing_dense_are_said() -> None:
+    lines = summary(page([run("half", "method", 0.5, rows("ruww", ledger=ledger(ratio_achieved=0.5)))]))
+    assert lines[0] == "There is no dense run here (half, the reference, at ratio 1), so nothing is held against it."
+    assert "Replies in which no option could be read: half at 0.5: 1." in lines
+    assert "Every achieved ratio is within 2 % of its nominal one." in lines
+
+
+def test_replies_of_one_repeated_token_are_said() -> None:
+    told = rows("ruww", ledger=ledger(ratio_achieved=0.5))
+    said = "Replies that are one token over and over, up to the limit: half at 0.5: 2."
+    text = page([run("half", "method", 0.5, [told[0] | {"repeated": True}, *told[1:3], told[3] | {"repeated": True}])])
+    assert said in summary(text)
+    assert ">repeated</th>" in text
+    plain = page([run("half", "method", 0.5, told)])
+    assert "one token over and over" not in plain
+
+
+def test_every_number_of_the_summary_stands_in_a_table() -> None:
+    text = page(grid(60))
+    said = " ".join(summary(text)).replace("95 % interval", "").replace("within 2 %", "")
+    shown = set(re.findall(r"[−+]?\d[\d,.]*\d|\d", tables(text)))
+    numbers = set(re.findall(r"[−+]?\d[\d,.]*\d|\d", said))
+    assert len(numbers) >= 30
+    assert numbers <= shown
+    assert not {"12.3456"} <= shown
+
+
+# ---- flips and audit
+
+
+def test_flips_by_hand() -> None:
+    groups = {"evidence": ["1st quarter"], "task_type": ["count"]}
+    dense = run("uniform", "reference", 1.0, [*rows("rrww", groups=groups), row("9", True, "v9")])
+    half = run("half", "method", 0.5, [*rows("rwrf", groups=groups), row("9", False, "v9")])
+    (cell,), found = flips.against_dense(question_sets([dense, half])[0])
+    assert (cell.method, cell.ratio) == ("half", 0.5)
+    plain = {(g.kind, g.label): (g.n, g.counts[0].n, g.counts[0].gained, g.counts[0].lost) for g in found}
+    assert plain == {
+        ("all", "all"): (5, 4, 1, 2),
+        ("duration", "<2 min"): (1, 1, 0, 1),
+        ("evidence", "1st quarter"): (4, 3, 1, 1),
+        ("task_type", "count"): (4, 3, 1, 1),
+        ("task_type", "plotQA"): (1, 1, 0, 1),
+    }
+    text = page([dense, half])
+    assert (
+        'href="#set=generated-videos-mlvu-format-dev&amp;cell=half%400.5&amp;outcome=lost&amp;by.task_type=plotQA"'
+        in text
+    )
+
+
+def test_ratios_that_are_off_are_marked() -> None:
+    long = {"duration": ["long"], "task_type": ["x"]}
+    fine, off = (
+        rows("rr", ledger=ledger(ratio_achieved=0.25)),
+        row("9", True, groups=long, ledger=ledger(ratio_achieved=0.3)),
+    )
+    text = page([run("uniform", "reference", 0.25, [*fine, off])])
+    assert text.count('<td class="off">0.300 !</td>') == 1
+    assert text.count("<td>0.250</td>") == 1
+    assert "uniform at 0.25, long: 0.300" in " ".join(summary(text))
+
+
+# ---- what it was made with
+
+
+def test_environment_names_what_differs(tmp_path: Path) -> None:
+    for name, version in (("a", "1.0"), ("b", "2.0")):
+        folder = write_run(
+            tmp_path / name, rows("rw"), identity=name, method={"name": name}, backbone={"path": "/x/y/weights"}
+        )
+        found = {"device": "cpu", "versions": {"torch": version}, "weights": {"path": "/home/me/w"}}
+        (folder / "environment.json").write_text(json.dumps(found), encoding="utf-8")
+    write_run(tmp_path / "c", rows("rw"), identity="c", method={"name": "c"}, backbone={"path": "org/model"})
+    made = made_with(load.load(tmp_path))
+    label = "generated videos (MLVU format)"
+    assert made.environment["versions.torch"] == [
+        Value("1.0", f"1 of 3 runs: a 0.25 on {label}"),
+        Value("2.0", f"1 of 3 runs: b 0.25 on {label}"),
+        Value("not recorded", f"1 of 3 runs: c 0.25 on {label}"),
+    ]
+    assert [value.text for value in made.environment["weights.path"]] == ["…/w", "not recorded"]
+    assert [value.text for value in made.settings["backbone.path"]] == ["…/weights", "org/model"]
+    assert made.settings["backbone.name"] == [Value("tiny", "")]
+    assert "/home/me" not in page(load.load(tmp_path))

@@ -1,0 +1,129 @@
+"""Every configuration composes to the run that it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evalkit.config import build
+from evalkit.config.build import CONF
+from evalkit.data import protocols
+from evalkit.errors import ConfigError
+from methods.lpcomp import LPComp
+from methods.retake import ReTaKe
+from methods.uniform import Uniform
+from methods.xcomp import XComp
+from tests.support.configs import composed
+
+
+def names(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_experiments(name: str) -> None:
+    cfg = composed(f"experiment={name}", "benchmark.root=somewhere")
+    assert build.arms(cfg)
+    assert build.sampling(cfg).frames > 0
+
+
+@pytest.mark.parametrize("name", names("sampling"))
+def test_samplings(name: str) -> None:
+    assert build.sampling(composed(f"sampling={name}")).frames > 0
+
+
+@pytest.mark.parametrize("name", names("backbone"))
+def test_backbones_have_the_same_keys(name: str) -> None:
+    keys = set(composed(f"backbone={name}").backbone) - {"folder", "seed"}
+    assert keys == set(composed("backbone=qwen2_vl_7b").backbone)
+
+
+def test_a_real_backbone_brings_real_frames_unless_told_otherwise() -> None:
+    assert composed("backbone=qwen2_vl_7b").sampling.max_pixels > 12544
+    assert composed("backbone=qwen2_vl_7b", "sampling=retake").sampling.preset == "retake"
+    assert composed().sampling.max_pixels == 12544
+
+
+def test_the_released_retake_settings() -> None:
+    cfg = composed("experiment=retake_lvbench", "backbone=qwen2_5_vl_7b")
+    assert cfg.backbone.path == "Qwen/Qwen2.5-VL-7B-Instruct"
+    sampling = build.sampling(cfg)
+    assert (sampling.preset, sampling.fps, sampling.frames) == ("retake", 2.0, 2048)
+    assert (sampling.long_side, sampling.resize) == (448, "nearest")
+    dense, retake = build.arms(cfg)
+    assert dense.method == Uniform(max_frames=256)
+    assert retake.name == "retake_32k"
+    assert retake.method == ReTaKe(patch_sync=False, pivots="released", max_input_length=32000)
+    assert retake.method.asks
+
+
+@pytest.mark.parametrize("name", ["videomme", "mlvu", "lvbench"])
+def test_released_retake_settings_ask_as_the_released_code(name: str) -> None:
+    cfg = composed(f"experiment=retake_{name}")
+    protocol = protocols.get(cfg.protocol)
+    assert (protocol.name, protocol.max_new_tokens(name), protocol.stop) == ("retake", 128, ())
+    assert build.sampling(cfg).resize == "nearest"
+    assert "# Differs:" in (CONF / "experiment" / f"retake_{name}.yaml").read_text(encoding="utf-8")
+
+
+def test_each_backbone_brings_what_lmms_eval_shows_it() -> None:
+    assert composed("backbone=qwen2_vl_7b").sampling.preset == "lmms_eval"
+    assert composed("backbone=qwen2_5_vl_7b").sampling.preset == "lmms_eval_qwen2_5_vl"
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "paper", "released"),
+    [
+        ("videomme", 1024, (0.5, 2), (0.5, 8)),
+        ("mlvu", 1024, (1.0, 2), (0.25, 2)),
+        ("lvbench", 4096, (0.5, 2), (0.5, 2)),
+    ],
+)
+def test_the_papers_and_the_released_xcomp_settings(
+    name: str, frames: int, paper: tuple[float, int], released: tuple[float, int]
+) -> None:
+    cfg = composed(f"experiment=xcomp_{name}", "backbone=qwen2_5_vl_7b")
+    sampling = build.sampling(cfg)
+    assert (sampling.preset, sampling.fps, sampling.min_frames, sampling.frames) == (
+        "videochat_flash",
+        8.0,
+        128,
+        frames,
+    )
+    assert (cfg.benchmark.name, cfg.protocol) == (name, "xcomp")
+    dense, alone, ours, theirs = (arm.method for arm in build.arms(cfg))
+    assert dense == Uniform(max_frames=1024)
+    assert alone == LPComp(frame_ratio=1024 / frames)
+    assert ours == XComp(frame_ratio=paper[0], repeats=paper[1], rounding="paper", first_layer=0, last_layer=27)
+    assert theirs == XComp(frame_ratio=released[0], repeats=released[1], first_layer=6, last_layer=23)
+
+
+def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
+    (arm,) = build.arms(composed("method=pivotkv", "ratio=0.5", "method.pivots=released"))
+    assert (arm.name, arm.ratio) == ("pivotkv", 0.5)
+    assert vars(arm.method)["pivots"] == "released"
+    assert len(build.arms(composed("method=pivotkv"))) == len(composed().ratios)
+
+
+def test_wrong_fields_are_explained() -> None:
+    with pytest.raises(ConfigError, match="windows"):
+        build.arms(composed("method=dpselect", "+method.windows=5"))
+    with pytest.raises(ConfigError, match="odd window"):
+        build.arms(composed("method=dpselect", "method.window=4"))
+    with pytest.raises(ConfigError, match="expected names"):
+        build.arms(composed("methods=[{from: nothing, name: x}]"))
+
+
+def test_every_number_of_a_preset_has_a_source() -> None:
+    for group in ("sampling", "experiment"):
+        files = [*(CONF / group).glob("retake*.yaml"), *(CONF / group).glob("xcomp*.yaml")]
+        for file in sorted(files):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                key, _, value = line.strip().partition(": ")
+                if not line.startswith("#") and value[:1].isdigit() and file.stem != "retake_claim":
+                    assert "# source:" in value, f"{file.name}: {key}"
+
+
+def test_conf_is_where_the_package_looks() -> None:
+    assert (Path(__file__).parents[2] / "conf").samefile(CONF)

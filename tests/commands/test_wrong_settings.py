@@ -1,0 +1,208 @@
+"""Wrong settings end with 2 and one line that says what was expected, before a run folder or a model exists."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from evalkit.__main__ import main
+from evalkit.commands import run
+from evalkit.config import build as run_settings
+from evalkit.errors import ConfigError
+from evalkit.lmms_plugin import settings as plugin
+from tests.support.configs import composed
+
+ROOT = Path(__file__).parents[2]
+TWICE = "methods=[{from: uniform, name: x}, {from: retake, name: x}]"
+
+# what Hydra itself refuses, or lets pass although nothing reads it
+COMPOSING = {
+    "backbone=nope": "backbone: expected one of qwen2_5_vl_7b, qwen2_vl_7b, tiny",
+    "backbone=3": "expected the name of a choice after",
+    "~backbone": "backbone: expected one of",
+    "benchmark=nope": "benchmark: expected one of builtin, lvbench, mlvu, videomme; got 'nope'",
+    "sampling=": "sampling: expected one of builtin, fps, lmms_eval, retake, videochat_flash; got ''",
+    "experiment=nope": "experiment: expected one of builtin_report, ci",
+    "method=nope": "method: expected one of blind, dpselect",
+    "ratois=[1]": "no setting ratois (did you mean ratios?); expected one of backbone, benchmark",
+    "+ratois=[1]": "no setting ratois (did you mean ratios?)",
+    "backbone.chunk_cell=3": "no setting backbone.chunk_cell (did you mean backbone.chunk_cells?)",
+    "+backbone.chunk_cell=3": "no setting backbone.chunk_cell (did you mean backbone.chunk_cells?)",
+    "+sampling.fraems=3": "sampling: ",
+    "ratios=[1": "expected key=value, a list as key=[a,b], all of it quoted in a shell; got 'ratios=[1'",
+    "ratios=1,0.5": "Ambiguous value",
+    "results_dir=${nowhere}": "nowhere",
+}
+
+STARTS = """
+import contextlib, io, json, logging, runpy, sys
+from hydra.core.global_hydra import GlobalHydra
+found = {}
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["run_eval.py", *words]
+    GlobalHydra.instance().clear()
+    logging.getLogger().handlers.clear()
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        try:
+            runpy.run_path("run_eval.py", run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+    found[words[-1]] = [code, stderr.getvalue()]
+print(json.dumps(found))
+"""
+
+
+def one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_composed_is_explained(tmp_path: Path) -> None:
+    """Many starts of run_eval.py in one process; each with its exit code and stderr."""
+    starts = [[f"results_dir={tmp_path}", word] for word in COMPOSING]
+    starts.append(["--multirun", f"results_dir={tmp_path}", "method=uniform,nope"])
+    command = [sys.executable, "-c", STARTS, json.dumps(starts)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = json.loads(out.splitlines()[-1])
+    assert len(found) == len(starts)
+    for word, told in {**COMPOSING, "method=uniform,nope": "method: expected one of blind, dpselect"}.items():
+        code, stderr = found[word]
+        assert (code, "Traceback" in stderr, told in stderr) == (2, False, True), f"{word}: {code}, {stderr}"
+        assert one_line(stderr), stderr
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["backbone=nope"], "ConfigError: backbone: expected one of"),
+        (["share=maybe"], "ConfigError: share: expected true or false, got 'maybe'"),
+        (["-m", "ratio=half,0.5"], "ConfigError: ratio: expected a number in (0, 1], got 'half'"),
+    ],
+)
+def test_the_command_ends_with_two_and_one_line(words: list[str], told: str, tmp_path: Path) -> None:
+    command = [sys.executable, "run_eval.py", *words, f"results_dir={tmp_path}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = ended.stderr.splitlines()
+    assert ended.returncode == 2, ended.stderr
+    assert lines[-1].startswith(told), ended.stderr
+    assert len(lines) == 1 or words[0] == "-m"  # a sweep says which job it is at
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.rglob("answers.jsonl"))
+
+
+NO_CUDA = [("backbone.device=cuda", "sees no CUDA device")] if not torch.cuda.is_available() else []
+VALUES = [
+    (TWICE, "each name once, got x more than once"),
+    ("methods=[uniform, retake, uniform]", "each name once, got uniform"),
+    ("methods=[]", r"methods: expected a list such as .* got \[\]"),
+    ("methods=uniform", "methods: expected a list such as .* or one method as method=…; got 'uniform'"),
+    ("methods=[3]", "methods: expected names among blind"),
+    ("methods=[{name: x}]", "methods: expected names among blind"),
+    ("ratios=[]", r"ratios: expected a list such as .* got \[\]"),
+    ("ratios=abc", "ratios: expected a list such as .* got 'abc'"),
+    ("ratios=0.5", "ratios: expected a list such as .* or one ratio as ratio=…; got 0.5"),
+    ("ratios=[true]", r"ratio: expected a number in \(0, 1\], got True"),
+    ("ratio=nan", r"ratio: expected a number in \(0, 1\], got nan"),
+    ("methods=[{from: uniform, name: ../../x}]", "method: expected a name .* got '../../x'"),
+    ("methods=[{from: uniform, name: ..}]", "method: expected a name"),
+    ("methods=[{from: uniform, name: ''}]", "method: expected a name"),
+    ("backbone.name=../x", "backbone.name: expected a name .* got '../x'"),
+    ("backbone.name=null", "backbone.name: expected a name .* got None"),
+    ("benchmark.name=/tmp/x", "benchmark.name: expected a name .* got '/tmp/x'"),
+    ("benchmark.name=other", "no benchmark is called 'other'"),
+    ("subset=../x", "subset: expected one of full"),
+    ("backbone.chunk_cells=0", "backbone.chunk_cells: expected an integer from 1 on, got 0"),
+    ("backbone.chunk_cells=1.5", "backbone.chunk_cells: expected an integer from 1 on, got 1.5"),
+    ("backbone.chunk_cells=true", "backbone.chunk_cells: expected an integer from 1 on, got True"),
+    ("backbone.encode_cells=0", "backbone.encode_cells: expected an integer from 1 on, got 0"),
+    ("backbone.encode_cells=many", "backbone.encode_cells: expected an integer from 1 on, got 'many'"),
+    ("backbone.threads=0", "backbone.threads: expected an integer from 1 on, or null, got 0"),
+    ("seed=-1", "seed: expected an integer from 0 on, got -1"),
+    ("seed=abc", "seed: expected an integer from 0 on, got 'abc'"),
+    ("share=maybe", "share: expected true or false, got 'maybe'"),
+    ("dry_run=maybe", "dry_run: expected true or false, got 'maybe'"),
+    ("reader=eyes", "reader: expected one of pyav"),
+    ("backbone.dtype=int4", "backbone.dtype: expected one of float32"),
+    ("backbone.rope=yarn5", "backbone.rope: expected one of none, yarn4"),
+    ("backbone.device=cuda:77", "backbone.device=cuda:77"),
+    ("backbone.device=foo", "backbone.device: expected auto, cpu, cuda or cuda:N, got 'foo'"),
+    ("backbone.device=cuda:x", "backbone.device: expected auto, cpu, cuda or cuda:N, got 'cuda:x'"),
+    *NO_CUDA,
+]
+
+
+@pytest.mark.parametrize(("override", "told"), VALUES, ids=[override for override, _ in VALUES])
+def test_values_are_checked_before_anything_exists(override: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "data" / "mlvu").mkdir(parents=True)
+    cfg = composed(f"results_dir={tmp_path / 'results'}", f"benchmark.root={tmp_path / 'data'}", override)
+    with pytest.raises(ConfigError, match=told) as caught:
+        run.run(cfg)
+    assert one_line(str(caught.value))
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_is_right_passes(tmp_path: Path) -> None:
+    """Negative control: the same start with settings at the edges of what is allowed."""
+    edges = ["backbone.chunk_cells=1", "backbone.encode_cells=1", "backbone.threads=null", "seed=0", "ratios=[1]"]
+    cfg = composed(*edges, "methods=[{from: uniform, name: a-b_c.9}, uniform]", "backbone.device=cpu")
+    (first, second) = run_settings.arms(cfg)
+    assert (first.name, second.name, first.ratio) == ("a-b_c.9", "uniform", 1.0)
+    with pytest.raises(Exception, match="expected a folder videomme, mlvu or lvbench"):  # the next thing that is wrong
+        run.run(composed(*edges, f"benchmark.root={tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["backbone=nope"], "backbone: expected one of qwen2_5_vl_7b"),
+        (["stepz=1"], "no setting stepz (did you mean steps?)"),
+        (["+stepz=1"], "no setting stepz (did you mean steps?)"),
+        (["lora.targets=[q"], "expected key=value"),
+        (["backbone.device=foo"], "expected auto, cpu, cuda or cuda:N, got 'foo'"),
+        (["backbone.encode_cells=0"], "backbone.encode_cells: expected an integer from 1 on, got 0"),
+        (["backbone.name=../x"], "backbone.name: expected a name"),
+        (["method.name=../x"], "method.name: expected a name"),
+        (["seed=abc"], "seed: expected an integer from 0 on, got 'abc'"),
+        (["accumulate=0"], "accumulate: expected an integer from 1 on, got 0"),
+        (["projector=maybe"], "projector: expected true or false, got 'maybe'"),
+        (["ratio=[1]"], "ratio: expected a number in (0, 1]"),
+        (["builtin.cells=8"], "builtin.cells: expected a list of integers"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_tune(words: list[str], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert main(["tune", "method=lpcomp", "data=builtin", "steps=1", f"out={out}", *words]) == 2
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert told in line
+    assert one_line(line)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("backbone=nope", "--model_args: backbone: expected one of qwen2_5_vl_7b"),
+        ("sampling=", "--model_args: sampling: expected one of builtin"),
+        ("backbone.nam=x", "--model_args: there is no setting backbone.nam (did you mean backbone.name?)"),
+        ("sampling.frames=(", "--model_args: expected key=value"),
+        ("backbone.device=foo", "--model_args: backbone.device: expected auto, cpu"),
+        ("backbone.chunk_cells=0", "--model_args: backbone.chunk_cells: expected an integer from 1 on, got 0"),
+        ("share=maybe", "--model_args: share: expected true or false"),
+        ("seed=1.5", "--model_args: seed: expected an integer from 0 on, got 1.5"),
+        ("method.name=../x", "method: expected a name"),
+    ],
+)
+def test_arguments_of_the_model_of_lmms_eval(text: str, told: str) -> None:
+    chosen = {**plugin.words("backbone=tiny,method=uniform,ratio=0.5"), **plugin.words(text)}
+    with pytest.raises(ConfigError) as caught:
+        run_settings.arms(plugin.composed(chosen))
+    assert told in str(caught.value)
+    assert one_line(str(caught.value))

@@ -1,0 +1,161 @@
+"""FLOPs in the ledger against torch's own counter, for every method of conf/method and both families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from evalkit.commands import dry_run
+from evalkit.engine.records import Arm
+from evalkit.method import Ask, Budget, Method
+from evalkit.model import attention, flops
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.flops import Work
+from evalkit.model.load import load
+from evalkit.types import Answer, Keep, LayerChunk, Question, Survivors, VisualTokens
+from tests.methods.test_contract import NAMES, built
+from tests.support import clips
+from tests.support.loop import engine, question
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(168, 112))
+
+
+def lower_right(queries: int, keys: int) -> torch.Tensor:
+    """The mask that `causal_lower_right` stands for; torch's class for it cannot be made under the counter."""
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+
+
+def fused(query: list[int], key: list[int], value: list[int], *_: object, **__: object) -> int:
+    """The formula of torch's table for attention, for the CPU's kernel, which the table lacks."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[-2] * (width + value[-1])
+
+
+def product(left: list[int], right: list[int], **_: object) -> int:
+    """torch's formula, but none for the angles of rotary embeddings: they are written as a product of width one."""
+    batch, rows, inner = left
+    return 0 if inner == 1 else 2 * batch * rows * inner * right[-1]
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
+    """What torch counts."""
+    formulas = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused,
+        torch.ops.aten.bmm: product,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "causal_lower_right", lower_right)
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+            yield counter
+
+
+def spent(backbone: Qwen2VL, arm: Arm, asked: Question, monkeypatch: pytest.MonkeyPatch) -> tuple[Answer, int]:
+    with counted(monkeypatch) as counter:
+        ((_, answer),) = engine(backbone, chunk_cells=4).answers({arm: [asked]})
+    return answer, counter.get_total_flops()
+
+
+def total(answer: Answer) -> int:
+    assert answer.ledger is not None, answer.error
+    assert answer.ledger.flops is not None
+    return sum(astuple(answer.ledger.flops))
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.25])
+@pytest.mark.parametrize("name", NAMES)
+def test_closed_form_equals_the_counter(
+    name: str, ratio: float, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, theirs = spent(backbone, replace(built(name), ratio=ratio), question(clip, 0), monkeypatch)
+    assert total(answer) == theirs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chooser(Method):
+    """A matrix product of its own at every verb that sees tokens; `said` is what it says of each."""
+
+    said: int
+
+    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+        _ = tokens.features[:4] @ tokens.features[:4].T
+        return replace(tokens, flops=self.said * 4 * 4 * tokens.features.shape[1])
+
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors:
+        _ = tokens.features[:4] @ tokens.features[:4].T
+        index = torch.arange(len(tokens) - 1) if len(tokens) > 8 else torch.arange(len(tokens))
+        return Survivors(index=index, flops=self.said * 4 * 4 * tokens.features.shape[1])
+
+    def evict(self, chunk: LayerChunk) -> Keep:
+        _ = chunk.keys @ chunk.keys.transpose(1, 2)
+        size = chunk.keys.shape[1]
+        return Keep(index=torch.arange(size), flops=self.said * chunk.keys.numel() * size)
+
+
+@pytest.mark.parametrize(("said", "equal"), [(2, True), (0, False)])
+def test_what_a_method_computes_itself(
+    said: int, equal: bool, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where the method says it; where it does not, torch's counter sees more."""
+    answer, theirs = spent(backbone, Arm("chooser", Chooser(said=said), 1.0), question(clip, 0), monkeypatch)
+    assert (total(answer) == theirs) == equal
+    assert total(answer) <= theirs
+
+
+@pytest.mark.parametrize("size", [(112, 112), (224, 140), (84, 196)])
+def test_windowed_vision(size: tuple[int, int], qwen25: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen2.5-VL: whole windows, and grids that windows do not divide."""
+    family = load(str(qwen25), device="cpu")
+    pixels = np.random.default_rng(0).integers(0, 255, (8, *size, 3), dtype=np.uint8)
+    with torch.inference_mode(), counted(monkeypatch) as counter:
+        family.encode(pixels, slice_cells=2)
+    grid = (size[0] // family.unit, size[1] // family.unit)
+    assert family.encode_flops(4, grid) == counter.get_total_flops()
+    monkeypatch.setattr(family.model.config.vision_config, "fullatt_block_indexes", [0, 1])
+    assert family.encode_flops(4, grid) > counter.get_total_flops()
+
+
+def test_by_hand() -> None:
+    """Width 8, 2 heads and 1 for keys of width 4, MLP 16, 10 words: one token of a layer, one pair, one score."""
+    config = SimpleNamespace(
+        hidden_size=8, num_attention_heads=2, num_key_value_heads=1, intermediate_size=16, vocab_size=10
+    )
+    assert flops.decoder(config, Work(projected=1)) == 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8)
+    assert flops.decoder(config, Work(pairs=1)) == 2 * 2 * 8
+    assert flops.decoder(config, Work(transformed=1)) == 2 * 3 * 8 * 16
+    assert flops.decoder(config, Work(scored=1, extra=5)) == 2 * 8 * 10 + 5
+    assert flops.windows(5, 4, 4) == [16, 4]
+    assert Work(pairs=3) + Work(pairs=2, extra=1) - Work(extra=1) == Work(pairs=5)
+
+
+def test_the_estimate_before_a_run_by_hand() -> None:
+    """3 layers, 10 tokens whose cache grows to 4 entries, 2 questions."""
+    text = dry_run.TEXT_TOKENS
+    assert dry_run._work(3, 10, 4, 2) == Work(
+        projected=3 * (10 + 2 * text),
+        pairs=3 * (10 * 4 // 2 + 2 * text * (4 + text)),
+        transformed=3 * (10 + 2 * text),
+        scored=2,
+    )
+
+
+def test_shared_work_counts_in_full_for_each_question(clip: Path, backbone: Qwen2VL) -> None:
+    """Alone or beside others, shared or not: a question's operations are its own."""
+    questions = [question(clip, n) for n in range(3)]
+    for name in ("pivotkv", "qccomp"):
+        arm = replace(built(name), ratio=0.25)
+        together = [a for _, a in engine(backbone, chunk_cells=4).answers({arm: questions})]
+        apart = [a for _, a in engine(backbone, chunk_cells=4, share=False).answers({arm: questions})]
+        assert [a.ledger.flops for a in together if a.ledger] == [a.ledger.flops for a in apart if a.ledger]
+        assert len({total(a) for a in together}) == 3  # the questions differ in length

@@ -1,0 +1,273 @@
+"""Ids that any method leaves on any family: past the prompt's head, ascending in time, and text behind the video.
+
+The vision tower is left out: features are random, sizes and times as the engine lays them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from evalkit.config import build
+from evalkit.config.build import CONF
+from evalkit.data import protocols
+from evalkit.data.sampling import Sampling
+from evalkit.engine.frame_encoder import Eyes
+from evalkit.engine.grid import Grid
+from evalkit.engine.records import Arm
+from evalkit.errors import MethodError
+from evalkit.method import Method, no_ask
+from evalkit.model.decoder import Decoder
+from evalkit.model.families.qwen2 import Qwen2
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.load import load
+from evalkit.model.question_attention import Asker
+from evalkit.types import Benchmark, Frames, Video, VisualTokens
+from methods.dpselect import DPSelect
+from methods.lpcomp import LPComp
+from methods.pivotkv import PivotKV
+from methods.qccomp import QCComp
+from methods.retake import ReTaKe
+from methods.xcomp import XComp
+from tests.methods.test_lpcomp import plain, qwen2
+from tests.support.configs import composed
+from tests.support.loop import question
+
+__all__ = ["qwen2"]  # a fixture
+
+HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen2")
+# frames, rows and columns of a cell, ratio, cells of a chunk
+CASES = [(40, 2, 3, 0.5, 4), (9, 6, 5, 0.25, None), (64, 1, 1, 0.125, 3), (32, 1, 12, 0.125, 16), (4, 3, 8, 0.1, 1)]
+VARIANTS: dict[str, Method] = {
+    "dpselect_true_time": DPSelect(positions="true_time", patch_sync=False),
+    "retake_half": ReTaKe(select_ratio=0.5),
+    "retake_aligned": ReTaKe(text_rows="aligned", pivots="released"),
+    "pivotkv_kept_ids": PivotKV(reforge=False),
+    "lpcomp_renumbered": LPComp(positions="renumber"),
+    "qccomp_wide": QCComp(times="true_time", window=24, stride=8, chunk=16, repeats=1),
+    "xcomp_renumbered": XComp(positions="renumber", window=16, stride=8, chunk=16, repeats=1),
+}
+NAMES = [*sorted(file.stem for file in (CONF / "method").glob("*.yaml")), *VARIANTS]
+
+
+@cache
+def method(name: str) -> Method:
+    if name in VARIANTS:
+        return VARIANTS[name]
+    (arm,) = build.arms(composed(f"method={name}", "ratio=1"))
+    return arm.method
+
+
+@pytest.fixture(scope="module")
+def stock() -> Qwen2ForCausalLM:
+    return plain()
+
+
+@pytest.fixture(scope="module")
+def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder]:
+    return {"qwen2_vl": backbone, "qwen2_5_vl": load(str(qwen25), device="cpu"), "qwen2": qwen2}
+
+
+class Blindfolded:
+    """A family whose encoder gives random features, also where it has none."""
+
+    cell_frames, unit = 2, 28
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.layers = decoder, decoder.layers
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        frames, height, width, _ = pixels.shape
+        count = frames // self.cell_frames * (height // self.unit) * (width // self.unit)
+        return torch.randn(count, self.decoder.text.config.hidden_size, generator=torch.Generator().manual_seed(0))
+
+
+def clip(frames: int, rows: int, columns: int) -> Video:
+    """A video of varying rate: frames a fraction of a second to half a minute apart."""
+    steps = np.random.default_rng(frames).choice([0.04, 0.5, 1.0, 30.0], frames - 1)
+    seconds = (0.0, *np.cumsum(steps).tolist())
+    duration = seconds[-1] + 1
+    size = {"height": 28 * rows, "width": 28 * columns}
+    return Video(path=Path("v.mp4"), duration_s=duration, fps=frames / duration, frames=frames, seconds=seconds, **size)
+
+
+def eyes(decoder: Decoder) -> Eyes:
+    sampling = Sampling(preset="lmms_eval", frames=64, min_pixels=28 * 28, max_pixels=10**6)
+    return Eyes(backbone=Blindfolded(decoder), sampling=sampling)  # type: ignore[arg-type]
+
+
+def encoded(decoder: Decoder, method: Method, video: Video, ratio: float) -> VisualTokens | None:
+    """What the engine encodes for a method; None where it wants no frames."""
+    look = eyes(decoder)
+    plan = look.plan(Arm("method", method, ratio), video)
+    if not plan.indices:
+        return None
+    pixels = np.zeros((len(plan.indices), plan.height, plan.width, 3), np.uint8)
+    frames = Frames(pixels=pixels, indices=plan.indices, seconds=tuple(map(video.shown_at, plan.indices)))
+    return look.encode(video, plan, frames)
+
+
+def ids(
+    decoder: Decoder, method: Method, tokens: VisualTokens, video: Video, ratio: float, chunk_cells: int | None
+) -> list[tuple[Tensor, Tensor]]:
+    """Of each layer: ids of what stays of the video, and of the text behind it, the last one decoded; (R, n) each."""
+    budget = eyes(decoder).budget(Arm("method", method, ratio), video)
+    ask: Any = no_ask
+    if method.asks:
+        ask = Asker(decoder, tokens, method, budget, chunk_cells=chunk_cells)
+        ask.question(HEAD, TAIL, HEADER)
+    with torch.inference_mode():
+        context = decoder.context()
+        selected = method.select(tokens, budget, ask)
+        decoder.feed_text(context, HEAD)
+        decoder.feed_video(context, selected, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
+        visual = list(context.visual)
+        decoder.feed_text(context, TAIL[:2])
+        decoder.feed_text(context, TAIL[2:])
+        decoder.feed_text(context, [REPLY], decoding=True)
+    start = len(HEAD)
+    return [(p[:, start : start + n], p[:, start + n :]) for p, n in zip(context.positions, visual, strict=True)]
+
+
+def flaws(video: Tensor, text: Tensor, *, rowwise: bool = False) -> list[str]:
+    """What is wrong with a layer's ids. `rowwise`: each row of text is behind that row of the video."""
+    found = []
+    if int(video.min()) < len(HEAD):
+        found.append("the video begins inside the prompt")
+    if bool((video[0].diff() < 0).any()):
+        found.append("time runs backwards")
+    behind = text[:, 0] > video.amax(1) if rowwise else text[:, :1] > video.max()
+    if not bool(behind.all()):
+        found.append("the question begins inside the video")
+    told = text[:, :-1] if rowwise else text
+    if bool((told.diff() != 1).any()) or (not rowwise and bool((text != text[0]).any())):
+        found.append("text does not go on one by one")
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_are_sound_for_every_method_on_every_family(name: str, family: str, families: dict[str, Decoder]) -> None:
+    decoder, chosen = families[family], method(name)
+    # the released code moves text in time alone, which a backbone with one row of ids cannot
+    rowwise = family == "qwen2_vl" and getattr(chosen, "text_rows", "") == "auto"
+    fed = 0
+    for frames, rows, columns, ratio, chunk_cells in CASES:
+        video = clip(frames, rows, columns)
+        tokens = encoded(decoder, chosen, video, ratio)
+        if tokens is None:
+            assert name == "blind"
+            continue
+        for seen, text in ids(decoder, chosen, tokens, video, ratio, chunk_cells):
+            assert flaws(seen, text, rowwise=rowwise) == [], (frames, rows, columns, ratio, chunk_cells)
+            fed += seen.shape[1]
+    assert (fed > 0) == (name != "blind")
+
+
+@pytest.mark.parametrize("name", ["shuffled", "single"])
+def test_frames_out_of_order_take_the_times_of_uniform_ones(name: str, families: dict[str, Decoder]) -> None:
+    decoder, video = families["qwen2_5_vl"], clip(40, 2, 3)
+    uniform, tokens = (encoded(decoder, method(m), video, 0.5) for m in ("uniform", name))
+    assert uniform is not None
+    assert tokens is not None
+    assert uniform.slot_seconds is None
+    assert torch.equal(tokens.times, uniform.cell_seconds)
+    assert not torch.equal(tokens.cell_seconds, uniform.cell_seconds)  # what is shown stays what it is
+    assert torch.equal(decoder.video_ids(3, tokens), decoder.video_ids(3, uniform))
+    assert decoder.ids_after(tokens) == decoder.ids_after(uniform)
+    # negative control: at the times of what they show, ids are not sound
+    wrong = replace(tokens, slot_seconds=None)
+    seen, text = ids(decoder, method(name), wrong, video, 0.5, 4)[0]
+    assert flaws(seen, text) or int(seen[0].max()) == len(HEAD)  # all cells of `single` on one id
+
+
+def test_more_slots_than_frames_are_spread_evenly(families: dict[str, Decoder]) -> None:
+    video = replace(clip(3, 2, 2), duration_s=8.0)
+    tokens = encoded(families["qwen2_5_vl"], method("single"), video, 1.0)
+    assert tokens is not None
+    assert tokens.times.tolist() == [0.0]
+    look = eyes(families["qwen2_5_vl"])
+    assert look._slot_seconds(video, 8) == [0.0, 2.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize(("family", "rows"), [("qwen2_vl", "released"), ("qwen2_5_vl", "aligned")])
+def test_text_rows_are_the_familys_unless_named(family: str, rows: Any, families: dict[str, Decoder]) -> None:
+    decoder, video = families[family], clip(40, 2, 3)
+    found = {}
+    for name in ("auto", "released", "aligned"):
+        chosen = PivotKV(text_rows=name)  # type: ignore[arg-type]
+        tokens = encoded(decoder, chosen, video, 0.5)
+        assert tokens is not None
+        found[name] = ids(decoder, chosen, tokens, video, 0.5, 4)
+    for (_, own), (_, named) in zip(found["auto"], found[rows], strict=True):
+        assert torch.equal(own, named)
+    others = found["aligned" if rows == "released" else "released"]
+    assert not torch.equal(found["auto"][0][1], others[0][1])
+
+
+def test_equal_rows_of_text_pass_rows_and_columns_too(families: dict[str, Decoder]) -> None:
+    """A short video of wide cells: its squeezed times end before its columns do."""
+    decoder, video, chosen = families["qwen2_vl"], clip(8, 1, 12), PivotKV(text_rows="aligned")
+    tokens = encoded(decoder, chosen, video, 0.25)
+    assert tokens is not None
+    for seen, text in ids(decoder, chosen, tokens, video, 0.25, 2):
+        assert int(text[0, 0]) == int(seen.max()) + 1 > int(seen[0].max()) + 1
+        assert flaws(seen, text) == []
+
+
+def config(path: Path, *overrides: str) -> dict[str, Any]:
+    """config.yaml of a run on a checkpoint, without its questions."""
+    cfg = composed("benchmark.root=.", f"backbone.path={path}", "ratio=0.5", *overrides)
+    grid = object.__new__(Grid)
+    grid.cfg, grid.sampling, grid.protocol = cfg, build.sampling(cfg), protocols.get("official")
+    asked = (question(path / "a.mp4", 0),)
+    (arm,) = build.arms(cfg)
+    benchmark = Benchmark(name="mlvu", label="MLVU", root=path, split="dev", questions=asked)
+    return grid.config(benchmark, "rows", arm)
+
+
+def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path) -> None:
+    def notes(path: Path, *overrides: str) -> list[str]:
+        return list(config(path, *overrides)["benchmark"]["notes"])
+
+    plain = notes(checkpoint, "method=retake")
+    assert notes(qwen25, "method=uniform") == plain
+    (said,) = set(notes(qwen25, "method=retake")) - set(plain)
+    assert said.startswith("retake: text after the video moves with all rows of its ids (text_rows aligned)")
+    (said,) = set(notes(qwen25, "method=pivotkv", "method.text_rows=released")) - set(plain)
+    assert said.startswith("pivotkv: text after the video moves in time alone, as released")
+    assert notes(qwen25, "method=pivotkv", "method.text_rows=aligned") == plain
+    assert notes(qwen25, "method=pivotkv", "method.reforge=false") == plain
+
+
+def test_how_frames_are_resized_is_part_of_a_runs_identity(checkpoint: Path) -> None:
+    nearest, bicubic = (
+        config(checkpoint, "method=uniform", "sampling=retake", f"sampling.resize={way}")
+        for way in ("nearest", "bicubic")
+    )
+    assert nearest["sampling"]["resize"] == nearest["identity_parts"]["sampling"]["resize"] == "nearest"
+    assert nearest["identity"] != bicubic["identity"]
+
+
+def test_a_misspelt_choice_is_refused() -> None:
+    with pytest.raises(MethodError, match=r"text_rows auto\|released\|aligned, got .*'alligned'"):
+        PivotKV(text_rows="alligned")  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match=r"pivots strict\|released"):
+        ReTaKe(pivots="loose")  # type: ignore[arg-type]
+
+
+def test_plans_carry_the_samplings_resize(families: dict[str, Decoder]) -> None:
+    video, arm = replace(clip(40, 2, 3), height=900, width=1600), Arm("uniform", method("uniform"), 0.5)
+    plain = eyes(families["qwen2_vl"])
+    assert plain.plan(arm, video).nearest is None
+    shrinking = replace(plain, sampling=replace(plain.sampling, long_side=448, resize="nearest"))
+    assert shrinking.plan(arm, video).nearest == (252, 448)
