@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from evalkit.errors import MethodError
-from evalkit.types import FramePlan, Keep, LayerChunk, Survivors, Video, VisualTokens
+from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +34,20 @@ class Budget:
     cell_frames: int  # frames per temporal cell (2 for Qwen2-VL)
     height: int  # pixels of a dense frame
     width: int
-    unit: int  # pixels per side of one visual token (28 for Qwen2-VL)
+    pixels_per_token: int  # pixels per side of one visual token (28 for Qwen2-VL)
     layers: int  # decoder layers of the LLM
     seed: int  # of the run; methods that draw at random mix in the video's name
 
     @classmethod
     def encoded(
-        cls, cells: int, grid: tuple[int, int], *, ratio: float, layers: int, cell_frames: int = 2, unit: int = 28
+        cls,
+        cells: int,
+        grid: tuple[int, int],
+        *,
+        ratio: float,
+        layers: int,
+        cell_frames: int = 2,
+        pixels_per_token: int = 28,
     ) -> Budget:
         """Of a video that is encoded already, `grid` rows and columns of tokens a cell: its cells are the dense run."""
         frames = tuple(range(cells * cell_frames))
@@ -49,9 +56,9 @@ class Budget:
             frames=frames,
             sample=lambda n: frames[:n],
             cell_frames=cell_frames,
-            height=grid[0] * unit,
-            width=grid[1] * unit,
-            unit=unit,
+            height=grid[0] * pixels_per_token,
+            width=grid[1] * pixels_per_token,
+            pixels_per_token=pixels_per_token,
             layers=layers,
             seed=0,
         )
@@ -64,7 +71,7 @@ class Budget:
     @property
     def places(self) -> int:
         """Visual tokens in one dense cell."""
-        return (self.height // self.unit) * (self.width // self.unit)
+        return (self.height // self.pixels_per_token) * (self.width // self.pixels_per_token)
 
     @property
     def dense_tokens(self) -> int:
@@ -76,7 +83,7 @@ class Budget:
         return max(1, round(self.cells * share))
 
 
-class Ask(Protocol):
+class AttentionFromQuestion(Protocol):
     """Question→token attention: one counted pass of the LLM over some cells, and what the question looks at there."""
 
     def __call__(
@@ -103,7 +110,7 @@ class Ask(Protocol):
         ...
 
 
-def no_ask(cells: Sequence[int], **_: object) -> Tensor:
+def no_question(cells: Sequence[int], **_: object) -> Tensor:
     """Stands for `ask` where there is no question: outside a run, for a method that does not ask."""
     raise MethodError(f"ask() was called for {len(cells)} cells where there is no question to ask")
 
@@ -118,7 +125,7 @@ class Method:
     spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
 
     @property
-    def asks(self) -> bool:
+    def query_aware(self) -> bool:
         """True: what it does depends on the question, so its prefix is not shared between questions."""
         return False
 
@@ -130,17 +137,19 @@ class Method:
         """Before decoding: which frames, at what size."""
         return FramePlan(indices=budget.frames, height=budget.height, width=budget.width)
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
         """After the encoder: which visual tokens go to the LLM. Only a method with `asks` may call `ask`."""
         return tokens
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
         """Before decoder layer `layer` (0-based, of `layers`): the tokens that go on to it; None for all.
 
         `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM.
         """
         return None
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         """After a layer's attention on a video chunk: what of it stays in that layer's cache; None for all."""
         return None

@@ -132,7 +132,7 @@ class VisualTokens:
     cell: Tensor = field(repr=False)  # (N,) long: temporal cell it was encoded in
     place: Tensor = field(repr=False)  # (N,) long: raster index inside the cell's grid
     slot: Tensor = field(repr=False)  # (N,) long: temporal cell that gives its position
-    pinned: Tensor = field(repr=False)  # (N,) bool: later stages keep it first
+    protected: Tensor = field(repr=False)  # (N,) bool: later stages keep it first
     cell_seconds: Tensor = field(repr=False)  # (T,) float64: true time of each cell's first frame
     grid: tuple[int, int]  # rows and columns of places in a cell
     # (T,) float64, ascending: the time at which each slot is shown to the LLM; None: `cell_seconds`
@@ -152,7 +152,7 @@ class VisualTokens:
             cell=cell,
             place=torch.arange(places).repeat(cells),
             slot=cell,
-            pinned=torch.zeros(len(cell), dtype=torch.bool),
+            protected=torch.zeros(len(cell), dtype=torch.bool),
             cell_seconds=torch.tensor(seconds, dtype=torch.float64),
             grid=grid,
         )
@@ -178,7 +178,7 @@ class VisualTokens:
             cell=self.cell[index],
             place=self.place[index],
             slot=self.slot[index],
-            pinned=self.pinned[index],
+            protected=self.protected[index],
         )
 
 
@@ -192,13 +192,13 @@ class LayerChunk:
     keys: Tensor = field(repr=False)  # (G, S, d) before rotation
     positions: Tensor = field(repr=False)  # (R, S) ids at this layer, as used; R = 3 for M-RoPE, else 1
     rotate: Rotate = field(repr=False)  # applies the layer's rotary embedding: rotate(x, positions)
-    pinned: Tensor = field(repr=False)  # (S,) bool
-    room: int  # tokens of this chunk that the budget leaves
+    protected: Tensor = field(repr=False)  # (S,) bool
+    max_keep: int  # tokens of this chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survivors:
+class Pruned:
     """Which tokens of a chunk go on to a layer and to all layers after it."""
 
     index: Tensor  # (K,) long, ascending positions in the chunk
@@ -209,7 +209,7 @@ class Survivors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keep:
+class Evicted:
     """Which tokens of a chunk stay in a layer's cache."""
 
     index: Tensor  # (K,) long, ascending positions in the chunk
@@ -235,7 +235,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class KeptOverTime:
     """What of the video was in the cache when an answer began, by temporal cell; empty cells are left out."""
 
     seconds: tuple[float, ...]  # true time of each cell's first frame
@@ -263,7 +263,7 @@ class Answer:
     prompt: str = ""  # the protocol's words as the model got them; "" where it got none
     options: tuple[str, ...] = ()
     duration_s: float | None = None  # of the video
-    kept: Kept | None = None  # None: no video was fed
+    kept: KeptOverTime | None = None  # None: no video was fed
     repeated: bool | None = None  # all new tokens were used, on one token over and over; None: not counted
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from evalkit.types import FramePlan, Video
 from methods.uniform import spread
 
 
-def dice(budget: Budget, video: Video, purpose: str) -> random.Random:
+def rng_for(budget: Budget, video: Video, purpose: str) -> random.Random:
     """A generator that depends on the run's seed and the video's file name alone."""
     key = f"{budget.seed}:{video.path.name}:{purpose}"
     return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
@@ -36,7 +36,7 @@ class RandomFrames(Control):
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """`ratio` of the dense run's cells, in time order; a cell keeps its frames together."""
-        cells = sorted(dice(budget, video, "frames").sample(range(budget.cells), budget.cells_at(budget.ratio)))
+        cells = sorted(rng_for(budget, video, "frames").sample(range(budget.cells), budget.cells_at(budget.ratio)))
         size = budget.cell_frames
         indices = tuple(i for c in cells for i in budget.frames[c * size : (c + 1) * size])
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
@@ -51,9 +51,15 @@ class LowRes(Control):
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """Frames spread over the video at the reduced size."""
-        rows, columns = (self._shrunk(side // budget.unit, budget.ratio) for side in (budget.height, budget.width))
+        rows, columns = (
+            self._shrunk(side // budget.pixels_per_token, budget.ratio) for side in (budget.height, budget.width)
+        )
         share = budget.ratio * budget.places / (rows * columns)
-        return FramePlan(indices=spread(budget, share), height=rows * budget.unit, width=columns * budget.unit)
+        return FramePlan(
+            indices=spread(budget, share),
+            height=rows * budget.pixels_per_token,
+            width=columns * budget.pixels_per_token,
+        )
 
     @staticmethod
     def _shrunk(tokens: int, ratio: float) -> int:
@@ -84,7 +90,7 @@ class Shuffled(Control):
         indices = spread(budget, budget.ratio)
         size = budget.cell_frames
         cells = [tuple(range(i, min(i + size, len(indices)))) for i in range(0, len(indices), size)]
-        dice(budget, video, "order").shuffle(cells)
+        rng_for(budget, video, "order").shuffle(cells)
         order = tuple(slot for cell in cells for slot in cell)
         return FramePlan(indices=indices, height=budget.height, width=budget.width, order=order)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, max_pool1d
 
 from evalkit.errors import MethodError
-from evalkit.method import Ask, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.types import VisualTokens
 
 
@@ -31,7 +31,7 @@ class DPSelect(Method):
     window: int = 3  # cells in which a peak is the largest
     select_ratio: float | None = None  # share of the cells to keep; None: the run's ratio
     positions: Literal["compact", "true_time"] = "compact"  # compact: survivors take the first slots, as released
-    pin: bool = True  # hand the peaks on as `pinned`
+    protect: bool = True  # hand the peaks on as `pinned`
 
     def __post_init__(self) -> None:
         ratio = 1.0 if self.select_ratio is None else self.select_ratio
@@ -41,7 +41,9 @@ class DPSelect(Method):
                 f"got {self.window = }, {self.select_ratio = }"
             )
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
         """Features (T·P, C) -> (K·P, C)."""
         share = budget.ratio if self.select_ratio is None else max(self.select_ratio, budget.ratio)
         cells = len(tokens.cell_seconds)
@@ -65,7 +67,7 @@ class DPSelect(Method):
             cell=tokens.cell[index],
             place=tokens.place[index],
             slot=slot.flatten()[order],
-            pinned=peak if self.pin else torch.zeros_like(peak),
+            protected=peak if self.protect else torch.zeros_like(peak),
             span=kept if self.positions == "compact" else None,
         )
 

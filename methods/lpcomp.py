@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
-from evalkit.types import FramePlan, Survivors, Video, VisualTokens
+from evalkit.types import FramePlan, Pruned, Video, VisualTokens
 
 STAGES = (10 / 28, 20 / 28)  # source: released `EXTRA_PARAM_INNER_CONDENSER_ID` [10, 20] of 28 layers
 STRIDE = 4  # source: released `EXTRA_PARAM_INNER_STRIDE`
@@ -58,14 +58,14 @@ class LPComp(Method):
         indices = budget.frames if cells == budget.cells else budget.sample(cells * budget.cell_frames)
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
         """The tokens of each cell that layer `layer` still sees; None where it sees what the one before saw."""
         rows, columns = tokens.grid
         stays = self.stays(self.counts(budget)[layer], rows * columns)[tokens.place]
         if bool(stays.all()):
             return None
         renumber = None if self.positions is None else self.positions == "renumber"
-        return Survivors(index=stays.nonzero()[:, 0], renumber=renumber)
+        return Pruned(index=stays.nonzero()[:, 0], renumber=renumber)
 
     def cells(self, budget: Budget) -> int:
         """Cells that go into the LLM."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evalkit.errors import MethodError
 from evalkit.method import Method
-from evalkit.types import Keep, LayerChunk
+from evalkit.types import Evicted, LayerChunk
 
 BLOCKS = 64  # of queries; the weights of one block are held at a time
 BLOCK_BYTES = 2**20  # but no block smaller than this
@@ -64,11 +64,11 @@ class PivotKV(Method):
         )
 
     @property
-    def asks(self) -> bool:
+    def query_aware(self) -> bool:
         """A budget for the whole prompt depends on the question's length."""
         return self.max_input_length is not None
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         """The `room` highest column sums of the chunk's own attention."""
         size = chunk.keys.shape[1]
         keep = self._room(chunk, size)
@@ -78,24 +78,24 @@ class PivotKV(Method):
             score = received(chunk.queries, chunk.keys)
         else:
             score = received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
-        index = self._picked(score.cpu(), chunk.pinned, keep)
+        index = self._picked(score.cpu(), chunk.protected, keep)
         flops = 2 * chunk.queries.numel() * size  # every query on every key
         if not self.reforge:
-            return Keep(index=index, flops=flops)
+            return Evicted(index=index, flops=flops)
         positions = reforged(chunk.positions[:, index], keep, size)
         align = None if self.text_rows == "auto" else self.text_rows == "aligned"
-        return Keep(index=index, positions=positions, align_text=align, flops=flops)
+        return Evicted(index=index, positions=positions, align_text=align, flops=flops)
 
     def _room(self, chunk: LayerChunk, size: int) -> int:
         if self.max_input_length is not None:
             return max(1, int(min(1.0, self.max_input_length / chunk.prompt_tokens) * size))
-        return chunk.room if self.kv_ratio is None else max(1, int(self.kv_ratio * size))
+        return chunk.max_keep if self.kv_ratio is None else max(1, int(self.kv_ratio * size))
 
-    def _picked(self, score: Tensor, pinned: Tensor, keep: int) -> Tensor:
+    def _picked(self, score: Tensor, protected: Tensor, keep: int) -> Tensor:
         if self.pivots == "released":
             # pinned tokens tie at 1.0: which of them stay is torch.topk's own choice, as in the released code
-            return score.masked_fill(pinned, 1.0).topk(keep).indices.sort().values
-        return (score + pinned * (score.max() + 1)).argsort(descending=True, stable=True)[:keep].sort().values
+            return score.masked_fill(protected, 1.0).topk(keep).indices.sort().values
+        return (score + protected * (score.max() + 1)).argsort(descending=True, stable=True)[:keep].sort().values
 
 
 def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:

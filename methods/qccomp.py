@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import Ask, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.types import VisualTokens
 
 MIDDLE = (6 / 28, 24 / 28)  # source: released code averages layers 6..23 of 28, counted from 0
@@ -55,11 +55,13 @@ class QCComp(Method):
             )
 
     @property
-    def asks(self) -> bool:
+    def query_aware(self) -> bool:
         """The question chooses."""
         return True
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
         """Features (T·P, D) -> (K·P, D) of the K cells with the highest scores."""
         cells, kept = len(tokens.cell_seconds), self.kept(budget)
         if len(tokens) != cells * tokens.grid[0] * tokens.grid[1]:
@@ -69,7 +71,12 @@ class QCComp(Method):
             )
         if kept >= cells:
             return tokens
-        best = self.scores(cells, budget, ask).argsort(descending=True, stable=True)[:kept].sort().values
+        best = (
+            self.scores(cells, budget, attention_from_question)
+            .argsort(descending=True, stable=True)[:kept]
+            .sort()
+            .values
+        )
         chosen = tokens.keep(torch.isin(tokens.cell, best).nonzero()[:, 0])
         if self.times == "true_time":
             return chosen
@@ -79,7 +86,7 @@ class QCComp(Method):
         """Cells to keep."""
         return budget.cells_at(budget.ratio if self.frame_ratio is None else self.frame_ratio)
 
-    def scores(self, cells: int, budget: Budget, ask: Ask) -> Tensor:
+    def scores(self, cells: int, budget: Budget, attention_from_question: AttentionFromQuestion) -> Tensor:
         """How much the question looks at each cell, (T,) float64: summed over layers, averaged over passes."""
         layers = self.layers(budget.layers)
         total = torch.zeros(len(layers), cells, dtype=torch.float64)
@@ -89,7 +96,7 @@ class QCComp(Method):
             windows = [(0, len(read))]
             if self.segment == "local":
                 windows = [(at, at + width) for at in range(0, len(read) - width + 1, stride)]
-            looked = ask(
+            looked = attention_from_question(
                 read,
                 windows=windows,
                 layers=layers,

@@ -3,9 +3,9 @@
 python perf/gpu_retake.py [--tokens 16384 32768 65536 131072] [--out results/gpu]
 python perf/gpu_retake.py --rehearse                                  the same code on a toy shape and the CPU
 
-Arms: the dense chunked prefill; PivotKV at 1/2 and 1/4; DPSelect at 1/2; and, for PivotKV's overhead, a prefill whose
+Operating points: the dense chunked prefill; PivotKV at 1/2 and 1/4; DPSelect at 1/2; and, for PivotKV's overhead, a prefill whose
 cache is cut to the same length without scoring. CUDA events, 3 warm-ups, 10 runs, medians. TTFT: prefill and question.
-The bound is the ratio of closed-form FLOPs: what the arm could gain if arithmetic were all.
+The bound is the ratio of closed-form FLOPs: what the operating point could gain if arithmetic were all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evalkit.method import Budget, Method, no_ask
+from evalkit.method import Budget, Method, no_question
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Keep, LayerChunk, VisualTokens
@@ -89,11 +89,11 @@ def first_token(backbone: Qwen2VL, tokens: VisualTokens, method: Method, ratio: 
     """Head, video, question of 64 tokens, and `steps` tokens of an answer."""
     budget = Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=ratio, layers=backbone.layers)
     context = backbone.context()
-    backbone.feed_text(context, list(range(3, 18)))
-    backbone.feed_video(context, method.select(tokens, budget, no_ask), method, budget, chunk_cells=CHUNK_CELLS)
-    hidden = backbone.feed_text(context, list(range(3, 67)))
+    backbone.prefill_text(context, list(range(3, 18)))
+    backbone.prefill_video(context, method.select(tokens, budget, no_question), method, budget, chunk_cells=CHUNK_CELLS)
+    hidden = backbone.prefill_text(context, list(range(3, 67)))
     for _ in range(steps):
-        hidden = backbone.feed_text(context, [int(backbone.logits(hidden).argmax())], decoding=True)
+        hidden = backbone.prefill_text(context, [int(backbone.logits(hidden).argmax())], decoding=True)
 
 
 def seconds(call: Callable[[], None], device: torch.device, runs: int) -> float:

@@ -89,8 +89,8 @@ def prefill(backbone: Qwen2VL, tokens: VisualTokens, chunk: int, method: PivotKV
     """Head and video."""
     budget = Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=0.5, layers=backbone.layers)
     context = backbone.context()
-    backbone.feed_text(context, [1, 2, 3])
-    backbone.feed_video(context, tokens, method, budget, chunk_cells=chunk // PLACES)
+    backbone.prefill_text(context, [1, 2, 3])
+    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk // PLACES)
 
 
 def row(backbone: Qwen2VL, chunk: int, context: int, runs: int) -> dict[str, object]:

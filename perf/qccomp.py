@@ -33,7 +33,7 @@ from measure import record
 from evalkit.method import Budget
 from evalkit.model import attention, question_attention
 from evalkit.model.families.qwen2 import Qwen2
-from evalkit.model.question_attention import Asker
+from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import VisualTokens
 from methods.xcomp import XComp
 
@@ -71,7 +71,7 @@ def ours(
 ) -> Callable[[int], Tensor]:
     """What chooses the frames for a question of so many tokens; it keeps what does not depend on the question."""
     limits = budget(len(tokens.cell_seconds), backbone.layers)
-    asker = Asker(backbone, tokens, method, limits, chunk_cells=chunk_cells)
+    asker = QuestionAttention(backbone, tokens, method, limits, chunk_cells=chunk_cells)
 
     def choose(question: int) -> Tensor:
         asker.question(prompt(HEAD), prompt(question), question - CLOSING)

@@ -14,12 +14,12 @@ from pathlib import Path
 from evalkit.analysis.stats.paired_tests import difference, holm
 from evalkit.runs import load
 
-Arm = tuple[str, str, float]  # backbone, method, ratio
+OperatingPoint = tuple[str, str, float]  # backbone, method, ratio
 Marks = dict[tuple[str, str], tuple[bool, str]]  # (benchmark, question) -> right?, video
-DENSE: Arm = ("tiny", "uniform", 1.0)
+DENSE: OperatingPoint = ("tiny", "uniform", 1.0)
 SHARE, QUARTER = 0.484375, 0.25
-UNIFORM: Arm = ("tiny", "uniform", QUARTER)
-TOKENS: list[tuple[str, Arm, Arm]] = [
+UNIFORM: OperatingPoint = ("tiny", "uniform", QUARTER)
+TOKENS: list[tuple[str, OperatingPoint, OperatingPoint]] = [
     ("no compression", DENSE, DENSE),
     ("fewer frames (uniform)", ("tiny", "uniform", SHARE), DENSE),
     ("step-wise", ("tiny", "lp_stepwise", SHARE), DENSE),
@@ -34,7 +34,7 @@ TOKENS: list[tuple[str, Arm, Arm]] = [
         ("tiny_progressive", "lp_progressive", SHARE),
     ),
 ]
-FRAMES: list[tuple[str, Arm, Arm]] = [
+FRAMES: list[tuple[str, OperatingPoint, OperatingPoint]] = [
     ("uniform", UNIFORM, DENSE),
     ("uniform", ("tiny_progressive", "uniform", QUARTER), UNIFORM),
     ("random frames", ("tiny", "random_frames", QUARTER), UNIFORM),
@@ -51,33 +51,33 @@ FRAMES: list[tuple[str, Arm, Arm]] = [
 ]
 
 
-def marks(folders: list[Path]) -> dict[Arm, Marks]:
-    """Every scored question of every arm, over all benchmarks."""
-    found: dict[Arm, Marks] = defaultdict(dict)
+def marks(folders: list[Path]) -> dict[OperatingPoint, Marks]:
+    """Every scored question of every operating point, over all benchmarks."""
+    found: dict[OperatingPoint, Marks] = defaultdict(dict)
     for folder in folders:
         for run in load.load(folder):
             for answer in run.answers:
                 if answer.correct is not None:
-                    arm = (run.setup.base[0], run.method, run.ratio)
-                    found[arm][answer.benchmark, answer.question_id] = (answer.correct, answer.video_id)
+                    point = (run.setup.base[0], run.method, run.ratio)
+                    found[point][answer.benchmark, answer.question_id] = (answer.correct, answer.video_id)
     return found
 
 
-def table(found: dict[Arm, Marks], rows: list[tuple[str, Arm, Arm]]) -> list[str]:
+def table(found: dict[OperatingPoint, Marks], rows: list[tuple[str, OperatingPoint, OperatingPoint]]) -> list[str]:
     """Markdown lines."""
     known = [row for row in rows if row[1] in found and row[2] in found]
     pairs = []
-    for _, arm, other in known:
-        both = sorted(found[arm].keys() & found[other].keys())
-        ours, theirs = ([found[a][q][0] for q in both] for a in (arm, other))
-        pairs.append(difference(ours, theirs, [(q[0], found[arm][q][1]) for q in both]))
-    adjusted = holm([pair.p_flip for pair in pairs], without=[arm == other for _, arm, other in known])
+    for _, point, other in known:
+        both = sorted(found[point].keys() & found[other].keys())
+        ours, theirs = ([found[a][q][0] for q in both] for a in (point, other))
+        pairs.append(difference(ours, theirs, [(q[0], found[point][q][1]) for q in both]))
+    adjusted = holm([pair.p_flip for pair in pairs], without=[point == other for _, point, other in known])
     lines = ["| method | weights | ratio | percent | against | points | 95 % interval | p (sign flips, Holm) | n |"]
     lines.append("|:---|:---|---:|---:|:---|---:|---:|---:|---:|")
-    for (name, arm, other), pair, p in zip(known, pairs, adjusted, strict=True):
-        right = [correct for correct, _ in found[arm].values()]
-        told = [name, weights(arm), f"{arm[2]:g}", f"{100 * sum(right) / len(right):.1f}"]
-        if arm == other:
+    for (name, point, other), pair, p in zip(known, pairs, adjusted, strict=True):
+        right = [correct for correct, _ in found[point].values()]
+        told = [name, weights(point), f"{point[2]:g}", f"{100 * sum(right) / len(right):.1f}"]
+        if point == other:
             lines.append("| " + " | ".join([*told, "", "", "", "", str(len(right))]) + " |")
             continue
         against = f"{other[1]} at {other[2]:g}, {weights(other)}"
@@ -86,9 +86,9 @@ def table(found: dict[Arm, Marks], rows: list[tuple[str, Arm, Arm]]) -> list[str
     return lines
 
 
-def weights(arm: Arm) -> str:
+def weights(point: OperatingPoint) -> str:
     """Whether the weights were tuned, and for what."""
-    return "training-free" if arm[0] == "tiny" else f"tuned ({arm[0].removeprefix('tiny_')})"
+    return "training-free" if point[0] == "tiny" else f"tuned ({point[0].removeprefix('tiny_')})"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from evalkit.analysis.grid import costs
 from evalkit.analysis.grid.seconds import QUARTILES
 from evalkit.analysis.tables import grid_rows as paper_rows
 from evalkit.config.build import CONF
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.ledger import Timing
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from tests.support import clips
@@ -35,9 +35,9 @@ def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     fields = dict(OmegaConf.create(config.replace("methods.first_half", "first_half")))
     name = str(fields.pop("name"))
-    arm = Arm(name, instantiate(fields), 0.5)
+    point = OperatingPoint(name, instantiate(fields), 0.5)
     clip = clips.make(tmp_path / "clip.mp4", frames=64, size=(112, 112))
-    (row,) = answer(engine(backbone), [arm], [question(clip, 0)]).values()
+    (row,) = answer(engine(backbone), [point], [question(clip, 0)]).values()
     assert row.ledger is not None
     assert row.ledger.ratio_achieved == 0.5
 

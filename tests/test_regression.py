@@ -20,7 +20,7 @@ from evalkit.__main__ import main
 from evalkit.commands import run
 from evalkit.config import build
 from evalkit.data.protocols.lmms_eval import LmmsEval
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.model import chat_template
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.runs import load
@@ -110,12 +110,12 @@ class WrongTokens(ReTaKe):
 def test_a_method_that_drops_the_wrong_tokens(
     data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built = build.arms
+    built = build.points
 
-    def broken(cfg: Any) -> list[Arm]:
-        return [replace(arm, method=WrongTokens()) for arm in built(cfg)]
+    def broken(cfg: Any) -> list[OperatingPoint]:
+        return [replace(point, method=WrongTokens()) for point in built(cfg)]
 
-    monkeypatch.setattr(build, "arms", broken)
+    monkeypatch.setattr(build, "points", broken)
     few(data, tmp_path, "methods=[retake]", "ratios=[0.25]")
     assert gate(one(fresh, "retake", 0.25), tmp_path) == 1
     assert " → " in capsys.readouterr().out.split("answered otherwise")[1]

@@ -11,11 +11,11 @@ import torch
 
 from evalkit.analysis.tables.formatting import render, significant
 from evalkit.data import video as video_file
-from evalkit.engine.frame_encoder import Eyes
-from evalkit.engine.records import Arm
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import EvalkitError
 from evalkit.model import load
-from evalkit.model.flops import Work
+from evalkit.model.flops import OpCounts
 from evalkit.types import Benchmark, Video
 
 if TYPE_CHECKING:
@@ -31,21 +31,23 @@ matrix speed; decoding is not in it."""
 def estimate(grid: Grid) -> str:
     """The table that `dry_run=true` prints."""
     model = load.skeleton(grid.checkpoint, dtype=grid.cfg.backbone.dtype)
-    eyes = grid.eyes(model)
+    frame_encoder = grid.frame_encoder(model)
     speed = matrix_speed(grid.device, model.model.dtype)
-    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.arms, eyes, speed)]
+    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.points, frame_encoder, speed)]
     texts = [{key: significant(v) if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     return f"Nothing is run. {ASSUMED}\n\n{render(pd.DataFrame(texts), left=('benchmark', 'method'))}"
 
 
-def _rows(benchmark: Benchmark, arms: list[Arm], eyes: Eyes, speed: float) -> Iterator[dict[str, Any]]:
+def _rows(
+    benchmark: Benchmark, points: list[OperatingPoint], frame_encoder: FrameEncoder, speed: float
+) -> Iterator[dict[str, Any]]:
     videos, broken = _probe(benchmark)
-    for arm in arms:
-        spent = [_video(arm, video, asked, eyes, speed) for video, asked in videos]
+    for point in points:
+        spent = [_video(point, video, asked, frame_encoder, speed) for video, asked in videos]
         yield {
             "benchmark": benchmark.label,
-            "method": arm.name,
-            "ratio": f"{arm.ratio:g}",
+            "method": point.name,
+            "ratio": f"{point.ratio:g}",
             "questions": len(benchmark.questions),
             "videos": len(videos),
             "unreadable": broken,
@@ -66,15 +68,17 @@ def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
     return found, len(groups) - len(found)
 
 
-def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict[str, float]:
-    """Frames, tokens and cache of one video under one arm. What `select` and later verbs keep is taken as the ratio."""
-    budget = eyes.budget(arm, video)
-    plan = arm.method.frames(video, budget)
-    model = eyes.backbone
+def _video(
+    point: OperatingPoint, video: Video, asked: int, frame_encoder: FrameEncoder, speed: float
+) -> dict[str, float]:
+    """Frames, tokens and cache of one video under one operating point. What `select` and later verbs keep is taken as the ratio."""
+    budget = frame_encoder.budget(point, video)
+    plan = point.method.frames(video, budget)
+    model = frame_encoder.backbone
     cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
-    tokens = cells * (plan.height // model.unit) * (plan.width // model.unit)
-    kept = min(tokens, round(arm.ratio * budget.dense_tokens))
-    vision = model.encode_flops(cells, (plan.height // model.unit, plan.width // model.unit))
+    tokens = cells * (plan.height // model.pixels_per_token) * (plan.width // model.pixels_per_token)
+    kept = min(tokens, round(point.ratio * budget.dense_tokens))
+    vision = model.encode_flops(cells, (plan.height // model.pixels_per_token, plan.width // model.pixels_per_token))
     flops = vision + model.flops(_work(model.layers, tokens, kept, asked))
     return {
         "frames": len(plan.indices),
@@ -85,12 +89,12 @@ def _video(arm: Arm, video: Video, asked: int, eyes: Eyes, speed: float) -> dict
     }
 
 
-def _work(layers: int, tokens: int, kept: int, asked: int) -> Work:
+def _work(layers: int, tokens: int, kept: int, asked: int) -> OpCounts:
     """What the LLM does with a video of `tokens` whose cache grows to `kept` entries, and with `asked` questions."""
     text = asked * TEXT_TOKENS
     through = layers * (tokens + text)
     pairs = layers * (tokens * kept // 2 + text * (kept + TEXT_TOKENS))
-    return Work(projected=through, pairs=pairs, transformed=through, scored=asked)
+    return OpCounts(projected=through, pairs=pairs, transformed=through, scored=asked)
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:

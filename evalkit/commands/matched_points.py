@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid import curve_points
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
 from evalkit.runs import load
 
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 ROUNDS = 4  # each predicts from what the ones before have measured
 
 
-def curve(grid: Grid) -> Arm:
-    """The reference's arm. ConfigError where the grid does not run it, or nothing beside it."""
-    own = next((arm for arm in grid.arms if arm.name == grid.reference), None)
-    if own is None or all(arm.name == grid.reference for arm in grid.arms):
-        names = ", ".join(dict.fromkeys(arm.name for arm in grid.arms))
+def curve(grid: Grid) -> OperatingPoint:
+    """The reference's operating point. ConfigError where the grid does not run it, or nothing beside it."""
+    own = next((point for point in grid.points if point.name == grid.reference), None)
+    if own is None or all(point.name == grid.reference for point in grid.points):
+        names = ", ".join(dict.fromkeys(point.name for point in grid.points))
         raise ConfigError(
             f"matched=true needs the reference ({grid.reference}) and other methods in one grid, got {names}: "
             "name them all in methods=[…], or leave it out"
@@ -35,14 +35,14 @@ def curve(grid: Grid) -> Arm:
 
 def announced(grid: Grid) -> str:
     """What `dry_run=true` says of it."""
-    others = sum(arm.name != grid.reference for arm in grid.arms)
+    others = sum(point.name != grid.reference for point in grid.points)
     return (
         f"\nmatched=true: {grid.reference} is run at more ratios once these are answered, where it costs as much as "
         f"another row: up to {2 * others} for each set of questions, none where a ratio lies within 2 % of the cost.\n"
     )
 
 
-def complete(grid: Grid, reference: Arm, folders: Sequence[Path], failed: int) -> tuple[list[Path], int]:
+def complete(grid: Grid, reference: OperatingPoint, folders: Sequence[Path], failed: int) -> tuple[list[Path], int]:
     """Answer the reference where it is missing; all run folders then, and the rows that failed.
 
     Costs are known exactly only from answers, so it is done in rounds: where a predicted ratio misses the cost by more

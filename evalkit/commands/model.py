@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
 def _fetch(args: argparse.Namespace) -> int:
     from evalkit.model import fetch
 
-    repo, pinned = _repository(args.name)
-    revision = args.revision or pinned
+    repo, protected = _repository(args.name)
+    revision = args.revision or protected
     found = fetch.listing(repo, revision, weights=not args.no_weights, endpoint=args.endpoint)
     print(_table(found), flush=True)
     if args.list:

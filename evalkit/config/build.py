@@ -14,7 +14,7 @@ from evalkit.config.compose import CONF, choices
 from evalkit.data import benchmarks
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.sampling import Sampling
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
 from evalkit.method import Method
 from evalkit.model.checkpoint import Checkpoint, locate
@@ -35,7 +35,7 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
     return [verify.carry(full, subsets.restrict(full, cfg.subset)) for full in loaded]
 
 
-def arms(cfg: DictConfig) -> list[Arm]:
+def points(cfg: DictConfig) -> list[OperatingPoint]:
     """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
     chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in _several(cfg, "methods")]
     ratios = [cfg.ratio] if cfg.ratio is not None else _several(cfg, "ratios")
@@ -47,7 +47,7 @@ def arms(cfg: DictConfig) -> list[Arm]:
         )
     methods = [_build(config) for config in chosen]
     steps = dict.fromkeys(map(_ratio, ratios))
-    return [Arm(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
+    return [OperatingPoint(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
 
 
 def order(cfg: DictConfig) -> tuple[str, ...]:

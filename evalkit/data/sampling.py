@@ -107,7 +107,7 @@ class Sampling:
         places = starts(len(pool), n) if self.preset == "fps" else cut_linspace(len(pool), n)
         return tuple(pool[place] for place in places)
 
-    def size(self, video: Video, unit: int) -> tuple[int, int]:
+    def size(self, video: Video, pixels_per_token: int) -> tuple[int, int]:
         """Height and width of a resized frame in pixels, multiples of `unit`. VideoError for a frame like a thread."""
         height, width = video.height, video.width
         if max(height, width) > MAX_ASPECT * min(height, width):
@@ -116,10 +116,14 @@ class Sampling:
                 "remove its rows"
             )
         height, width = self._shrunk(height, width)
-        size = smart_resize(height, width, unit, self.min_pixels, self._most_pixels(video, unit))
+        size = smart_resize(
+            height, width, pixels_per_token, self.min_pixels, self._most_pixels(video, pixels_per_token)
+        )
         if self._shared_by(video) is None:
             return size
-        return smart_resize(*size, unit, self.min_pixels, self.max_pixels)  # the processor, after qwen-vl-utils
+        return smart_resize(
+            *size, pixels_per_token, self.min_pixels, self.max_pixels
+        )  # the processor, after qwen-vl-utils
 
     def nearest_size(self, video: Video) -> tuple[int, int] | None:
         """Height and width to which a frame shrinks by nearest neighbour before its final size; None: no such step."""
@@ -154,12 +158,12 @@ class Sampling:
             return self.count(video, 2)
         return None if self.fps is None or self.preset != "lmms_eval" else len(self._pool(video))
 
-    def _most_pixels(self, video: Video, unit: int) -> float:
+    def _most_pixels(self, video: Video, pixels_per_token: int) -> float:
         """`max_pixels`, or less where qwen-vl-utils allows a frame, or each of many frames, fewer tokens."""
         frames = self._shared_by(video)
         if frames is None:
             return self.max_pixels
-        share = min(FRAME_TOKENS * unit**2, POOL_TOKENS * unit**2 / frames * 2)
+        share = min(FRAME_TOKENS * pixels_per_token**2, POOL_TOKENS * pixels_per_token**2 / frames * 2)
         return min(self.max_pixels, max(share, int(self.min_pixels * 1.05)))
 
     @property
@@ -228,21 +232,21 @@ def qwen_vl_utils_pool(total: int, rate: float, fps: float) -> list[int]:
     return rounded_linspace(total, max(1, n))
 
 
-def smart_resize(height: int, width: int, unit: int, min_pixels: int, max_pixels: float) -> tuple[int, int]:
+def smart_resize(height: int, width: int, pixels_per_token: int, min_pixels: int, max_pixels: float) -> tuple[int, int]:
     """The size nearest to `height` × `width` whose sides are multiples of `unit`, between the two numbers of pixels.
 
     A frame so long that its short side would vanish keeps one unit there, so it may exceed `max_pixels`.
     """
     # source: Qwen2-VL's image processor
-    rows, columns = round(height / unit), round(width / unit)
+    rows, columns = round(height / pixels_per_token), round(width / pixels_per_token)
     area = height * width
-    if rows * columns * unit**2 > max_pixels:
+    if rows * columns * pixels_per_token**2 > max_pixels:
         shrink = math.sqrt(area / max_pixels)
-        rows, columns = (max(1, math.floor(side / shrink / unit)) for side in (height, width))
-    elif rows * columns * unit**2 < min_pixels:
+        rows, columns = (max(1, math.floor(side / shrink / pixels_per_token)) for side in (height, width))
+    elif rows * columns * pixels_per_token**2 < min_pixels:
         grow = math.sqrt(min_pixels / area)
-        rows, columns = (math.ceil(side * grow / unit) for side in (height, width))
-    return rows * unit, columns * unit
+        rows, columns = (math.ceil(side * grow / pixels_per_token) for side in (height, width))
+    return rows * pixels_per_token, columns * pixels_per_token
 
 
 def _expect(holds: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What an answer rests on: a video as one arm's frames show it, and what the LLM has read before a question comes."""
+"""What an answer rests on: a video as one operating point's frames show it, and what the LLM has read before a question comes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evalkit.engine.records import Arm
+    from evalkit.engine.records import OperatingPoint
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget
-    from evalkit.model.flops import Work
-    from evalkit.model.prefill_state import Context
+    from evalkit.model.flops import OpCounts
+    from evalkit.model.prefill_state import PrefillState
     from evalkit.types import FramePlan, Video, VisualTokens
 
 
 @dataclass(frozen=True)
-class Sight:
+class EncodedVideo:
     """One set of frames of a video, encoded; no tokens where a plan wants no frames."""
 
     video: Video
@@ -29,14 +29,14 @@ class Sight:
 
 @dataclass(frozen=True)
 class Prefix:
-    """What an arm has read before a question comes."""
+    """What an operating point has read before a question comes."""
 
-    arm: Arm
-    sight: Sight
+    point: OperatingPoint
+    encoded: EncodedVideo
     budget: Budget
     selected: VisualTokens | None
-    context: Context
+    context: PrefillState
     clock: Clock
     asked: int  # tokens that went through the LLM to choose what to feed
-    asking: Work  # what the LLM did with them
+    asking: OpCounts  # what the LLM did with them
     shared: bool

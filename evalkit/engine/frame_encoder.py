@@ -1,4 +1,4 @@
-"""From a video file to visual tokens: which frames an arm wants, one decoding pass, the encoder in slices."""
+"""From a video file to visual tokens: which frames an operating point wants, one decoding pass, the encoder in slices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
 from evalkit.method import Budget
 from evalkit.types import FramePlan, Frames, Video, VisualTokens
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eyes:
-    """How a run looks at videos, the same for all arms."""
+class FrameEncoder:
+    """How a run looks at videos, the same for all operating points."""
 
     backbone: Qwen2VL
     sampling: Sampling
@@ -34,31 +34,31 @@ class Eyes:
     encode_cells: int = 32  # cells per encoder slice
     seed: int = 0
 
-    def budget(self, arm: Arm, video: Video) -> Budget:
-        """The limits of one arm on one video."""
+    def budget(self, point: OperatingPoint, video: Video) -> Budget:
+        """The limits of one operating point on one video."""
         count = self.sampling.count(video, self.backbone.cell_frames)
-        height, width = self.sampling.size(video, self.backbone.unit)
+        height, width = self.sampling.size(video, self.backbone.pixels_per_token)
         return Budget(
-            ratio=arm.ratio,
+            ratio=point.ratio,
             frames=self.sampling.indices(video, count),
             sample=lambda n: self.sampling.indices(video, n),
             cell_frames=self.backbone.cell_frames,
             height=height,
             width=width,
-            unit=self.backbone.unit,
+            pixels_per_token=self.backbone.pixels_per_token,
             layers=self.backbone.layers,
             seed=self.seed,
         )
 
-    def plan(self, arm: Arm, video: Video) -> FramePlan:
-        """The frames an arm wants, checked."""
-        plan = arm.method.frames(video, self.budget(arm, video))
+    def plan(self, point: OperatingPoint, video: Video) -> FramePlan:
+        """The frames an operating point wants, checked."""
+        plan = point.method.frames(video, self.budget(point, video))
         ascending = all(a < b for a, b in zip(plan.indices, plan.indices[1:], strict=False))
-        sized = plan.height % self.backbone.unit == plan.width % self.backbone.unit == 0
+        sized = plan.height % self.backbone.pixels_per_token == plan.width % self.backbone.pixels_per_token == 0
         if not ascending or not sized or (plan.indices and not plan.slots):
             raise MethodError(
-                f"{type(arm.method).__name__}.frames() must return unique ascending indices and a size in multiples of "
-                f"{self.backbone.unit}; got {plan}"
+                f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in multiples of "
+                f"{self.backbone.pixels_per_token}; got {plan}"
             )
         return replace(plan, nearest=self.sampling.nearest_size(video))
 
@@ -75,7 +75,7 @@ class Eyes:
         tokens = VisualTokens.dense(
             self._features(frames.pixels, slots),
             seconds=[frames.seconds[slot] for slot in slots[::size]],
-            grid=(plan.height // self.backbone.unit, plan.width // self.backbone.unit),
+            grid=(plan.height // self.backbone.pixels_per_token, plan.width // self.backbone.pixels_per_token),
         )
         if plan.order is None:
             return tokens

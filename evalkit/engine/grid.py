@@ -18,8 +18,8 @@ from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
 from evalkit.engine import records, timing
 from evalkit.engine.answer import Engine
-from evalkit.engine.frame_encoder import Eyes
-from evalkit.engine.records import Arm
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.engine.records import OperatingPoint
 from evalkit.model import load
 from evalkit.model.checkpoint import Checkpoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Grid:
-    """One call of run_eval.py: question sets × arms on one backbone."""
+    """One call of run_eval.py: question sets × operating points on one backbone."""
 
     def __init__(self, cfg: DictConfig) -> None:
         checks.evaluation(cfg)
         self.cfg = cfg
-        self.arms = build.arms(cfg)
+        self.points = build.points(cfg)
         self.order = build.order(cfg)
         self.reference = build.reference(cfg)
         self.sampling = build.sampling(cfg)
@@ -65,9 +65,9 @@ class Grid:
         """Loaded on first use, so that a finished grid loads no model."""
         return load_engine(self.cfg, self.checkpoint, self.sampling, self.protocol)
 
-    def eyes(self, model: Qwen2VL) -> Eyes:
+    def frame_encoder(self, model: Qwen2VL) -> FrameEncoder:
         """How this grid looks at videos through `model`."""
-        return Eyes(backbone=model, sampling=self.sampling, seed=self.cfg.seed)
+        return FrameEncoder(backbone=model, sampling=self.sampling, seed=self.cfg.seed)
 
     @cached_property
     def _common(self) -> dict[str, Any]:
@@ -86,13 +86,13 @@ class Grid:
             "seed": self.cfg.seed,
         }
 
-    def config(self, benchmark: Benchmark, rows: str, arm: Arm) -> dict[str, Any]:
+    def config(self, benchmark: Benchmark, rows: str, point: OperatingPoint) -> dict[str, Any]:
         """config.yaml of one run, its identity first; `rows` is the identity of the question set."""
         parts = {
             **self._common,
             "benchmark": [benchmark.name, benchmark.split, benchmark.generated, rows],
-            "method": identity.method(arm.method),
-            "ratio": arm.ratio,
+            "method": identity.method(point.method),
+            "ratio": point.ratio,
         }
         return {
             "identity": identity.of(parts),
@@ -103,7 +103,7 @@ class Grid:
                 "questions": len(benchmark.questions) + len(benchmark.bad_rows),
                 "generated": benchmark.generated,
                 "root": str(benchmark.root),
-                "notes": [*benchmark.notes, self.protocol.rule(benchmark.name), *self._method_notes(arm)],
+                "notes": [*benchmark.notes, self.protocol.scoring_note(benchmark.name), *self._method_notes(point)],
             },
             "backbone": {
                 **OmegaConf.to_container(self.cfg.backbone, resolve=True),  # type: ignore[dict-item]
@@ -114,13 +114,13 @@ class Grid:
             },
             "sampling": OmegaConf.to_container(self.cfg.sampling, resolve=True),
             "method": {
-                "name": arm.name,
-                "role": arm.method.role,
+                "name": point.name,
+                "role": point.method.role,
                 **parts["method"]["fields"],
                 "class": parts["method"]["class"],
             },
-            "ratio": arm.ratio,
-            "grid": {"place": self.order.index(arm.name), "reference": self.reference},
+            "ratio": point.ratio,
+            "grid": {"place": self.order.index(point.name), "reference": self.reference},
             "protocol": {"name": self.protocol.name, "version": self.protocol.version},
             "reader": self.cfg.reader,
             "share": self.cfg.share,
@@ -133,36 +133,36 @@ class Grid:
     def _aligns_text(self) -> bool:
         return load.family(self.checkpoint).aligns_text
 
-    def _method_notes(self, arm: Arm) -> list[str]:
-        return [f"{arm.name}: {note}" for note in arm.method.notes(aligns_text=self._aligns_text)]
+    def _method_notes(self, point: OperatingPoint) -> list[str]:
+        return [f"{point.name}: {note}" for note in point.method.notes(aligns_text=self._aligns_text)]
 
-    def folder(self, benchmark: Benchmark, arm: Arm, config: Mapping[str, Any]) -> Path:
+    def folder(self, benchmark: Benchmark, point: OperatingPoint, config: Mapping[str, Any]) -> Path:
         """Where one run lies: readable names, told apart by the identity."""
-        name = f"{arm.name}-r{arm.ratio:g}-{config['identity'][:8]}"
+        name = f"{point.name}-r{point.ratio:g}-{config['identity'][:8]}"
         kind = f"generated-{benchmark.name}" if benchmark.generated else benchmark.name
         return Path(self.cfg.results_dir) / kind / str(self.cfg.backbone.name) / name
 
     # ---- running
 
-    def run(self, arms: Sequence[Arm] | None = None) -> tuple[list[Path], int]:
-        """Answer what is missing of `arms`, or of the whole grid. Returns the run folders and the rows that failed."""
+    def run(self, points: Sequence[OperatingPoint] | None = None) -> tuple[list[Path], int]:
+        """Answer what is missing of `operating_points`, or of the whole grid. Returns the run folders and the rows that failed."""
         with ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm())
-            opened: list[tuple[Benchmark, dict[Arm, RunFolder]]] = []
+            opened: list[tuple[Benchmark, dict[OperatingPoint, RunFolder]]] = []
             for benchmark in self.benchmarks:
                 opened.append((benchmark, {}))
                 rows = identity.rows(benchmark)
-                for arm in self.arms if arms is None else arms:
-                    config = self.config(benchmark, rows, arm)
-                    run = RunFolder(self.folder(benchmark, arm, config), config, str(self.device))
+                for point in self.points if points is None else points:
+                    config = self.config(benchmark, rows, point)
+                    run = RunFolder(self.folder(benchmark, point, config), config, str(self.device))
                     stack.callback(run.close)
-                    opened[-1][1][arm] = run
+                    opened[-1][1][point] = run
             self._answer_all(opened)
             untimed = self._time_all(opened)
             runs = [run for _, by_arm in opened for run in by_arm.values()]
             return [run.path for run in runs], sum(run.failed for run in runs) + untimed
 
-    def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[Arm, RunFolder]]]) -> None:
+    def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> None:
         work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in _pending(benchmark, runs)]
         todo = sum(len(rows) for _, _, pending in work for rows in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
@@ -170,31 +170,35 @@ class Grid:
         with progress(todo, "answer") as bar:
             for benchmark, runs, pending in work:
                 bar.set_description(benchmark.label, refresh=False)
-                for arm, answer in self._answers(pending):
-                    runs[arm].append(answer)
+                for point, answer in self._answers(pending):
+                    runs[point].append(answer)
                     bar.update()
 
-    def _time_all(self, opened: Sequence[tuple[Benchmark, Mapping[Arm, RunFolder]]]) -> int:
+    def _time_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> int:
         """Measure each run alone where `timing=N` asks for it; returns how many measurements failed."""
         if not self.timed_videos:
             return 0
         same = timing.conditions(self.device, self.cfg.backbone)
         timer = timing.Timer(lambda: self.engine, same, self.timed_videos)
         work = [
-            (arm, run, questions)
+            (point, run, questions)
             for benchmark, runs in opened
             for questions in [timing.drawn(benchmark, self.timed_videos, self.cfg.seed)]
-            for arm, run in runs.items()
+            for point, run in runs.items()
         ]
         todo = sum(len(timer.missing(run, questions)) for _, run, questions in work)
         log.info("timing: %d measurements to take", todo)
         with progress(todo, "measurement") as bar:
-            return sum(timer.measure(arm, run, questions, bar.update) for arm, run, questions in work)
+            return sum(timer.measure(point, run, questions, bar.update) for point, run, questions in work)
 
-    def _answers(self, pending: Mapping[Arm, Sequence[Question | BadRow]]) -> Iterator[tuple[Arm, Answer]]:
-        bad = {arm: [row for row in rows if isinstance(row, BadRow)] for arm, rows in pending.items()}
-        yield from ((arm, records.failed(arm, row, row.message)) for arm, rows in bad.items() for row in rows)
-        good = {arm: asked for arm, rows in pending.items() if (asked := [r for r in rows if isinstance(r, Question)])}
+    def _answers(
+        self, pending: Mapping[OperatingPoint, Sequence[Question | BadRow]]
+    ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        bad = {point: [row for row in rows if isinstance(row, BadRow)] for point, rows in pending.items()}
+        yield from ((point, records.failed(point, row, row.message)) for point, rows in bad.items() for row in rows)
+        good = {
+            point: asked for point, rows in pending.items() if (asked := [r for r in rows if isinstance(r, Question)])
+        }
         if good:
             yield from self.engine.answers(good)
 
@@ -211,7 +215,7 @@ def load_engine(cfg: DictConfig, checkpoint: Checkpoint, sampling: Sampling, pro
         adapter=build.adapter(cfg),
     )
     return Engine(
-        eyes=Eyes(
+        frame_encoder=FrameEncoder(
             backbone=model, sampling=sampling, reader=cfg.reader, encode_cells=backbone.encode_cells, seed=cfg.seed
         ),
         protocol=protocol,
@@ -220,9 +224,11 @@ def load_engine(cfg: DictConfig, checkpoint: Checkpoint, sampling: Sampling, pro
     )
 
 
-def _pending(benchmark: Benchmark, runs: Mapping[Arm, RunFolder]) -> Iterator[dict[Arm, list[Question | BadRow]]]:
-    """What each arm has not answered: first the rows that cannot be asked, then video by video."""
-    yield {arm: [b for b in benchmark.bad_rows if b.id not in run.status] for arm, run in runs.items()}
-    answered = {arm: run.answered() for arm, run in runs.items()}
+def _pending(
+    benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]
+) -> Iterator[dict[OperatingPoint, list[Question | BadRow]]]:
+    """What each operating point has not answered: first the rows that cannot be asked, then video by video."""
+    yield {point: [b for b in benchmark.bad_rows if b.id not in run.status] for point, run in runs.items()}
+    answered = {point: run.answered() for point, run in runs.items()}
     for questions in benchmark.by_video().values():
-        yield {arm: [q for q in questions if q.id not in answered[arm]] for arm in runs}
+        yield {point: [q for q in questions if q.id not in answered[point]] for point in runs}

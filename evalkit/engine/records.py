@@ -1,4 +1,4 @@
-"""Arms, and the answers that are written for them."""
+"""Operating points, and the answers that are written for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.data.benchmarks import duration_bucket
 from evalkit.method import Method
-from evalkit.types import Answer, BadRow, Kept, Question, Reply, Video
+from evalkit.types import Answer, BadRow, KeptOverTime, Question, Reply, Video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
 
 
 @dataclass(frozen=True)
-class Arm:
+class OperatingPoint:
     """One method at one ratio."""
 
     name: str  # of the method's configuration
@@ -29,7 +29,7 @@ class Arm:
 
 
 def answered(
-    arm: Arm,
+    point: OperatingPoint,
     question: Question,
     video: Video,
     *,
@@ -38,7 +38,7 @@ def answered(
     gold: str,
     reply: Reply,
     ledger: Ledger,
-    kept: Kept | None,
+    kept: KeptOverTime | None,
     repeated: bool,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
@@ -47,8 +47,8 @@ def answered(
         question_id=question.id,
         video_id=question.video_id,
         groups={"duration": (duration_bucket(video.duration_s),), **question.groups, **_evidence(question, video)},
-        method=arm.name,
-        ratio=arm.ratio,
+        method=point.name,
+        ratio=point.ratio,
         text=text,
         letter=reply.letter,
         gold=gold,
@@ -79,15 +79,15 @@ def _evidence(question: Question, video: Video) -> dict[str, tuple[str, ...]]:
     return {"evidence": (QUARTERS[first] if first == last else "several quarters",)}
 
 
-def failed(arm: Arm, row: Question | BadRow, error: str) -> Answer:
+def failed(point: OperatingPoint, row: Question | BadRow, error: str) -> Answer:
     """A question that could not be answered, or a row that could not be asked: neither right nor wrong."""
     return Answer(
         benchmark=row.benchmark,
         question_id=row.id,
         video_id=row.video_id,
         groups=row.groups if isinstance(row, Question) else {},
-        method=arm.name,
-        ratio=arm.ratio,
+        method=point.name,
+        ratio=point.ratio,
         text="",
         letter=None,
         gold=row.answer if isinstance(row, Question) else "",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.engine.answer import Engine
-    from evalkit.engine.records import Arm
+    from evalkit.engine.records import OperatingPoint
     from evalkit.runs.folder import RunFolder
     from evalkit.types import Answer, Benchmark, Question
 
@@ -85,7 +85,9 @@ class Timer:
         done = {name for name, line in last.items() if line["status"] != "failed"}
         return [pair for pair in questions if pair[0].id not in done]
 
-    def measure(self, arm: Arm, run: RunFolder, questions: Drawn, progress: Callable[[], object] = lambda: None) -> int:
+    def measure(
+        self, point: OperatingPoint, run: RunFolder, questions: Drawn, progress: Callable[[], object] = lambda: None
+    ) -> int:
         """Append a line for each of `questions` that is missing, after one answer that is not counted.
 
         Returns how many failed.
@@ -96,19 +98,19 @@ class Timer:
         engine = replace(self._engine(), share=False)
         engine.meter.release()
         # the longest video first, so that memory has been asked for before anything is measured
-        self._alone(engine, arm, max(questions, key=lambda pair: pair[1])[0])
+        self._alone(engine, point, max(questions, key=lambda pair: pair[1])[0])
         failed = 0
         for question, duration in missing:
-            timing = self._timing(engine, self._alone(engine, arm, question), duration)
+            timing = self._timing(engine, self._alone(engine, point, question), duration)
             run.append_timing(timing)
             failed += timing.status == "failed"
             progress()
         return failed
 
     @staticmethod
-    def _alone(engine: Engine, arm: Arm, question: Question) -> Answer:
+    def _alone(engine: Engine, point: OperatingPoint, question: Question) -> Answer:
         _read_once(question.video_path)
-        ((_, answer),) = engine.answers({arm: [question]})
+        ((_, answer),) = engine.answers({point: [question]})
         return answer
 
     def _timing(self, engine: Engine, answer: Answer, duration: float) -> Timing:

@@ -61,9 +61,9 @@ class Evalkit(lmms):  # type: ignore[misc]
         if device is not None:
             chosen.setdefault("backbone.device", device)
         cfg = settings.composed(chosen)
-        (self._arm,) = run_settings.arms(cfg)
+        (self._arm,) = run_settings.points(cfg)
         sampling, checkpoint = run_settings.sampling(cfg), run_settings.checkpoint(cfg)
-        self._engine = load_engine(cfg, checkpoint, sampling, theirs.Theirs(0, ()))
+        self._engine = load_engine(cfg, checkpoint, sampling, theirs.TaskProtocol(0, ()))
         self._results_dir = Path(cfg.results_dir)
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
@@ -71,11 +71,11 @@ class Evalkit(lmms):  # type: ignore[misc]
             "code": identity.code(),
             "weights": weights_identity(checkpoint, run_settings.adapter(cfg)),
             "commit": checkpoint.commit,
-            "generation": self._engine.eyes.backbone.processors.fields,
+            "generation": self._engine.frame_encoder.backbone.processors.fields,
             "method": identity.method(self._arm.method),
         }
         made_with = {str(key): plain[key] for key in ("backbone", "sampling", "ratio", "reader", "share", "seed")}
-        device_name = str(self._engine.eyes.backbone.device)
+        device_name = str(self._engine.frame_encoder.backbone.device)
         self._made_with = {**made_with, "identity_parts": parts, "environment": folder.environment(device_name)}
 
     @classmethod
@@ -121,7 +121,7 @@ class Evalkit(lmms):  # type: ignore[misc]
         return [results[a.row.id] for a in asked]
 
     def _answers(self, asked: Sequence[Asked]) -> Iterator[Answer]:
-        groups: dict[tuple[Path, theirs.Theirs], list[Question]] = {}
+        groups: dict[tuple[Path, theirs.TaskProtocol], list[Question]] = {}
         for a in asked:
             if isinstance(a.row, Question):
                 groups.setdefault((a.row.video_path, a.protocol), []).append(a.row)
@@ -135,7 +135,7 @@ class Evalkit(lmms):  # type: ignore[misc]
         """`input_tokens`: all that were fed to the LLM, the ledger's llm_tokens_fed; `output_tokens`: the reply's."""
         if answer.ledger is None:
             return GenerationResult("", None)
-        said = len(self._engine.eyes.backbone.tokenizer(answer.text, add_special_tokens=False)["input_ids"])
+        said = len(self._engine.frame_encoder.backbone.tokenizer(answer.text, add_special_tokens=False)["input_ids"])
         return GenerationResult(answer.text, TokenCounts(answer.ledger.llm_tokens_fed, said))
 
     def _report(self, answers: Sequence[Answer], results: Sequence[Any], seconds: float) -> None:

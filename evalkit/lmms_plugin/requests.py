@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.data.protocols.base import Average, Protocol, Shown
+from evalkit.data.protocols.base import Average, PromptContext, Protocol
 from evalkit.errors import ConfigError
 from evalkit.types import BadRow, Question, Reply
 
 
 @dataclass(frozen=True)
-class Theirs(Protocol):
+class TaskProtocol(Protocol):
     """A task's own prompts and limits. Replies are not read here: lmms-eval scores them."""
 
     limit: int  # tokens of a reply
@@ -22,7 +22,7 @@ class Theirs(Protocol):
     version: str = ""
     subtitles: bool = False
 
-    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
         """As lmms-eval wrote it."""
         return question.text
 
@@ -46,7 +46,7 @@ class Asked:
     task: str
     doc_id: int
     row: Question | BadRow  # BadRow: lmms-eval finds no video for this document
-    protocol: Theirs
+    protocol: TaskProtocol
     output_path: Path | None  # lmms-eval's --output_path
 
 
@@ -90,7 +90,7 @@ def _row(task: str, doc_id: int, context: str, doc: Any, doc_to_visual: Any) -> 
     )
 
 
-def _protocol(task: str, wanted: Mapping[str, Any]) -> Theirs:
+def _protocol(task: str, wanted: Mapping[str, Any]) -> TaskProtocol:
     sampled = wanted.get("do_sample", (wanted.get("temperature") or 0) > 0)
     if sampled or (wanted.get("num_beams") or 1) > 1:
         raise ConfigError(f"task {task}: evalkit decodes greedily, got {dict(wanted)}; --gen_kwargs do_sample=False")
@@ -98,7 +98,7 @@ def _protocol(task: str, wanted: Mapping[str, Any]) -> Theirs:
     if not isinstance(limit, int) or limit < 1:
         raise ConfigError(f"task {task}: expected max_new_tokens=N, got {dict(wanted)}; --gen_kwargs max_new_tokens=16")
     until = wanted.get("until") or ()
-    return Theirs(limit, (until,) if isinstance(until, str) else tuple(until))
+    return TaskProtocol(limit, (until,) if isinstance(until, str) else tuple(until))
 
 
 def _output_path(doc_to_visual: Any) -> Path | None:

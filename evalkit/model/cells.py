@@ -49,7 +49,7 @@ def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
         cell=tokens.cell[index],
         place=tokens.place[index],
         slot=slot,
-        pinned=tokens.pinned[index],
+        protected=tokens.protected[index],
         cell_seconds=_onward(tokens.cell_seconds, list(cells)),
         slot_seconds=None if tokens.slot_seconds is None else _onward(tokens.slot_seconds, list(cells)),
         span=None,
@@ -74,5 +74,5 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         cell=torch.cat([part.cell for part in parts]),
         place=torch.cat([part.place for part in parts]),
         slot=torch.cat([part.slot for part in parts]),
-        pinned=torch.cat([part.pinned for part in parts]),
+        protected=torch.cat([part.protected for part in parts]),
     )

@@ -16,10 +16,10 @@ from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model import chat_template, flops, generation, positions
 from evalkit.model.finite import check_finite
-from evalkit.model.flops import Work
+from evalkit.model.flops import OpCounts
 from evalkit.model.generation import Processors
-from evalkit.model.hooks import Enough, Feed
-from evalkit.model.prefill_state import Context
+from evalkit.model.hooks import LayerHooks, StopForward
+from evalkit.model.prefill_state import PrefillState
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Decoder:
         try:
             with torch.inference_mode():
                 for _ in range(2):
-                    self.feed_text(context, [0, 0])
+                    self.prefill_text(context, [0, 0])
         except (ModelError, AttributeError, LookupError, TypeError) as error:
             raise ConfigError(
                 f"{type(self.text).__name__} cannot be fed with transformers {transformers.__version__}: "
@@ -132,23 +132,23 @@ class Decoder:
         mark = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
         return max((i for i, token in enumerate(tail) if token == mark), default=len(tail))
 
-    def context(self) -> Context:
+    def context(self) -> PrefillState:
         """A new, empty context."""
-        return Context(self.layers, self.rows)
+        return PrefillState(self.layers, self.rows)
 
-    def feed_text(
-        self, context: Context, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
+    def prefill_text(
+        self, context: PrefillState, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
     ) -> Tensor:
         """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
         context.note(ids, reply=decoding)
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
         where = self.text_ids(context.next_id, len(ids))
         context.next_id = positions.following(where)
-        return self._run(Feed(self, context, where, decoding=decoding, observe=observe), embeds, context)
+        return self._run(LayerHooks(self, context, where, decoding=decoding, observe=observe), embeds, context)
 
-    def feed_video(
+    def prefill_video(
         self,
-        context: Context,
+        context: PrefillState,
         tokens: VisualTokens,
         method: Method,
         budget: Budget,
@@ -174,21 +174,21 @@ class Decoder:
             part, ids = tokens.keep(index), where[:, index]
             # what rounding leaves over in one chunk goes to the next
             before, after = (int(share * tokens_fed + 1e-9) for tokens_fed in (int(index[0]), int(index[-1]) + 1))
-            feed = Feed(
+            feed = LayerHooks(
                 self,
                 context,
                 ids,
                 method=method,
                 tokens=part,
                 budget=budget,
-                room=after - before,
+                max_keep=after - before,
                 prompt_tokens=prompt,
                 observe=observe,
             )
             self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
         context.next_id = start + self.ids_after(tokens)
 
-    def _run(self, feed: Feed, embeds: Tensor, context: Context) -> Tensor:
+    def _run(self, feed: LayerHooks, embeds: Tensor, context: PrefillState) -> Tensor:
         try:
             with feed.attached():
                 out = self.text(
@@ -198,8 +198,8 @@ class Decoder:
                     use_cache=True,
                     **{self.cache_name: context.cache},
                 )
-        except Enough:  # in the last layer's attention: no MLP there, and no hidden state
-            context.work -= Work(transformed=int(feed.positions.shape[1]))
+        except StopForward:  # in the last layer's attention: no MLP there, and no hidden state
+            context.op_counts -= OpCounts(transformed=int(feed.positions.shape[1]))
             context.check()
             return embeds.new_empty(0)
         context.check()
@@ -224,17 +224,17 @@ class Decoder:
         """What the checkpoint's generation_config changes about greedy decoding."""
         return Processors(generation.applied(self.model.generation_config), self.stop_ids())
 
-    def next_token(self, context: Context, hidden: Tensor) -> int:
+    def next_token(self, context: PrefillState, hidden: Tensor) -> int:
         """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config.
 
         Raises ModelError where a logit is not finite: the largest would be NaN's.
         """
-        context.work += Work(scored=1)
+        context.op_counts += OpCounts(scored=1)
         logits = check_finite(self.logits(hidden), "logits of the language model")
         prompt = len(context.read) - context.replied
         return int(self.processors(logits, context.read, prompt).argmax())
 
-    def generate(self, context: Context, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
+    def generate(self, context: PrefillState, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
         """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""
         ids: list[int] = []
         ends = self.stop_ids()
@@ -243,14 +243,14 @@ class Decoder:
             stopped = stop and any(s in self.tokenizer.decode(ids) for s in stop)
             if stopped or len(ids) == max_new_tokens:
                 break
-            token = self.next_token(context, self.feed_text(context, [token], decoding=True))
+            token = self.next_token(context, self.prefill_text(context, [token], decoding=True))
         return ids
 
     # ---- what it takes
 
-    def flops(self, work: Work) -> int:
+    def flops(self, op_counts: OpCounts) -> int:
         """Operations of what a context counted."""
-        return flops.decoder(self.text.config, work)
+        return flops.decoder(self.text.config, op_counts)
 
 
 def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:

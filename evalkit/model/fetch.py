@@ -106,9 +106,9 @@ def _here(repo: str, commit: str, name: str, count: int) -> bool:
 
 
 def _explained(repo: str, revision: str | None) -> AbstractContextManager[None]:
-    pinned = f"{revision[:12] if COMMIT.fullmatch(revision) else revision}" if revision else "main"
+    protected = f"{revision[:12] if COMMIT.fullmatch(revision) else revision}" if revision else "main"
     return hub.explained(
-        f"{repo} at {pinned}",
+        f"{repo} at {protected}",
         terms=f"accept them at https://huggingface.co/{repo}, then log in with `hf auth login`",
         unknown="the hub knows no such repository or revision; check the name and --revision",
         otherwise="copy the repository from a machine that has it, and give the folder as backbone.path=DIR",

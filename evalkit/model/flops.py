@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class OpCounts:
     """What went through a decoder, summed over its layers, which are all alike."""
 
     projected: int = 0  # tokens through the projections of attention
@@ -21,21 +21,21 @@ class Work:
     scored: int = 0  # hidden states scored against the vocabulary
     extra: int = 0  # operations of a method's own matrix products
 
-    def __add__(self, other: Work) -> Work:
-        return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+    def __add__(self, other: OpCounts) -> OpCounts:
+        return OpCounts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
-    def __sub__(self, other: Work) -> Work:
-        return Work(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+    def __sub__(self, other: OpCounts) -> OpCounts:
+        return OpCounts(**{name: value - getattr(other, name) for name, value in vars(self).items()})
 
 
-def decoder(config: Any, work: Work) -> int:
+def decoder(config: Any, op_counts: OpCounts) -> int:
     """Operations of `work` in a Qwen2-style decoder: grouped-query attention and a gated MLP."""
     width, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     head = getattr(config, "head_dim", None) or width // heads
     projections = 2 * width * head * (heads + 2 * groups) + 2 * heads * head * width  # query, key, value; output
     mlp = 3 * 2 * width * config.intermediate_size  # gate, up, down
     each = (projections, 4 * heads * head, mlp, 2 * width * config.vocab_size, 1)
-    return sum(int(count) * int(cost) for count, cost in zip(astuple(work), each, strict=True))
+    return sum(int(count) * int(cost) for count, cost in zip(astuple(op_counts), each, strict=True))
 
 
 def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
-from evalkit.model.flops import Work
+from evalkit.model.flops import OpCounts
 from evalkit.types import LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from evalkit.model.decoder import Decoder
-    from evalkit.model.prefill_state import Context
+    from evalkit.model.prefill_state import PrefillState
 
     # layer, queries (H, S, d) and keys (G, S, d) before rotation, the visual tokens they belong to (None: text)
     Observer = Callable[[int, Tensor, Tensor, VisualTokens | None], None]
 
 
-class Enough(Exception):  # noqa: N818 – no error: how an observer ends a feed
+class StopForward(Exception):  # noqa: N818 – no error: how an observer ends a feed
     """Raised by an observer that has seen its last layer: what comes after it is not computed."""
 
 
@@ -57,20 +57,20 @@ def check_index(index: Tensor, length: int, verb: str) -> Tensor:
     return index
 
 
-class Feed:
+class LayerHooks:
     """One feed of text (`tokens` None) or of one video chunk."""
 
     def __init__(
         self,
         decoder: Decoder,
-        context: Context,
+        context: PrefillState,
         positions: Tensor,
         *,
         decoding: bool = False,
         method: Method | None = None,
         tokens: VisualTokens | None = None,
         budget: Budget | None = None,
-        room: int = 0,
+        max_keep: int = 0,
         prompt_tokens: int = 0,
         observe: Observer | None = None,
     ) -> None:
@@ -79,7 +79,7 @@ class Feed:
         self.positions = positions  # (R, n) ids of the tokens still alive, in the uncompressed layout
         self.renumbered = False  # from the layer at hand on, ids count the entries of each layer
         self.decoding, self.method, self.tokens, self.budget = decoding, method, tokens, budget
-        self.room, self.prompt_tokens, self.observe = room, prompt_tokens, observe
+        self.max_keep, self.prompt_tokens, self.observe = max_keep, prompt_tokens, observe
         self.full = int(positions.shape[1])
         self.projected: dict[str, Tensor] = {}
 
@@ -112,7 +112,7 @@ class Feed:
                 kwargs = {**kwargs, "position_embeddings": self.decoder.rotary(hidden, ids)}
             self.context.positions[i] = torch.cat([self.context.positions[i], ids], dim=1)
             size, length = int(ids.shape[1]), int(self.context.positions[i].shape[1])
-            self.context.work += Work(projected=size, pairs=size * length, transformed=size)
+            self.context.op_counts += OpCounts(projected=size, pairs=size * length, transformed=size)
             if self.tokens is not None:
                 self.context.visual[i] += size
                 self.context.count(self.tokens.cell)
@@ -127,7 +127,7 @@ class Feed:
         left = self.method.prune(i, len(self.layers), self.tokens, self.budget)
         if left is None:
             return hidden
-        self.context.work += Work(extra=left.flops)
+        self.context.op_counts += OpCounts(extra=left.flops)
         index = check_index(left.index, len(self.tokens), f"{type(self.method).__name__}.prune")
         self.renumbered |= self.decoder.renumbers if left.renumber is None else left.renumber
         self.tokens, self.positions = self.tokens.keep(index), self.positions[:, index]
@@ -142,10 +142,10 @@ class Feed:
         """
         stored = self.context.positions[i]
         if self.renumbered:
-            self.context.shifted[i] = self.context.align_text = True
+            self.context.reindexed[i] = self.context.align_text = True
             start = int(stored[:, -1].max()) + 1 if stored.shape[1] else 0
             return self.decoder.text_ids(start, self.positions.shape[1])
-        if not self.context.shifted[i]:
+        if not self.context.reindexed[i]:
             return self.positions
         whole = self.decoding or (self.context.align_text and self.tokens is None)
         # squeezed times may end before the last row or column does; equal rows must pass both
@@ -185,8 +185,8 @@ class Feed:
             keys=keys,
             positions=self.context.positions[i][:, -size:],
             rotate=self._rotate,
-            pinned=self.tokens.pinned,
-            room=max(1, self.room * size // self.full),
+            protected=self.tokens.protected,
+            max_keep=max(1, self.max_keep * size // self.full),
             prompt_tokens=self.prompt_tokens,
         )
         keep = self.method.evict(chunk)
@@ -195,10 +195,10 @@ class Feed:
         index = check_index(keep.index, size, f"{type(self.method).__name__}.evict").cpu()
         new = None if keep.positions is None else self._rotate(keys[:, index.to(keys.device)], keep.positions)[None]
         self.context.cut_chunk(i, size, index, new, keep.positions)
-        self.context.work += Work(extra=keep.flops)
+        self.context.op_counts += OpCounts(extra=keep.flops)
         self.context.count(self.tokens.cell, -1)
         self.context.count(self.tokens.cell[index])
-        self.context.shifted[i] = self.context.shifted[i] or keep.positions is not None
+        self.context.reindexed[i] = self.context.reindexed[i] or keep.positions is not None
         self.context.align_text = self.decoder.aligns_text if keep.align_text is None else keep.align_text
         self.context.visual[i] -= size - len(index)
 

@@ -13,7 +13,7 @@ GROWTH = 1.25  # where more room is needed than was reserved
 SLACK = 64  # entries for what is generated
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values (1, G, length, d) as views of buffers with room for more."""
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
-        room = max(self.reserved, int(needed * GROWTH) + SLACK)
+        max_keep = max(self.reserved, int(needed * GROWTH) + SLACK)
         old, length = (self._keys, self._values), self.length
-        self._keys, self._values = (x.new_empty(1, x.shape[1], room, x.shape[3]) for x in (keys, values))
+        self._keys, self._values = (x.new_empty(1, x.shape[1], max_keep, x.shape[3]) for x in (keys, values))
         if length:
             for new, held in zip((self._keys, self._values), old, strict=True):
                 assert held is not None

@@ -10,8 +10,8 @@ import transformers
 from transformers import Cache
 
 from evalkit.errors import ModelError
-from evalkit.model.flops import Work
-from evalkit.model.kv_cache import SLACK, RoomyLayer
+from evalkit.model.flops import OpCounts
+from evalkit.model.kv_cache import SLACK, PreallocatedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,12 @@ class Mark:
     lengths: tuple[int, ...]  # per layer
     next_id: int
     visual: tuple[int, ...]  # per layer
-    work: Work
+    op_counts: OpCounts
     read: int  # tokens
     replied: int
 
 
-class Context:
+class PrefillState:
     """One sequence in the making: the cache, and what the cache alone does not know.
 
     `positions[l]` (R, length of layer l) are the ids with which layer l's keys were rotated (R = 3 for M-RoPE, else 1).
@@ -42,14 +42,14 @@ class Context:
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
-        self.layers = [RoomyLayer() for _ in range(layers)]
+        self.layers = [PreallocatedLayer() for _ in range(layers)]
         self.cache = Cache(layers=self.layers)
         self.positions: list[Tensor] = [torch.empty(rows, 0, dtype=torch.long) for _ in range(layers)]
-        self.shifted = [False] * layers
+        self.reindexed = [False] * layers
         self.align_text = False
         self.visual = [0] * layers  # visual entries per layer
-        self.held = torch.zeros(0, dtype=torch.long)  # (T,)
-        self.work = Work()
+        self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,)
+        self.op_counts = OpCounts()
         self.next_id = 0
         self.read = torch.empty(0, dtype=torch.long)
         self.replied = 0
@@ -85,21 +85,21 @@ class Context:
 
     def mark(self) -> Mark:
         """Remember this point."""
-        return Mark(self.lengths, self.next_id, tuple(self.visual), self.work, len(self.read), self.replied)
+        return Mark(self.lengths, self.next_id, tuple(self.visual), self.op_counts, len(self.read), self.replied)
 
     def rewind(self, mark: Mark) -> None:
         """Forget the text fed since `mark`: exact, since later tokens never change earlier keys and values."""
         for i, (layer, length) in enumerate(zip(self.layers, mark.lengths, strict=True)):
             self.positions[i] = self.positions[i][:, :length]
             layer.truncate(length)
-        self.next_id, self.visual, self.work = mark.next_id, list(mark.visual), mark.work
+        self.next_id, self.visual, self.op_counts = mark.next_id, list(mark.visual), mark.op_counts
         self.read, self.replied = self.read[: mark.read], mark.replied
 
     def count(self, cells: Tensor, sign: int = 1) -> None:
         """Note visual entries of `cells` (K,) that came to a layer, or with -1 that left it."""
-        found = sign * torch.bincount(cells, minlength=len(self.held))
-        found[: len(self.held)] += self.held
-        self.held = found
+        found = sign * torch.bincount(cells, minlength=len(self.visual_per_cell))
+        found[: len(self.visual_per_cell)] += self.visual_per_cell
+        self.visual_per_cell = found
 
     def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
         """Of the last `chunk` entries of a layer keep those at `index`; replace their keys and ids where given.

@@ -18,15 +18,15 @@ import torch
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.cells import attention, joined, per_cell, relaid
-from evalkit.model.flops import Work
-from evalkit.model.hooks import Enough, rotate
-from evalkit.types import Survivors, VisualTokens
+from evalkit.model.flops import OpCounts
+from evalkit.model.hooks import StopForward, rotate
+from evalkit.types import Pruned, VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.model.decoder import Decoder
-    from evalkit.model.prefill_state import Context
+    from evalkit.model.prefill_state import PrefillState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PruneAlone(Method):
 
     method: Method
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
         """As the method."""
         return self.method.prune(layer, layers, tokens, budget)
 
@@ -53,19 +53,19 @@ class Trace:
 class Pass:
     """Head and cells, read: ready for any question."""
 
-    context: Context
+    context: PrefillState
     head: int  # tokens
     video: int  # tokens that were fed
     keys: dict[int, Tensor]  # per layer: (G, head + visual, d) before rotation
     tokens: dict[int, VisualTokens]  # per layer: without features
-    work: Work  # that it took
+    op_counts: OpCounts  # that it took
 
 
 PassKey = tuple[tuple[int, ...], tuple[int, ...], range]  # head, cells, layers
 
 
-class Asker:
-    """Passes over one video for one arm.
+class QuestionAttention:
+    """Passes over one video for one operating point.
 
     `fed` and `work` count the tokens that went into the LLM and what it did with them, for the current question: what
     questions share counts in full for each.
@@ -90,14 +90,14 @@ class Asker:
         self.head: list[int] = []
         self.tail: list[int] = []
         self.header = 0  # position in `tail` where the assistant's header begins
-        self.fed, self.work = 0, Work()
+        self.fed, self.op_counts = 0, OpCounts()
         self._passes: dict[PassKey, Pass] = {}
         self._counted: set[PassKey] = set()  # passes that the current question has used
 
     def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
         """Ask for this one from now on: token ids before and after the video."""
         self.head, self.tail, self.header = list(head), list(tail), header
-        self.fed, self.work = 0, Work()
+        self.fed, self.op_counts = 0, OpCounts()
         self._counted.clear()
 
     def __call__(
@@ -119,7 +119,7 @@ class Asker:
         if key not in self._counted:
             self._counted.add(key)
             self.fed += read.head + read.video
-            self.work += read.work
+            self.op_counts += read.op_counts
         self.fed += len(self.tail)
         trace = self._add_question(read, layers)
         rows = slice(skip, self.header)
@@ -127,7 +127,7 @@ class Asker:
         return torch.stack([self._layer(read, i, trace[i], windows, rows, seen, causal) for i in layers])
 
     def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
-        if not self.method.asks:
+        if not self.method.query_aware:
             raise MethodError(f"{type(self.method).__name__}.select() calls ask(), but its `asks` is False")
         count = len(self.video.cell_seconds)
         if not cells or min(cells) < 0 or max(cells) >= count:
@@ -155,10 +155,10 @@ class Asker:
                     # no view of the features: it would keep all of them
                     traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
             if i == layers[-1]:
-                raise Enough
+                raise StopForward
 
-        decoder.feed_text(context, self.head, observe=observe)
-        decoder.feed_video(
+        decoder.prefill_text(context, self.head, observe=observe)
+        decoder.prefill_video(
             context,
             tokens,
             PruneAlone(method=self.method),
@@ -169,7 +169,7 @@ class Asker:
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
         left = {i: joined(trace.tokens) for i, trace in traces.items()}
-        return Pass(context, len(self.head), len(tokens), keys, left, context.work)
+        return Pass(context, len(self.head), len(tokens), keys, left, context.op_counts)
 
     def _add_question(self, read: Pass, layers: range) -> dict[int, Trace]:
         traces = {i: Trace() for i in layers}
@@ -178,12 +178,12 @@ class Asker:
             if i in traces:
                 traces[i] = Trace([queries], [keys])
             if i == layers[-1]:
-                raise Enough
+                raise StopForward
 
         mark = read.context.mark()
         try:
-            self.decoder.feed_text(read.context, self.tail, observe=observe)
-            self.work += read.context.work - read.work
+            self.decoder.prefill_text(read.context, self.tail, observe=observe)
+            self.op_counts += read.context.op_counts - read.op_counts
         finally:
             read.context.rewind(mark)
         return traces
@@ -211,11 +211,13 @@ class Asker:
                 cell_seconds=tokens.cell_seconds[start:stop],
                 slot_seconds=None if tokens.slot_seconds is None else tokens.slot_seconds[start:stop],
             )
-            ids, after = self._ids(read.head, inside, seen, renumbered=read.context.shifted[layer])
+            ids, after = self._ids(read.head, inside, seen, renumbered=read.context.reindexed[layer])
             picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
             asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))
             looked_at = rotate(picked, *(x[0] for x in self.decoder.rotary(picked, ids)))
-            self.work += Work(extra=2 * asking.numel() * picked.shape[1])  # of queries and keys alone: no values
+            self.op_counts += OpCounts(
+                extra=2 * asking.numel() * picked.shape[1]
+            )  # of queries and keys alone: no values
             weights = attention(asking, looked_at, self._future(rows, seen, after) if causal else None)
             found.append(per_cell(weights[read.head : after], inside.slot, stop - start))
         return torch.stack(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
 from evalkit.ledger import Flops, Ledger, Seconds
-from evalkit.types import Answer, Kept
+from evalkit.types import Answer, KeptOverTime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,10 +53,10 @@ def _groups(groups: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(dict.fromkeys(labels)) for kind, labels in groups.items()}
 
 
-def _kept(row: dict[str, Any] | None, where: str) -> Kept | None:
+def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
     if row is None:
         return None
-    return Kept(**{f.name: tuple(map(float, need(row, f.name, list, where))) for f in fields(Kept)})
+    return KeptOverTime(**{f.name: tuple(map(float, need(row, f.name, list, where))) for f in fields(KeptOverTime)})
 
 
 def _ledger(row: dict[str, Any], where: str) -> Ledger:

@@ -20,8 +20,8 @@ from evalkit.tune.sample import Sample
 from evalkit.types import Frames, Video
 
 if TYPE_CHECKING:
-    from evalkit.engine.frame_encoder import Eyes
-    from evalkit.engine.records import Arm
+    from evalkit.engine.frame_encoder import FrameEncoder
+    from evalkit.engine.records import OperatingPoint
     from evalkit.tiny.videos.world import World
 
 ENDLESS = 10**6  # samples: the steps say when it ends
@@ -32,15 +32,24 @@ NUMBERS = 10**9  # of one seed's samples
 class Builtin(torch.utils.data.Dataset[Sample]):
     """Sample `number` is drawn from its own seed, from worlds that no test or validation set has."""
 
-    def __init__(self, eyes: Eyes, arm: Arm, *, cells: Sequence[int], per_sequence: int, questions: int, seed: int):
-        if eyes.backbone.tokenizer.get_vocab() != tokenizer.build().get_vocab():
+    def __init__(
+        self,
+        frame_encoder: FrameEncoder,
+        point: OperatingPoint,
+        *,
+        cells: Sequence[int],
+        per_sequence: int,
+        questions: int,
+        seed: int,
+    ):
+        if frame_encoder.backbone.tokenizer.get_vocab() != tokenizer.build().get_vocab():
             raise ConfigError("data=builtin is spelled in the tiny backbone's own words: expected backbone=tiny")
         if not cells or min(*cells, questions) < 1 or max(cells) > per_sequence:
             raise ConfigError(
                 "builtin: expected cells of at least 1 and at most per_sequence, and questions of at least 1; got "
                 f"{list(cells) = }, {per_sequence = }, {questions = }"
             )
-        self.eyes, self.arm, self.seed = eyes, arm, seed
+        self.frame_encoder, self.point, self.seed = frame_encoder, point, seed
         self.shapes = [_shape(per_sequence // count, count, questions) for count in cells]
 
     def __len__(self) -> int:
@@ -48,7 +57,7 @@ class Builtin(torch.utils.data.Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         shape = self.shapes[number % len(self.shapes)]
-        vocabulary = int(self.eyes.backbone.model.config.text_config.vocab_size)
+        vocabulary = int(self.frame_encoder.backbone.model.config.text_config.vocab_size)
         batch = batches.make(shape, self.seed * NUMBERS + number, vocabulary)
         return Sample(
             head=torch.tensor(prompts.head_ids()),
@@ -67,7 +76,7 @@ class Builtin(torch.utils.data.Dataset[Sample]):
             height=SIZE,
             width=SIZE,
         )
-        plan = self.eyes.plan(self.arm, video)
+        plan = self.frame_encoder.plan(self.point, video)
         times = symbols.moments(cells)
         film = vision.film(world, times, np.arange(cells)).flatten(0, 1).numpy()
         seconds = tuple(float(times[i]) * SECONDS for i in plan.indices)

@@ -17,8 +17,8 @@ from evalkit.tune.forward import IGNORE
 from evalkit.tune.sample import Sample
 
 if TYPE_CHECKING:
-    from evalkit.engine.frame_encoder import Eyes
-    from evalkit.engine.records import Arm
+    from evalkit.engine.frame_encoder import FrameEncoder
+    from evalkit.engine.records import OperatingPoint
     from evalkit.types import Video
 
 log = logging.getLogger(__name__)
@@ -141,8 +141,8 @@ def probed(rows: Iterable[Row]) -> tuple[list[tuple[Row, Video]], list[Skipped]]
 class Conversations(torch.utils.data.Dataset[Sample]):
     """One conversation a sample: the video first, then all turns, with loss on the answers and on their ends."""
 
-    def __init__(self, rows: list[tuple[Row, Video]], eyes: Eyes, arm: Arm) -> None:
-        self.rows, self.eyes, self.arm = rows, eyes, arm
+    def __init__(self, rows: list[tuple[Row, Video]], frame_encoder: FrameEncoder, point: OperatingPoint) -> None:
+        self.rows, self.frame_encoder, self.point = rows, frame_encoder, point
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,9 +158,9 @@ class Conversations(torch.utils.data.Dataset[Sample]):
         raise DataError(f"expected videos whose frames decode, got {len(self.rows)} of which none does")
 
     def _sample(self, row: Row, video: Video) -> Sample:
-        plan = self.eyes.plan(self.arm, video)
-        frames = self.eyes.decode(video, [plan])[plan]
-        head, tail, targets = tokenised(self.eyes.backbone, row.turns)
+        plan = self.frame_encoder.plan(self.point, video)
+        frames = self.frame_encoder.decode(video, [plan])[plan]
+        head, tail, targets = tokenised(self.frame_encoder.backbone, row.turns)
         return Sample(
             head=torch.tensor(head),
             tails=torch.tensor([[tail]]),

@@ -31,7 +31,7 @@ IGNORE = -100  # a target that is not learned
 
 
 @dataclass(frozen=True)
-class Path:
+class PruneSchedule:
     """What every layer sees of a prompt."""
 
     head: int  # P
@@ -40,7 +40,7 @@ class Path:
     counts: tuple[int, ...]  # n_l
     ids: tuple[Tensor, ...]  # per layer (R, S_l); every tail has those that it would have alone
 
-    def same(self, other: Path) -> bool:
+    def same(self, other: PruneSchedule) -> bool:
         """Whether both drop the same tokens at the same layers and number what is left alike."""
         kept = all(
             a is b if a is None or b is None else torch.equal(a, b)
@@ -57,7 +57,7 @@ def path(
     *,
     head: int,
     tails: tuple[int, int],
-) -> Path:
+) -> PruneSchedule:
     """The way of one video's tokens through the layers, with `head` tokens before it and `tails` (Q, A) after it.
 
     Raises MethodError for a method that cuts the cache (`evict`), and for a wrong index.
@@ -79,7 +79,7 @@ def path(
         keeps.append(None if left is None else left.index)
         counts.append(len(tokens))
         ids.append(_ids(decoder, video, head, tails, None if renumbered else after))
-    return Path(head, tails, tuple(keeps), tuple(counts), tuple(ids))
+    return PruneSchedule(head, tails, tuple(keeps), tuple(counts), tuple(ids))
 
 
 def _ids(decoder: Decoder, video: Tensor, head: int, tails: tuple[int, int], after: int | None) -> Tensor:
@@ -91,15 +91,17 @@ def _ids(decoder: Decoder, video: Tensor, head: int, tails: tuple[int, int], aft
     return torch.cat([decoder.text_ids(0, head), video, tail], dim=1)
 
 
-def forward(decoder: Decoder, way: Path, embeds: Tensor, inputs: list[Tensor] | None = None) -> Tensor:
+def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: list[Tensor] | None = None) -> Tensor:
     """Embeddings (B, P + N + Q·A, D) -> hidden states of the tails after the final norm (B, Q, A, D).
 
     `inputs`, where given, receives what enters each layer, (B, S_l, D).
     """
-    hidden, seen = embeds, embeds.shape[1] - way.head - way.tails[0] * way.tails[1]
-    for layer, index, count, ids in zip(decoder.text.layers, way.keeps, way.counts, way.ids, strict=True):
+    hidden, seen = embeds, embeds.shape[1] - schedule.head - schedule.tails[0] * schedule.tails[1]
+    for layer, index, count, ids in zip(
+        decoder.text.layers, schedule.keeps, schedule.counts, schedule.ids, strict=True
+    ):
         if index is not None:
-            start, end = way.head, way.head + seen
+            start, end = schedule.head, schedule.head + seen
             video = hidden[:, start:end][:, index.to(hidden.device)]
             hidden = torch.cat([hidden[:, :start], video, hidden[:, end:]], dim=1)
         seen = count
@@ -107,11 +109,13 @@ def forward(decoder: Decoder, way: Path, embeds: Tensor, inputs: list[Tensor] | 
             inputs.append(hidden)
         hidden = layer(
             hidden,
-            attention_mask=mask(way.head + seen, *way.tails).to(hidden.device) if way.tails[0] > 1 else None,
+            attention_mask=mask(schedule.head + seen, *schedule.tails).to(hidden.device)
+            if schedule.tails[0] > 1
+            else None,
             position_embeddings=decoder.rotary(hidden, ids),
         )
-    out: Tensor = decoder.text.norm(hidden[:, way.head + seen :])
-    return out.reshape(len(out), *way.tails, -1)
+    out: Tensor = decoder.text.norm(hidden[:, schedule.head + seen :])
+    return out.reshape(len(out), *schedule.tails, -1)
 
 
 def rerun_layers(model: Any) -> None:
@@ -148,12 +152,12 @@ def loss(decoder: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     return F.cross_entropy(logits.float(), wanted), logits.detach().argmax(-1) == wanted
 
 
-def shared_path(ways: Sequence[Path]) -> Path:
+def shared_path(ways: Sequence[PruneSchedule]) -> PruneSchedule:
     """The path that all videos of a batch take.
 
     Raises MethodError where they differ: their tensors would not be rectangular.
     """
-    if not all(way.same(ways[0]) for way in ways[1:]):
+    if not all(schedule.same(ways[0]) for schedule in ways[1:]):
         raise MethodError(
             f"expected a method that drops the same places of every video, got {len(ways)} videos of one batch whose "
             "tokens go different ways; tune with one video a sequence"

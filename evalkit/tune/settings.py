@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from evalkit.config import build, checks, compose
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError, DataError
 from evalkit.method import Method
 
 if TYPE_CHECKING:
     import torch
 
-    from evalkit.engine.frame_encoder import Eyes
+    from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.tune.conversations import Skipped
 
 BUILTIN = "builtin"
@@ -50,9 +50,9 @@ def _check(cfg: DictConfig) -> None:
         )
 
 
-def arm(cfg: DictConfig) -> Arm:
+def point(cfg: DictConfig) -> OperatingPoint:
     """The method at its ratio. ConfigError where it drops nothing between layers, or intervenes elsewhere, too."""
-    (found,) = build.arms(cfg)
+    (found,) = build.points(cfg)
     cls = type(found.method)
     if cls.prune is Method.prune:
         raise ConfigError(f"method={found.name} drops no tokens between layers: there is nothing to tune a model for")
@@ -78,12 +78,12 @@ def device(cfg: DictConfig) -> torch.device:
     return found
 
 
-def data(cfg: DictConfig, eyes: Eyes, arm: Arm) -> tuple[Any, list[Skipped]]:
+def data(cfg: DictConfig, frame_encoder: FrameEncoder, point: OperatingPoint) -> tuple[Any, list[Skipped]]:
     """The samples, and the rows that were left out. DataError where none is left."""
     if cfg.data == BUILTIN:
         from evalkit.tune.builtin import Builtin
 
-        return Builtin(eyes, arm, seed=cfg.seed, **cfg.builtin), []
+        return Builtin(frame_encoder, point, seed=cfg.seed, **cfg.builtin), []
     from evalkit.tune import conversations
 
     rows, skipped = conversations.read(Path(cfg.data).expanduser(), Path(cfg.videos).expanduser())
@@ -92,10 +92,10 @@ def data(cfg: DictConfig, eyes: Eyes, arm: Arm) -> tuple[Any, list[Skipped]]:
     if not good:
         reason = f"the first: {skipped[0].reason}" if skipped else "the file is empty"
         raise DataError(f"data={cfg.data}: expected rows to learn from, got {len(skipped)}, none of use; {reason}")
-    return conversations.Conversations(good, eyes, arm), skipped
+    return conversations.Conversations(good, frame_encoder, point), skipped
 
 
-def record(cfg: DictConfig, arm: Arm, weights: str) -> dict[str, Any]:
+def record(cfg: DictConfig, point: OperatingPoint, weights: str) -> dict[str, Any]:
     """config.yaml of a tuning: its settings, what they were applied to, and nothing about where it lies."""
     from evalkit.runs import identity
 
@@ -105,4 +105,4 @@ def record(cfg: DictConfig, arm: Arm, weights: str) -> dict[str, Any]:
     if cfg.data != BUILTIN:
         file = Path(cfg.data).expanduser()
         kept["data"] = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
-    return {**kept, "method": {"name": arm.name, **identity.method(arm.method)}, "weights": weights}
+    return {**kept, "method": {"name": point.name, **identity.method(point.method)}, "weights": weights}

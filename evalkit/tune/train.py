@@ -16,13 +16,13 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import get_last_checkpoint
 
 from evalkit.config import build as evaluation
-from evalkit.engine.frame_encoder import Eyes
+from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import ConfigError
 from evalkit.model import load
 from evalkit.model.weights_identity import weights_identity
 from evalkit.tune import conversations, settings
 from evalkit.tune.sample import collate
-from evalkit.tune.tunable import Student
+from evalkit.tune.tunable import TunableBackbone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,33 +44,35 @@ def run(overrides: Sequence[str]) -> Path:
     Raises EvalkitError for wrong settings or data.
     """
     cfg = settings.composed(overrides)
-    out, arm, device = Path(cfg.out), settings.arm(cfg), settings.device(cfg)
+    out, point, device = Path(cfg.out), settings.point(cfg), settings.device(cfg)
     checkpoint = evaluation.checkpoint(cfg)
     base = weights_identity(checkpoint)
-    record = settings.record(cfg, arm, base)
+    record = settings.record(cfg, point, base)
     _expect_same(out, record)
     if (out / WEIGHTS).exists():
         log.info("tuned already: %s", out / WEIGHTS)
         return out / WEIGHTS
-    eyes = _eyes(cfg, checkpoint)
-    samples, skipped = settings.data(cfg, eyes, arm)
+    frame_encoder = _eyes(cfg, checkpoint)
+    samples, skipped = settings.data(cfg, frame_encoder, point)
     set_seed(cfg.seed)
-    student = Student(cfg, eyes, arm)
+    tunable = TunableBackbone(cfg, frame_encoder, point)
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG).write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
     conversations.write_skipped(skipped, out / SKIPPED)
     log.info("%d rows left out, see %s", len(skipped), out / SKIPPED)
-    steps = _train(student, samples, arguments(cfg, out, device))
+    steps = _train(tunable, samples, arguments(cfg, out, device))
     told = {"backbone": cfg.backbone.name, "base": base, "tuned": cfg.tuned, "steps": steps, "method": record["method"]}
-    return _finish(student, out, told)
+    return _finish(tunable, out, told)
 
 
-def _eyes(cfg: DictConfig, checkpoint: Checkpoint) -> Eyes:
+def _eyes(cfg: DictConfig, checkpoint: Checkpoint) -> FrameEncoder:
     """The backbone, on the CPU at first: under `accelerate launch` the Trainer knows which GPU a process has."""
     backbone = cfg.backbone
     model = load.load(checkpoint, dtype=backbone.dtype, device="cpu", rope=backbone.rope, threads=backbone.threads)
     sampling = evaluation.sampling(cfg)
-    return Eyes(backbone=model, sampling=sampling, reader=cfg.reader, encode_cells=backbone.encode_cells, seed=cfg.seed)
+    return FrameEncoder(
+        backbone=model, sampling=sampling, reader=cfg.reader, encode_cells=backbone.encode_cells, seed=cfg.seed
+    )
 
 
 def _expect_same(out: Path, record: dict[str, Any]) -> None:
@@ -108,10 +110,10 @@ def arguments(cfg: DictConfig, out: Path, device: torch.device) -> TrainingArgum
     )
 
 
-def _train(student: Student, samples: Any, args: TrainingArguments) -> int:
+def _train(tunable: TunableBackbone, samples: Any, args: TrainingArguments) -> int:
     """Train to the end; returns the steps of the optimiser in all."""
     curve = Curve(Path(args.output_dir).parent / CURVE)
-    trainer = Tuning(model=student, args=args, train_dataset=samples, data_collator=collate, callbacks=[curve])
+    trainer = Tuning(model=tunable, args=args, train_dataset=samples, data_collator=collate, callbacks=[curve])
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
     if last is not None:
@@ -120,7 +122,7 @@ def _train(student: Student, samples: Any, args: TrainingArguments) -> int:
     return int(trainer.state.global_step)
 
 
-def _finish(student: Student, out: Path, told: dict[str, Any]) -> Path:
+def _finish(tunable: TunableBackbone, out: Path, told: dict[str, Any]) -> Path:
     """Write the tuned weights, whole or not at all; what was needed to go on is no longer."""
     from accelerate import PartialState
 
@@ -128,7 +130,7 @@ def _finish(student: Student, out: Path, told: dict[str, Any]) -> Path:
     if state.is_main_process:
         part = out / f"{WEIGHTS}.part"
         shutil.rmtree(part, ignore_errors=True)
-        student.save(part, told)
+        tunable.save(part, told)
         part.rename(out / WEIGHTS)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     state.wait_for_everyone()

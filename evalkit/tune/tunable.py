@@ -18,37 +18,42 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor
 
-    from evalkit.engine.frame_encoder import Eyes
-    from evalkit.engine.records import Arm
+    from evalkit.engine.frame_encoder import FrameEncoder
+    from evalkit.engine.records import OperatingPoint
     from evalkit.model.families.qwen2_vl import Qwen2VL
     from evalkit.tune.sample import Sample
 
 
-class Student(nn.Module):
+class TunableBackbone(nn.Module):
     """Loss of a sample. The vision tower stays as it is; what is free is kept in float32."""
 
-    def __init__(self, cfg: DictConfig, eyes: Eyes, arm: Arm) -> None:
+    def __init__(self, cfg: DictConfig, frame_encoder: FrameEncoder, point: OperatingPoint) -> None:
         super().__init__()
-        self.eyes, self.arm = eyes, arm
-        self.dtype = eyes.backbone.model.dtype
-        self.model = _freed(cfg, eyes.backbone)
+        self.frame_encoder, self.point = frame_encoder, point
+        self.dtype = frame_encoder.backbone.model.dtype
+        self.model = _freed(cfg, frame_encoder.backbone)
         self.looks = bool(cfg.projector)  # gradients flow through the merger
         self.right: list[Tensor] = []
         for weight in self.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()
         if cfg.checkpointing:
-            forward.rerun_layers(eyes.backbone.model)
+            forward.rerun_layers(frame_encoder.backbone.model)
 
     def forward(self, sample: Sample) -> dict[str, Tensor]:
         """Mean cross-entropy of the sample's targets."""
-        backbone, videos = self.eyes.backbone, [video for video, _, _ in sample.seen]
+        backbone, videos = self.frame_encoder.backbone, [video for video, _, _ in sample.seen]
         with torch.set_grad_enabled(self.looks and torch.is_grad_enabled()):
-            tokens = [self.eyes.encode(video, plan, frames) for video, plan, frames in sample.seen]
+            tokens = [self.frame_encoder.encode(video, plan, frames) for video, plan, frames in sample.seen]
         sizes = (int(sample.tails.shape[1]), int(sample.tails.shape[2]))
         ways = [
             forward.path(
-                backbone, self.arm.method, t, self.eyes.budget(self.arm, v), head=len(sample.head), tails=sizes
+                backbone,
+                self.point.method,
+                t,
+                self.frame_encoder.budget(self.point, v),
+                head=len(sample.head),
+                tails=sizes,
             )
             for t, v in zip(tokens, videos, strict=True)
         ]

@@ -127,7 +127,7 @@ def test_there_is_nothing_to_add(tmp_path: Path) -> None:
     assert curve_points.missing(twins(tmp_path / "a", [*RATIOS, *BETWEEN])) == []
     runs = twins(tmp_path / "b", between=())
     assert curve_points.missing(runs) == []
-    write(tmp_path / "b", "asker", 1.0, 1.2, right(1.0))
+    write(tmp_path / "b", "question_attention", 1.0, 1.2, right(1.0))
     assert curve_points.missing(load.load(tmp_path / "b")) == []
 
 

@@ -14,7 +14,7 @@ from evalkit.analysis.report.sanitize import LIMIT, clean, cut, embedded, title
 from evalkit.analysis.report.setup import cell_key, sheets
 from evalkit.analysis.report.timeline_strips import BINS, axis
 from evalkit.runs import load
-from evalkit.types import Kept
+from evalkit.types import KeptOverTime
 from tests.support.report_runs import grid, run
 from tests.support.run_folders import row, write_run
 
@@ -86,12 +86,14 @@ def test_what_utf8_cannot_carry_is_replaced() -> None:
 # ---- strips
 
 
-EVEN = Kept(seconds=(0.0, 15.0, 30.0, 45.0), tokens=(16.0,) * 4)
+EVEN = KeptOverTime(seconds=(0.0, 15.0, 30.0, 45.0), tokens=(16.0,) * 4)
 
 
 def test_digits_by_hand() -> None:
-    some = Kept(seconds=(0.0, 31.0), tokens=(8.0, 16.0))  # half of the first cell, all of the third, a second late
-    little = Kept(seconds=(45.0,), tokens=(0.01,))
+    some = KeptOverTime(
+        seconds=(0.0, 31.0), tokens=(8.0, 16.0)
+    )  # half of the first cell, all of the third, a second late
+    little = KeptOverTime(seconds=(45.0,), tokens=(0.01,))
     found = axis([some, EVEN, little], 60.0)
     assert found is not None
     assert found.starts == EVEN.seconds
@@ -100,8 +102,8 @@ def test_digits_by_hand() -> None:
 
 
 def test_long_videos_are_binned_and_dense_stays_full() -> None:
-    dense = Kept(seconds=tuple(float(s) for s in range(200)), tokens=(16.0,) * 200)
-    half = Kept(seconds=dense.seconds[:100], tokens=dense.tokens[:100])
+    dense = KeptOverTime(seconds=tuple(float(s) for s in range(200)), tokens=(16.0,) * 200)
+    half = KeptOverTime(seconds=dense.seconds[:100], tokens=dense.tokens[:100])
     found = axis([half, dense], 200.0)
     assert found is not None
     assert found.digits(dense) == "z" * BINS
@@ -110,11 +112,11 @@ def test_long_videos_are_binned_and_dense_stays_full() -> None:
 
 def test_nothing_kept_has_no_axis() -> None:
     assert axis([], 60.0) is None
-    assert axis([Kept(seconds=(), tokens=())], 60.0) is None
+    assert axis([KeptOverTime(seconds=(), tokens=())], 60.0) is None
 
 
 def test_cells_out_of_order_and_unknown_length() -> None:
-    shuffled = Kept(seconds=(45.0, 0.0, 30.0, 15.0), tokens=(4.0, 1.0, 3.0, 2.0))
+    shuffled = KeptOverTime(seconds=(45.0, 0.0, 30.0, 15.0), tokens=(4.0, 1.0, 3.0, 2.0))
     found = axis([shuffled], None)
     assert found is not None
     assert found.seconds == 60
@@ -124,7 +126,7 @@ def test_cells_out_of_order_and_unknown_length() -> None:
 # ---- shares over time
 
 
-def plainly(own: Kept, seconds: float, cells: int, steps: int = 12_000) -> np.ndarray:
+def plainly(own: KeptOverTime, seconds: float, cells: int, steps: int = 12_000) -> np.ndarray:
     """The same from many small steps of time."""
     found = np.zeros(kept_over_time.BINS)
     for second, tokens in zip(own.seconds, own.tokens, strict=True):
@@ -137,7 +139,7 @@ def plainly(own: Kept, seconds: float, cells: int, steps: int = 12_000) -> np.nd
 
 def test_shares_by_hand() -> None:
     assert kept_over_time.shares(EVEN, 60.0, 4) == pytest.approx([1 / 20] * 20)
-    second = Kept(seconds=(15.0,), tokens=(3.0,))
+    second = KeptOverTime(seconds=(15.0,), tokens=(3.0,))
     assert kept_over_time.shares(second, 60.0, 4) == pytest.approx([0] * 5 + [0.2] * 5 + [0] * 10)
 
 
@@ -145,7 +147,9 @@ def test_shares_by_hand() -> None:
 def test_shares_equal_the_plain_form(cells: int) -> None:
     draw = np.random.default_rng(cells)
     places = sorted(draw.choice(cells, size=max(1, cells // 3), replace=False).tolist())
-    own = Kept(seconds=tuple(place * 50.0 / cells for place in places), tokens=tuple(draw.random(len(places)).tolist()))
+    own = KeptOverTime(
+        seconds=tuple(place * 50.0 / cells for place in places), tokens=tuple(draw.random(len(places)).tolist())
+    )
     assert kept_over_time.shares(own, 50.0, cells) == pytest.approx(plainly(own, 50.0, cells), abs=2e-3)
     assert kept_over_time.shares(own, 50.0, cells) != pytest.approx(plainly(own, 80.0, cells), abs=2e-3)
 
@@ -154,7 +158,7 @@ def test_shares_equal_the_plain_form(cells: int) -> None:
 def test_uniform_frames_look_uniform(frames: int) -> None:
     """Frames of a sampler that takes the first and the last: few cells must not look like gaps and peaks."""
     seconds = np.linspace(0, 999, frames).astype(int) / 10.0
-    own = Kept(seconds=tuple(seconds[::2].tolist()), tokens=(16.0,) * (frames // 2))
+    own = KeptOverTime(seconds=tuple(seconds[::2].tolist()), tokens=(16.0,) * (frames // 2))
     assert kept_over_time.shares(own, 100.0, frames // 2) == pytest.approx([1 / 20] * 20)
 
 

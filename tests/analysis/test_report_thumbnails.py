@@ -16,7 +16,7 @@ from evalkit.analysis.report.annotations import asked_rows
 from evalkit.analysis.report.setup import VideoKey, sheets
 from evalkit.analysis.report.thumbnails import SHOWN, WIDTH, Sprite, thumbnails
 from evalkit.data import benchmarks
-from evalkit.types import Kept
+from evalkit.types import KeptOverTime
 from tests.support import clips
 from tests.support.browser import chromium, probe
 from tests.support.report_runs import averages, run
@@ -91,7 +91,7 @@ def test_a_strip_shows_twelve_evenly_of_what_was_kept(root: Path) -> None:
 def test_few_cells_are_all_shown(root: Path) -> None:
     found, _ = drawn(runs(root, "yyy", more=range(10, 60, 10)), 8)
     sprite = next(iter(found[0].values()))
-    few = sprite.tiles[Kept(seconds=(0.4, 0.8, 1.2, 1.6, 2.0), tokens=(4.0,) * 5)]
+    few = sprite.tiles[KeptOverTime(seconds=(0.4, 0.8, 1.2, 1.6, 2.0), tokens=(4.0,) * 5)]
     assert [round(sprite.seconds[n] * RATE) for n in few] == [10, 20, 30, 40, 50]
 
 

@@ -24,7 +24,7 @@ def names(group: str) -> list[str]:
 @pytest.mark.parametrize("name", names("experiment"))
 def test_experiments(name: str) -> None:
     cfg = composed(f"experiment={name}", "benchmark.root=somewhere")
-    assert build.arms(cfg)
+    assert build.points(cfg)
     assert build.sampling(cfg).frames > 0
 
 
@@ -51,11 +51,11 @@ def test_the_released_retake_settings() -> None:
     sampling = build.sampling(cfg)
     assert (sampling.preset, sampling.fps, sampling.frames) == ("retake", 2.0, 2048)
     assert (sampling.long_side, sampling.resize) == (448, "nearest")
-    dense, retake = build.arms(cfg)
+    dense, retake = build.points(cfg)
     assert dense.method == Uniform(max_frames=256)
     assert retake.name == "retake_32k"
     assert retake.method == ReTaKe(patch_sync=False, pivots="released", max_input_length=32000)
-    assert retake.method.asks
+    assert retake.method.query_aware
 
 
 @pytest.mark.parametrize("name", ["videomme", "mlvu", "lvbench"])
@@ -92,7 +92,7 @@ def test_the_papers_and_the_released_xcomp_settings(
         frames,
     )
     assert (cfg.benchmark.name, cfg.protocol) == (name, "xcomp")
-    dense, alone, ours, theirs = (arm.method for arm in build.arms(cfg))
+    dense, alone, ours, theirs = (point.method for point in build.points(cfg))
     assert dense == Uniform(max_frames=1024)
     assert alone == LPComp(frame_ratio=1024 / frames)
     assert ours == XComp(frame_ratio=paper[0], repeats=paper[1], rounding="paper", first_layer=0, last_layer=27)
@@ -100,19 +100,19 @@ def test_the_papers_and_the_released_xcomp_settings(
 
 
 def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
-    (arm,) = build.arms(composed("method=pivotkv", "ratio=0.5", "method.pivots=released"))
-    assert (arm.name, arm.ratio) == ("pivotkv", 0.5)
-    assert vars(arm.method)["pivots"] == "released"
-    assert len(build.arms(composed("method=pivotkv"))) == len(composed().ratios)
+    (point,) = build.points(composed("method=pivotkv", "ratio=0.5", "method.pivots=released"))
+    assert (point.name, point.ratio) == ("pivotkv", 0.5)
+    assert vars(point.method)["pivots"] == "released"
+    assert len(build.points(composed("method=pivotkv"))) == len(composed().ratios)
 
 
 def test_wrong_fields_are_explained() -> None:
     with pytest.raises(ConfigError, match="windows"):
-        build.arms(composed("method=dpselect", "+method.windows=5"))
+        build.points(composed("method=dpselect", "+method.windows=5"))
     with pytest.raises(ConfigError, match="odd window"):
-        build.arms(composed("method=dpselect", "method.window=4"))
+        build.points(composed("method=dpselect", "method.window=4"))
     with pytest.raises(ConfigError, match="expected names"):
-        build.arms(composed("methods=[{from: nothing, name: x}]"))
+        build.points(composed("methods=[{from: nothing, name: x}]"))
 
 
 def test_every_number_of_a_preset_has_a_source() -> None:

@@ -61,7 +61,7 @@ def texts(results: Path) -> dict[str, dict[str, object]]:
 def results(data: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the whole grid."""
     folder = tmp_path_factory.mktemp("results")
-    assert run.run(config(data, folder, checkpoint)).failed == 4  # the missing video, once per arm
+    assert run.run(config(data, folder, checkpoint)).failed == 4  # the missing video, once per operating point
     return folder
 
 

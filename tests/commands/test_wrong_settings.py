@@ -152,7 +152,7 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
     """Negative control: the same start with settings at the edges of what is allowed."""
     edges = ["backbone.chunk_cells=1", "backbone.encode_cells=1", "backbone.threads=null", "seed=0", "ratios=[1]"]
     cfg = composed(*edges, "methods=[{from: uniform, name: a-b_c.9}, uniform]", "backbone.device=cpu")
-    (first, second) = run_settings.arms(cfg)
+    (first, second) = run_settings.points(cfg)
     assert (first.name, second.name, first.ratio) == ("a-b_c.9", "uniform", 1.0)
     with pytest.raises(Exception, match="expected a folder videomme, mlvu or lvbench"):  # the next thing that is wrong
         run.run(composed(*edges, f"benchmark.root={tmp_path}"))
@@ -203,6 +203,6 @@ def test_tune(words: list[str], told: str, tmp_path: Path, caplog: pytest.LogCap
 def test_arguments_of_the_model_of_lmms_eval(text: str, told: str) -> None:
     chosen = {**plugin.words("backbone=tiny,method=uniform,ratio=0.5"), **plugin.words(text)}
     with pytest.raises(ConfigError) as caught:
-        run_settings.arms(plugin.composed(chosen))
+        run_settings.points(plugin.composed(chosen))
     assert told in str(caught.value)
     assert one_line(str(caught.value))

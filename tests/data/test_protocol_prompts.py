@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from evalkit.data.benchmarks import load
-from evalkit.data.protocols import NAMES, Shown, get
+from evalkit.data.protocols import NAMES, PromptContext, get
 from evalkit.data.protocols.subtitles import cues
 from evalkit.data.video import probe
 from evalkit.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ def subtitled(tmp_path, question):
 
 def shown(*seconds, tokenizer=None, frames=75):
     video = Video(path=Path("v.mp4"), duration_s=3.0, fps=25.0, frames=frames, height=48, width=64)
-    return Shown(video=video, seconds=seconds, tokenizer=tokenizer)
+    return PromptContext(video=video, seconds=seconds, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(("name", "benchmark"), PROMPTS)
@@ -225,7 +225,7 @@ def test_lmms_evals_subtitles_are_theirs(tmp_path, question, monkeypatch, frames
     (root / "subtitle").mkdir()
     (root / "subtitle" / "vid-_001.srt").write_text("\n".join(blocks), encoding="utf-8")
     asked = question("videomme")
-    prompt = get("lmms_eval_subtitles").prompt(asked, Shown(video=probe(clip), seconds=(), tokenizer=None))
+    prompt = get("lmms_eval_subtitles").prompt(asked, PromptContext(video=probe(clip), seconds=(), tokenizer=None))
     get("lmms_eval").prompt(asked)  # loads their module
     theirs = sys.modules["lmms_eval.tasks.videomme.utils"]
     monkeypatch.setattr(theirs, "base_cache_dir", str(tmp_path))

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
-from evalkit.method import Ask, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import FramePlan, Frames, Keep, LayerChunk, Video, VisualTokens
+from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
 from tests.support import clips
@@ -27,22 +27,24 @@ from tests.support.loop import DENSE, answer, engine, question, said
 class Crop(Method):
     """Half of the tokens after the encoder, half of the rest after each layer: every later verb at work."""
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
         return tokens.keep(torch.arange(0, len(tokens), 2))
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
-        return Keep(index=torch.arange(chunk.layer % 2, chunk.keys.shape[1], 2))
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
+        return Evicted(index=torch.arange(chunk.layer % 2, chunk.keys.shape[1], 2))
 
 
 GRID = [
     DENSE,
-    Arm("uniform", Uniform(), 0.5),
-    Arm("random", RandomFrames(), 0.25),
-    Arm("lowres", LowRes(), 0.5),
-    Arm("single", Single(), 0.5),
-    Arm("shuffled", Shuffled(), 0.5),
-    Arm("blind", Blind(), 0.5),
-    Arm("crop", Crop(), 0.25),
+    OperatingPoint("uniform", Uniform(), 0.5),
+    OperatingPoint("random", RandomFrames(), 0.25),
+    OperatingPoint("lowres", LowRes(), 0.5),
+    OperatingPoint("single", Single(), 0.5),
+    OperatingPoint("shuffled", Shuffled(), 0.5),
+    OperatingPoint("blind", Blind(), 0.5),
+    OperatingPoint("crop", Crop(), 0.25),
 ]
 
 
@@ -81,17 +83,22 @@ def test_a_grid_decodes_once_and_encodes_each_set_of_frames_once(
     monkeypatch.setattr(video_file, "decode", counted)
     monkeypatch.setattr(Qwen2VL, "encode", counting)
     questions = [question(clip, n) for n in range(3)]
-    arms = [DENSE, Arm("uniform", Uniform(), 1.0), Arm("crop", Crop(), 0.25), Arm("half", Uniform(), 0.5)]
-    answer(engine(backbone), arms, questions)
+    points = [
+        DENSE,
+        OperatingPoint("uniform", Uniform(), 1.0),
+        OperatingPoint("crop", Crop(), 0.25),
+        OperatingPoint("half", Uniform(), 0.5),
+    ]
+    answer(engine(backbone), points, questions)
     assert passes == [2]
     assert sorted(encoded) == [16, 32]
     passes.clear()
-    answer(engine(backbone, share=False), arms, questions)
-    assert passes == [1] * len(arms) * len(questions)
+    answer(engine(backbone, share=False), points, questions)
+    assert passes == [1] * len(points) * len(questions)
 
 
 def test_the_ledger_by_hand(clip: Path, backbone: Qwen2VL) -> None:
-    found = answer(engine(backbone), [DENSE, Arm("crop", Crop(), 0.25)], [question(clip, 0)])
+    found = answer(engine(backbone), [DENSE, OperatingPoint("crop", Crop(), 0.25)], [question(clip, 0)])
     dense, crop = (found[name, ratio, "q0"].ledger for name, ratio in (("dense", 1.0), ("crop", 0.25)))
     assert dense is not None
     assert crop is not None
@@ -112,11 +119,11 @@ def test_the_ledger_by_hand(clip: Path, backbone: Qwen2VL) -> None:
 
 
 def test_shuffled_and_single_show_what_they_say(clip: Path, backbone: Qwen2VL) -> None:
-    loop = engine(backbone).eyes
+    loop = engine(backbone).frame_encoder
     video = video_file.probe(clip)
     seen = {}
     for name, method in (("uniform", Uniform()), ("shuffled", Shuffled()), ("single", Single())):
-        plan = loop.plan(Arm(name, method, 0.5), video)
+        plan = loop.plan(OperatingPoint(name, method, 0.5), video)
         (frames,) = video_file.decode(video, [plan])
         seen[name] = [clips.number(frames.pixels[slot]) for slot in plan.slots]
     pairs = {tuple(seen["uniform"][i : i + 2]) for i in range(0, 16, 2)}
@@ -157,10 +164,12 @@ def test_a_broken_video_is_recorded(content: bytes, tmp_path: Path, backbone: Qw
 def test_a_failing_method_costs_only_its_own_rows(clip: Path, backbone: Qwen2VL) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Broken(Method):
-        def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+        def select(
+            self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+        ) -> VisualTokens:
             raise RuntimeError("no such luck")
 
-    found = answer(engine(backbone), [Arm("broken", Broken(), 1.0), DENSE], [question(clip, 0)])
+    found = answer(engine(backbone), [OperatingPoint("broken", Broken(), 1.0), DENSE], [question(clip, 0)])
     assert found["broken", 1.0, "q0"].error == "RuntimeError: no such luck"
     assert found["dense", 1.0, "q0"].status != "failed"
 
@@ -220,7 +229,7 @@ def test_an_unsound_plan_is_refused(wrong: dict[str, Any], clip: Path, backbone:
         def frames(self, video: Video, budget: Budget) -> FramePlan:
             return replace(super().frames(video, budget), **wrong)
 
-    (row,) = answer(engine(backbone), [Arm("unsound", Unsound(), 1.0)], [question(clip, 0)]).values()
+    (row,) = answer(engine(backbone), [OperatingPoint("unsound", Unsound(), 1.0)], [question(clip, 0)]).values()
     assert row.status == "failed"
     assert "frames() must return" in str(row.error)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalkit.engine.records import Arm
-from evalkit.method import Ask, Budget, Method
+from evalkit.engine.records import OperatingPoint
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Answer, Keep, LayerChunk, VisualTokens
+from evalkit.types import Answer, Evicted, LayerChunk, VisualTokens
 from tests.methods.test_contract import NAMES, built
 from tests.support import clips
 from tests.support.loop import engine, question
@@ -22,8 +22,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(112, 112))
 
 
-def answered(backbone: Qwen2VL, arm: Arm, clip: Path, **changes: object) -> Answer:
-    ((_, answer),) = engine(backbone, chunk_cells=4, **changes).answers({arm: [question(clip, 0)]})
+def answered(backbone: Qwen2VL, point: OperatingPoint, clip: Path, **changes: object) -> Answer:
+    ((_, answer),) = engine(backbone, chunk_cells=4, **changes).answers({point: [question(clip, 0)]})
     assert answer.ledger is not None, answer.error
     return answer
 
@@ -32,7 +32,7 @@ def answered(backbone: Qwen2VL, arm: Arm, clip: Path, **changes: object) -> Answ
 class Picked(Method):
     """Cells 5, 2 tokens of cell 9, and cell 14, packed into the first slots; a quarter of each in odd layers."""
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(self, tokens: VisualTokens, budget: Budget, ask: AttentionFromQuestion) -> VisualTokens:
         places = tokens.grid[0] * tokens.grid[1]
         index = torch.cat([torch.arange(places) + 5 * places, torch.arange(2) + 9 * places])
         index = torch.cat([index, torch.arange(places) + 14 * places])
@@ -40,17 +40,17 @@ class Picked(Method):
         left = tokens.keep(index)
         return replace(left, slot=torch.tensor([slots[int(c)] for c in left.cell]), span=3)
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         size = chunk.keys.shape[1]
-        return Keep(index=torch.arange(0, size, 4)) if chunk.layer % 2 else None
+        return Evicted(index=torch.arange(0, size, 4)) if chunk.layer % 2 else None
 
 
 def test_by_hand(clip: Path, backbone: Qwen2VL) -> None:
     """16 places a cell, 6 layers. Odd layers keep places 0, 4, 8, 12 of cell 5 (4), the first of cell 9 (1), and of
     cell 14, which begins at position 18, those at 20, 24, 28, 32 (4).
     """
-    dense = answered(backbone, Arm("dense", Method(), 1.0), clip)
-    found = answered(backbone, Arm("picked", Picked(), 1.0), clip)
+    dense = answered(backbone, OperatingPoint("dense", Method(), 1.0), clip)
+    found = answered(backbone, OperatingPoint("picked", Picked(), 1.0), clip)
     assert dense.kept is not None
     assert found.kept is not None
     assert len(dense.kept.seconds) == 16

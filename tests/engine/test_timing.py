@@ -17,14 +17,14 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.engine import timing
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError
 from evalkit.ledger import Ledger
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.prefill_state import Context
+from evalkit.model.prefill_state import PrefillState
 from evalkit.runs.folder import TIMING, RunFolder
 from evalkit.types import Benchmark, FramePlan, Frames, Question, Video, VisualTokens
 from methods.controls import Blind
@@ -33,8 +33,14 @@ from methods.uniform import Uniform
 from tests.support import clips
 from tests.support.loop import DENSE, answer, engine, question
 
-FEW = Arm("uniform", Uniform(), 0.125)
-NEIGHBOURS = [DENSE, FEW, Arm("half", Uniform(), 0.5), Arm("qccomp", QCComp(), 0.5), Arm("blind", Blind(), 1.0)]
+FEW = OperatingPoint("uniform", Uniform(), 0.125)
+NEIGHBOURS = [
+    DENSE,
+    FEW,
+    OperatingPoint("half", Uniform(), 0.5),
+    OperatingPoint("qccomp", QCComp(), 0.5),
+    OperatingPoint("blind", Blind(), 1.0),
+]
 SAME = {"device": "pretended", "threads": 1, "encode_cells": 32}
 
 
@@ -71,8 +77,8 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     and 100 per token fed. The encoder holds most.
     """
     found = Ticking()
-    decode, encode, feed = video_file.decode, Qwen2VL.encode, Qwen2VL.feed_text
-    feed_video = Qwen2VL.feed_video
+    decode, encode, feed = video_file.decode, Qwen2VL.encode, Qwen2VL.prefill_text
+    prefill_video = Qwen2VL.prefill_video
 
     def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
         found.work(max(plan.indices[-1] for plan in plans) + 1, 0, f"decode {video.path.name}")
@@ -82,18 +88,18 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
         found.work(10 * len(pixels), 1000 * len(pixels), "encode")
         return encode(self, pixels, slice_cells=slice_cells)
 
-    def feeding(self: Qwen2VL, context: Context, ids: list[int], *args: Any, **kwargs: Any) -> Any:
+    def feeding(self: Qwen2VL, context: PrefillState, ids: list[int], *args: Any, **kwargs: Any) -> Any:
         found.work(100 * len(ids), len(ids), "feed")
         return feed(self, context, ids, *args, **kwargs)
 
-    def watching(self: Qwen2VL, context: Context, tokens: VisualTokens, *args: Any, **kwargs: Any) -> Any:
+    def watching(self: Qwen2VL, context: PrefillState, tokens: VisualTokens, *args: Any, **kwargs: Any) -> Any:
         found.work(100 * len(tokens), len(tokens), "feed")
-        return feed_video(self, context, tokens, *args, **kwargs)
+        return prefill_video(self, context, tokens, *args, **kwargs)
 
     monkeypatch.setattr(video_file, "decode", decoding)
     monkeypatch.setattr(Qwen2VL, "encode", encoding)
-    monkeypatch.setattr(Qwen2VL, "feed_text", feeding)
-    monkeypatch.setattr(Qwen2VL, "feed_video", watching)
+    monkeypatch.setattr(Qwen2VL, "prefill_text", feeding)
+    monkeypatch.setattr(Qwen2VL, "prefill_video", watching)
     return found
 
 
@@ -112,23 +118,28 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     return Benchmark(name="mlvu", label="MLVU", root=root, split="dev", questions=tuple(asked))
 
 
-def spent(found: dict[Any, Any], arm: Arm, question_id: str = "q0") -> Ledger:
-    ledger = found[arm.name, arm.ratio, question_id].ledger
+def spent(found: dict[Any, Any], point: OperatingPoint, question_id: str = "q0") -> Ledger:
+    ledger = found[point.name, point.ratio, question_id].ledger
     assert isinstance(ledger, Ledger)
     return ledger
 
 
 def measured(
-    folder: Path, arms: Sequence[Arm], benchmark: Benchmark, backbone: Qwen2VL, meter: Ticking, videos: int = 3
-) -> dict[Arm, list[dict[str, Any]]]:
-    """timing.jsonl of each arm after one start that times `arms` one after the other."""
+    folder: Path,
+    points: Sequence[OperatingPoint],
+    benchmark: Benchmark,
+    backbone: Qwen2VL,
+    meter: Ticking,
+    videos: int = 3,
+) -> dict[OperatingPoint, list[dict[str, Any]]]:
+    """timing.jsonl of each operating point after one start that times `operating_points` one after the other."""
     own = engine(backbone, gauge=meter)
     timer = Timer(lambda: own, SAME, videos)
-    for place, arm in enumerate(arms):
-        run = RunFolder(folder / str(place), {"identity": arm.name}, "cpu")
-        assert timer.measure(arm, run, timing.drawn(benchmark, videos, seed=0)) == 0
+    for place, point in enumerate(points):
+        run = RunFolder(folder / str(place), {"identity": point.name}, "cpu")
+        assert timer.measure(point, run, timing.drawn(benchmark, videos, seed=0)) == 0
         run.close()
-    return {arm: lines(folder / str(place)) for place, arm in enumerate(arms)}
+    return {point: lines(folder / str(place)) for place, point in enumerate(points)}
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -142,10 +153,10 @@ def test_seconds_of_an_operating_point_timed_alone_do_not_depend_on_its_neighbou
     beside = measured(tmp_path / "beside", NEIGHBOURS, benchmark, backbone, meter)
     assert beside[FEW] == alone[FEW]
     assert len(alone[FEW]) == 3
-    for arm in NEIGHBOURS:
-        assert [line["video_id"] for line in beside[arm]] == [line["video_id"] for line in alone[FEW]]
-        assert {(line["method"], line["ratio"], line["status"]) for line in beside[arm]} == {
-            (arm.name, arm.ratio, "ok")
+    for point in NEIGHBOURS:
+        assert [line["video_id"] for line in beside[point]] == [line["video_id"] for line in alone[FEW]]
+        assert {(line["method"], line["ratio"], line["status"]) for line in beside[point]} == {
+            (point.name, point.ratio, "ok")
         }
     few = alone[FEW][-1]["seconds"]
     assert few["decode"] > 0
@@ -159,7 +170,7 @@ def test_shared_seconds_depend_on_neighbours_and_say_so(
 ) -> None:
     """The negative control: the same clock, the same operating point, answered together with others."""
     own, asked = engine(backbone, gauge=meter), [benchmark.questions[0]]
-    alone, beside = (spent(answer(own, arms, asked), FEW) for arms in ([FEW], NEIGHBOURS))
+    alone, beside = (spent(answer(own, points, asked), FEW) for points in ([FEW], NEIGHBOURS))
     assert beside.seconds.decode < alone.seconds.decode / 2
     assert (alone.seconds_shared, beside.seconds_shared) == (False, True)
 
@@ -169,7 +180,7 @@ def test_questions_about_one_video_share_their_seconds(benchmark: Benchmark, bac
     together = answer(engine(backbone, gauge=meter), [FEW], asked)
     apart = answer(engine(backbone, gauge=meter, share=False), [FEW, DENSE], asked)
     assert [spent(together, FEW, q.id).seconds_shared for q in asked] == [True, True]
-    assert {spent(apart, arm, q.id).seconds_shared for arm in (FEW, DENSE) for q in asked} == {False}
+    assert {spent(apart, point, q.id).seconds_shared for point in (FEW, DENSE) for q in asked} == {False}
 
 
 def test_peak_memory_includes_the_encoder(benchmark: Benchmark, backbone: Qwen2VL, meter: Ticking) -> None:
@@ -249,7 +260,7 @@ def test_a_failed_measurement_is_recorded_and_tried_again(
     own, drawn = engine(backbone, gauge=meter), timing.drawn(benchmark, 2, 0)
     run = RunFolder(tmp_path, {"identity": "x"}, "cpu")
     timer = Timer(lambda: own, SAME, 2)
-    assert timer.measure(Arm("broken", Broken(), 1.0), run, drawn) == 2
+    assert timer.measure(OperatingPoint("broken", Broken(), 1.0), run, drawn) == 2
     assert [(line["status"], line["error"], line["seconds"]) for line in lines(tmp_path)] == [
         ("failed", "RuntimeError: no such luck", None)
     ] * 2

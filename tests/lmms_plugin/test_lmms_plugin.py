@@ -19,7 +19,7 @@ from evalkit.engine import records
 from evalkit.errors import ConfigError
 from evalkit.lmms_plugin import settings
 from evalkit.lmms_plugin.budget import Records
-from evalkit.lmms_plugin.requests import Theirs, read
+from evalkit.lmms_plugin.requests import TaskProtocol, read
 from evalkit.runs.folder import ANSWERS
 from evalkit.types import BadRow, Question
 from tests.support import lmms_eval_slice as theirs
@@ -99,7 +99,7 @@ def test_a_request_is_a_question_in_their_words() -> None:
     assert asked.protocol.prompt(asked.row) == "Which?"
     assert (asked.protocol.stop, asked.protocol.max_new_tokens("mlvu")) == (("\n\n",), 16)
     assert asked.output_path is None
-    assert read(request(lambda doc: [doc["video"]], until="\n"), DATA).protocol == Theirs(16, ("\n",))
+    assert read(request(lambda doc: [doc["video"]], until="\n"), DATA).protocol == TaskProtocol(16, ("\n",))
 
 
 def test_a_video_that_is_not_there_is_a_row_that_cannot_be_asked() -> None:

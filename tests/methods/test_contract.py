@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.config.build import CONF, arms
-from evalkit.engine.records import Arm
+from evalkit.config.build import CONF, points
+from evalkit.engine.records import OperatingPoint
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.question_attention import Asker
+from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import Video, VisualTokens
 from tests.model.test_hooks import hooks
 from tests.model.test_model import visual
@@ -30,9 +30,9 @@ TOLERANCE = 0.02  # between nominal and achieved ratio
 
 
 @cache
-def built(name: str, ratio: float = 1.0) -> Arm:
-    (arm,) = arms(composed(f"method={name}", f"ratio={ratio}"))
-    return arm
+def built(name: str, ratio: float = 1.0) -> OperatingPoint:
+    (point,) = points(composed(f"method={name}", f"ratio={ratio}"))
+    return point
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget
         cell_frames=2,
         height=28 * rows,
         width=28 * columns,
-        unit=28,
+        pixels_per_token=28,
         layers=6,
         seed=7,
     )
@@ -64,13 +64,13 @@ def test_the_matrix_is_not_empty() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_composes_to_a_frozen_hashable_method(name: str) -> None:
-    arm = built(name)
-    assert arm.name == name
-    assert isinstance(arm.method, Method)
-    assert is_dataclass(arm.method)
-    assert hash(arm) == hash(built(name))
+    point = built(name)
+    assert point.name == name
+    assert isinstance(point.method, Method)
+    assert is_dataclass(point.method)
+    assert hash(point) == hash(built(name))
     with pytest.raises((AttributeError, TypeError)):
-        arm.method.ratio = 0.5  # type: ignore[attr-defined]
+        point.method.ratio = 0.5  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,15 +97,15 @@ def test_answers(name: str, clip: Path, backbone: Qwen2VL) -> None:
 
     same = [said(found[name, 1.0, q.id]) == said(found["dense", 1.0, q.id]) for q in questions]
     assert all(same) == method.identity_at_one
-    for arm in grid:
-        spent = found[name, arm.ratio, "q0"].ledger
+    for point in grid:
+        spent = found[name, point.ratio, "q0"].ledger
         assert spent is not None
         if method.spends:
-            assert spent.ratio_achieved == pytest.approx(arm.ratio, rel=TOLERANCE)
+            assert spent.ratio_achieved == pytest.approx(point.ratio, rel=TOLERANCE)
         else:
             assert spent.ratio_achieved == 0
     # what a chunk is, is part of a method that evicts by chunks: there only ratio 1 is free of it
-    free = [arm for arm in grid if arm.ratio == 1 or type(method).evict is Method.evict]
+    free = [point for point in grid if point.ratio == 1 or type(method).evict is Method.evict]
     for cells in (1, None):
         again = answer(engine(backbone, chunk_cells=cells), free, questions)
         assert {key: said(a) for key, a in again.items()} == {key: said(found[key]) for key in again}
@@ -121,13 +121,13 @@ def test_inputs_stay_as_they_were(name: str, backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     kept = {f.name: copy.deepcopy(getattr(tokens, f.name)) for f in fields(VisualTokens)}
     method = built(name).method
-    asker = Asker(backbone, tokens, method, budget(8, 0.5), chunk_cells=2)
-    asker.question([1], [2, 3], 2)
+    question_attention = QuestionAttention(backbone, tokens, method, budget(8, 0.5), chunk_cells=2)
+    question_attention.question([1], [2, 3], 2)
     with torch.inference_mode():
-        out = method.select(tokens, budget(8, 0.5), asker)
+        out = method.select(tokens, budget(8, 0.5), question_attention)
         context = backbone.context()
-        backbone.feed_text(context, [1])
-        backbone.feed_video(context, out, method, budget(8, 0.5), chunk_cells=2)
+        backbone.prefill_text(context, [1])
+        backbone.prefill_video(context, out, method, budget(8, 0.5), chunk_cells=2)
     for key, value in kept.items():
         now = getattr(tokens, key)
         assert torch.equal(now, value) if isinstance(value, torch.Tensor) else now == value, key
@@ -135,7 +135,7 @@ def test_inputs_stay_as_they_were(name: str, backbone: Qwen2VL) -> None:
 
 def test_a_method_that_overspends_is_caught(clip: Path, backbone: Qwen2VL) -> None:
     """Negative control of the matrix: ignoring the ratio is seen in the ledger."""
-    found = answer(engine(backbone), [Arm("dense", Method(), 0.5)], [question(clip, 0)])
+    found = answer(engine(backbone), [OperatingPoint("dense", Method(), 0.5)], [question(clip, 0)])
     spent = found["dense", 0.5, "q0"].ledger
     assert spent is not None
     assert spent.ratio_achieved != pytest.approx(0.5, rel=TOLERANCE)

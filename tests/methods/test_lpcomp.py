@@ -21,7 +21,7 @@ from evalkit.model import attention
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.prefill_state import Context
+from evalkit.model.prefill_state import PrefillState
 from evalkit.types import VisualTokens
 from methods.lpcomp import Keeping, LPComp, Rounding, Schedule, counts, leaving, lifted
 from tests.model.test_model import visual
@@ -65,21 +65,21 @@ def frames(count: int = 5, grid: tuple[int, int] = (2, 2), width: int = 32) -> V
 
 def limits(tokens: VisualTokens, layers: int, ratio: float = 1.0) -> Budget:
     cells = len(tokens.cell_seconds)
-    return Budget.encoded(cells, tokens.grid, ratio=ratio, layers=layers, cell_frames=1, unit=1)
+    return Budget.encoded(cells, tokens.grid, ratio=ratio, layers=layers, cell_frames=1, pixels_per_token=1)
 
 
-def fed(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> Context:
+def fed(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> PrefillState:
     """Head and video."""
     context = decoder.context()
-    decoder.feed_text(context, HEAD)
-    decoder.feed_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
+    decoder.prefill_text(context, HEAD)
+    decoder.prefill_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
     return context
 
 
 @torch.inference_mode()
 def ours(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> Tensor:
     """Logits after the last token of the prompt."""
-    return decoder.logits(decoder.feed_text(fed(decoder, tokens, method, chunk_cells), TAIL))
+    return decoder.logits(decoder.prefill_text(fed(decoder, tokens, method, chunk_cells), TAIL))
 
 
 def alive(tokens: VisualTokens, schedule: tuple[int, ...], tail: int) -> Tensor:
@@ -238,13 +238,13 @@ def test_lengths_and_decode_positions_of_every_layer(qwen2: Qwen2) -> None:
     tokens = frames(5)
     with torch.inference_mode():
         context = fed(qwen2, tokens, LPComp(frame_ratio=1.0))
-        hidden = qwen2.feed_text(context, TAIL)
+        hidden = qwen2.prefill_text(context, TAIL)
         lengths = tuple(len(HEAD) + len(TAIL) + 5 * n for n in SIX)
         assert context.lengths == lengths
         assert context.visual == [5 * n for n in SIX]
         assert tuple(int(layer.keys.shape[2]) for layer in context.cache.layers) == lengths
         for step in range(3):
-            hidden = qwen2.feed_text(context, [int(qwen2.logits(hidden).argmax())], decoding=True)
+            hidden = qwen2.prefill_text(context, [int(qwen2.logits(hidden).argmax())], decoding=True)
             assert [int(p[0, -1]) for p in context.positions] == [n + step for n in lengths]
     assert all(torch.equal(p[0], torch.arange(p.shape[1])) for p in context.positions)
 
@@ -309,10 +309,10 @@ def test_decoding_equals_reading_the_reply_anew(stock: Qwen2ForCausalLM, qwen2: 
     tokens, method = frames(5), LPComp(frame_ratio=1.0)
     with torch.inference_mode():
         context = fed(qwen2, tokens, method)
-        hidden, reply = qwen2.feed_text(context, TAIL), []
+        hidden, reply = qwen2.prefill_text(context, TAIL), []
         for _ in range(4):
             reply.append(int(qwen2.logits(hidden).argmax()))
-            hidden = qwen2.feed_text(context, reply[-1:], decoding=True)
+            hidden = qwen2.prefill_text(context, reply[-1:], decoding=True)
             tail = [*TAIL, *reply]
             left = alive(tokens, SIX, len(tail))
             expected = masked(stock, stock.model, embedded(stock.model, tokens, tail), left, renumbered(left))

@@ -99,7 +99,7 @@ def test_lengths_replies_and_decode_positions(reference: Qwen2, folder: Path, na
     lengths, reply, where = list(context.lengths), [], []
     for _ in meta["greedy_tokens"]:
         reply.append(int(reference.logits(hidden).argmax()))
-        hidden = reference.feed_text(context, reply[-1:], decoding=True)
+        hidden = reference.prefill_text(context, reply[-1:], decoding=True)
         where.append([int(p[0, -1]) for p in context.positions])
     assert lengths == meta["kv_len_after_prefill"]
     assert (reply == meta["greedy_tokens"]) == trained(folder)
@@ -160,12 +160,12 @@ def made(whole_reference: Qwen2, whole: Path) -> dict[str, Any]:
     trace, meta = load_file(other), json.loads(other.with_suffix(".json").read_text())
     features, ids = trace["image_features"][:64], trace["input_ids"].tolist()
     video = frames_of(features)
-    ask = asker_of(whole_reference, video, ids, meta["image_position"], meta["assistant_index"])
+    attention_from_question = asker_of(whole_reference, video, ids, meta["image_position"], meta["assistant_index"])
     method = XComp(skip=meta["query_bias"], frame_ratio=24 / 64)
     scores: list[Tensor] = []
 
     def recording(cells: Any, **how: Any) -> Tensor:
-        looked = ask(cells, **{**how, "layers": range(28)})
+        looked = attention_from_question(cells, **{**how, "layers": range(28)})
         found, valid = clips(looked, how["windows"], len(cells) // 8, 8)
         scores.append(torch.where(valid, found, 1e9))
         return looked[how["layers"].start : how["layers"].stop]

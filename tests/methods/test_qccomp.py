@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
 
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import Ask, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.question_attention import Asker
-from evalkit.types import Keep, LayerChunk, VisualTokens
+from evalkit.model.question_attention import QuestionAttention
+from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods.lpcomp import LPComp
 from methods.qccomp import QCComp, clips
 from methods.xcomp import XComp
@@ -44,8 +44,10 @@ def stock() -> Qwen2ForCausalLM:
     return plain()
 
 
-def asker(decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells: int | None = None) -> Asker:
-    found = Asker(decoder, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
+def question_attention(
+    decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells: int | None = None
+) -> QuestionAttention:
+    found = QuestionAttention(decoder, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
     found.question(HEAD, TAIL, HEADER)
     return found
 
@@ -56,9 +58,9 @@ def normed(decoder: Decoder, tokens: VisualTokens, method: Method) -> list[Tenso
     spots = enumerate(layer.input_layernorm for layer in decoder.text.layers)
     hooks = [spot.register_forward_hook(lambda _, __, out, i=i: seen[i].append(out[0])) for i, spot in spots]
     context = decoder.context()
-    decoder.feed_text(context, HEAD)
-    decoder.feed_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=None)
-    decoder.feed_text(context, TAIL)
+    decoder.prefill_text(context, HEAD)
+    decoder.prefill_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=None)
+    decoder.prefill_text(context, TAIL)
     for hook in hooks:
         hook.remove()
     return [torch.cat(parts) for parts in seen]
@@ -107,9 +109,9 @@ def test_ask_equals_whole_attention(stock: Qwen2ForCausalLM, qwen2: Qwen2, metho
     per_cell = method.counts(limits(tokens, 6)) if isinstance(method, LPComp) else (4,) * 6
     with torch.inference_mode():
         states = normed(qwen2, tokens, method)
-        found = asker(qwen2, tokens, method)(range(8), windows=WINDOWS, layers=range(6), **vars(how))
-        chunked = asker(qwen2, tokens, method, 3)(range(8), windows=WINDOWS, layers=range(6), **vars(how))
-        late = asker(qwen2, tokens, method)(range(8), windows=WINDOWS, layers=range(2, 4), **vars(how))
+        found = question_attention(qwen2, tokens, method)(range(8), windows=WINDOWS, layers=range(6), **vars(how))
+        chunked = question_attention(qwen2, tokens, method, 3)(range(8), windows=WINDOWS, layers=range(6), **vars(how))
+        late = question_attention(qwen2, tokens, method)(range(8), windows=WINDOWS, layers=range(2, 4), **vars(how))
     expected = looked(stock.model, states, per_cell, plain_ids, how, WINDOWS)
     assert found.shape == (6, 3, 4)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
@@ -130,7 +132,7 @@ def test_uniform_attention_gives_one_over_the_length(qwen2: Qwen2) -> None:
             for name, p in qwen2.model.named_parameters():
                 if name in kept:
                     p.zero_()
-            found = asker(qwen2, tokens, QCComp())(range(8), windows=WINDOWS, layers=range(6))
+            found = question_attention(qwen2, tokens, QCComp())(range(8), windows=WINDOWS, layers=range(6))
         finally:
             for name, p in qwen2.model.named_parameters():
                 if name in kept:
@@ -160,7 +162,7 @@ def test_mrope_windows_are_laid_out_anew(backbone: Qwen2VL, checkpoint: Path, po
 
     with torch.inference_mode():
         states = normed(backbone, tokens, method)
-        found = asker(backbone, tokens, method)(range(6), windows=windows, layers=range(backbone.layers))
+        found = question_attention(backbone, tokens, method)(range(6), windows=windows, layers=range(backbone.layers))
     expected = looked(stock.model.language_model.eval(), states, per_cell, ids, How(), windows)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
     late = looked(stock.model.language_model, states, per_cell, lambda *n: ids(*n, gaps=True), How(), windows)
@@ -177,22 +179,22 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
     with torch.inference_mode():
         alone = {}
         for name, (tail, header) in asked.items():
-            fresh = asker(qwen2, tokens, QCComp())
+            fresh = question_attention(qwen2, tokens, QCComp())
             fresh.question(HEAD, tail, header)
             alone[name] = fresh(range(8), **how)
         for order in (["one", "two", "three"], ["three", "one", "two", "one"]):
             calls.clear()
-            shared = asker(qwen2, tokens, QCComp())
+            shared = question_attention(qwen2, tokens, QCComp())
             for name in order:
                 shared.question(HEAD, *asked[name])
                 assert torch.equal(shared(range(8), **how), alone[name])
                 assert shared.fed == len(HEAD) + 32 + len(asked[name][0])
             assert calls == [len(HEAD), 32, *(len(asked[name][0]) for name in order)]
         # asking the same cells again takes the question's tokens alone
-        once = shared.fed, shared.work
+        once = shared.fed, shared.op_counts
         shared(range(8), **how)
         assert shared.fed == once[0] + len(asked["one"][0])
-        assert shared.work.projected == once[1].projected + 5 * len(asked["one"][0])
+        assert shared.op_counts.projected == once[1].projected + 5 * len(asked["one"][0])
         # another prompt before the video is another pass
         shared.question([1, 2], *asked["one"])
         assert not torch.equal(shared(range(8), **how), alone["one"])
@@ -205,16 +207,16 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
 class Evicting(QCComp):
     """Half of every chunk leaves the cache."""
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
-        return Keep(index=torch.arange(0, chunk.keys.shape[1], 2))
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
+        return Evicted(index=torch.arange(0, chunk.keys.shape[1], 2))
 
 
 def test_a_pass_never_evicts(qwen2: Qwen2) -> None:
     tokens, how = frames(8), {"windows": WINDOWS, "layers": range(6)}
     with torch.inference_mode():
-        found, whole = (asker(qwen2, tokens, m, 2)(range(8), **how) for m in (Evicting(), QCComp()))
+        found, whole = (question_attention(qwen2, tokens, m, 2)(range(8), **how) for m in (Evicting(), QCComp()))
         context = qwen2.context()
-        qwen2.feed_video(context, tokens, Evicting(), limits(tokens, 6), chunk_cells=2)
+        qwen2.prefill_video(context, tokens, Evicting(), limits(tokens, 6), chunk_cells=2)
     assert torch.equal(found, whole)
     assert context.visual == [16] * 6  # outside of a pass it does
 
@@ -226,10 +228,10 @@ def test_cells_are_read_in_the_order_given(qwen2: Qwen2) -> None:
     video = VisualTokens.dense(turned, seconds=range(5), grid=(2, 2))
     how = {"windows": [(0, 3), (2, 5)], "layers": range(6)}
     with torch.inference_mode():
-        found = asker(qwen2, tokens, XComp())([6, 7, 0, 1, 2], **how)
+        found = question_attention(qwen2, tokens, XComp())([6, 7, 0, 1, 2], **how)
         # XComp's schedule is its own budget's, which is that of the whole video: at ratio 1 both drop nothing
-        assert torch.equal(found, asker(qwen2, video, XComp())(range(5), **how))
-        assert not torch.equal(found, asker(qwen2, tokens, XComp())(range(5), **how))
+        assert torch.equal(found, question_attention(qwen2, video, XComp())(range(5), **how))
+        assert not torch.equal(found, question_attention(qwen2, tokens, XComp())(range(5), **how))
 
 
 @pytest.mark.parametrize(
@@ -243,12 +245,12 @@ def test_cells_are_read_in_the_order_given(qwen2: Qwen2) -> None:
         ([7, 8], {"windows": [(0, 1)]}, r"cells in 0\.\.7"),
         (range(8), {"layers": range(4, 7)}, r"layers .* 0\.\.5"),
         (range(8), {"layers": range(3, 3)}, r"layers .* 0\.\.5"),
-        (range(8), {"skip": HEADER}, "5 tokens to ask"),
+        (range(8), {"skip": HEADER}, "5 tokens to attention_from_question"),
     ],
 )
 def test_wrong_questions_are_refused(qwen2: Qwen2, cells: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(MethodError, match=message):
-        asker(qwen2, frames(8), QCComp())(cells, **{"windows": [(0, 4)], "layers": range(6), **changes})
+        question_attention(qwen2, frames(8), QCComp())(cells, **{"windows": [(0, 4)], "layers": range(6), **changes})
 
 
 # ---- which cells a pass reads, and which of its scores count
@@ -362,15 +364,17 @@ def test_margins_and_means_by_hand() -> None:
     assert valid.tolist() == [False, True, True, False]
 
 
-def looking(interest: Tensor) -> Ask:
+def looking(interest: Tensor) -> AttentionFromQuestion:
     """An `ask` that answers with what is known of each cell, twice as much in the second of its layers."""
 
-    def ask(cells: Sequence[int], *, windows: Sequence[tuple[int, int]], layers: range, **_: Any) -> Tensor:
+    def attention_from_question(
+        cells: Sequence[int], *, windows: Sequence[tuple[int, int]], layers: range, **_: Any
+    ) -> Tensor:
         of_cell = interest[torch.tensor(list(cells))]
         found = torch.stack([of_cell[a:b] for a, b in windows])
         return torch.stack([found * (i + 1) for i, _ in enumerate(layers)])
 
-    return ask
+    return attention_from_question
 
 
 def test_scores_are_summed_over_layers_and_averaged_over_passes_and_clips() -> None:
@@ -437,7 +441,7 @@ def test_tokens_that_were_thinned_before_are_refused(qwen2: Qwen2) -> None:
     with pytest.raises(MethodError, match=r"whole cells: expected 16 of \(2, 2\) tokens, got 32"):
         QCComp(**SMALL).select(thinned, limits(tokens, 6, 0.5), looking(torch.ones(16)))
     with pytest.raises(MethodError, match="reads whole cells: expected 16 cells"):
-        asker(qwen2, thinned, QCComp())
+        question_attention(qwen2, thinned, QCComp())
 
 
 # ---- through the engine
@@ -447,16 +451,18 @@ def test_tokens_that_were_thinned_before_are_refused(qwen2: Qwen2) -> None:
 class Forgetful(Method):
     """Asks without saying so."""
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
-        ask(range(4), windows=[(0, 4)], layers=range(2))
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
+        attention_from_question(range(4), windows=[(0, 4)], layers=range(2))
         return tokens
 
 
 GRID = [
-    Arm("qccomp", QCComp(**SMALL), 0.5),
-    Arm("global", QCComp(**SMALL, segment="global"), 0.25),
-    Arm("xcomp", XComp(**SMALL), 0.25),
-    Arm("evicting", Evicting(**SMALL), 0.5),
+    OperatingPoint("qccomp", QCComp(**SMALL), 0.5),
+    OperatingPoint("global", QCComp(**SMALL, segment="global"), 0.25),
+    OperatingPoint("xcomp", XComp(**SMALL), 0.25),
+    OperatingPoint("evicting", Evicting(**SMALL), 0.5),
 ]
 
 
@@ -504,6 +510,8 @@ def test_the_ledger_counts_the_passes(clip: Path, backbone: Qwen2VL) -> None:
 
 
 def test_who_asks_must_say_so(clip: Path, backbone: Qwen2VL) -> None:
-    (row,) = answer(engine(backbone, frames=16), [Arm("forgetful", Forgetful(), 0.5)], [question(clip, 0)]).values()
+    (row,) = answer(
+        engine(backbone, frames=16), [OperatingPoint("forgetful", Forgetful(), 0.5)], [question(clip, 0)]
+    ).values()
     assert row.status == "failed"
     assert "Forgetful.select() calls ask(), but its `asks` is False" in str(row.error)

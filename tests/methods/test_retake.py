@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import no_ask
+from evalkit.method import no_question
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import LayerChunk, VisualTokens
 from methods import pivotkv
@@ -79,14 +79,14 @@ TURNING = torch.tensor([[[1.0, 0.0], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [1, 0]]
 def test_select_by_hand(patch_sync: bool, positions: Any, cell: list[int], slot: list[int], span: int | None) -> None:
     video = tokens(TURNING)
     method = DPSelect(patch_sync=patch_sync, positions=positions)
-    out = method.select(video, budget_of(6, video, 0.4), no_ask)
+    out = method.select(video, budget_of(6, video, 0.4), no_question)
     assert out.cell.tolist() == cell
     assert out.slot.tolist() == slot
     assert out.place.tolist() == [0, 1, 0, 1]
     assert out.span == span
-    assert out.pinned.all()
+    assert out.protected.all()
     assert torch.equal(out.features, video.features[out.cell * 2 + out.place])
-    assert not replace(method, pin=False).select(video, budget_of(6, video, 0.4), no_ask).pinned.any()
+    assert not replace(method, protect=False).select(video, budget_of(6, video, 0.4), no_question).protected.any()
 
 
 def test_text_after_packed_cells_moves_up(backbone: Qwen2VL) -> None:
@@ -126,7 +126,7 @@ def test_reforged_by_hand() -> None:
     assert ids[0].tolist() == [10, 10, 11, 13, 17]
 
 
-def chunk(score: list[float], pinned: list[int], room: int, prompt: int = 0) -> LayerChunk:
+def chunk(score: list[float], protected: list[int], max_keep: int, prompt: int = 0) -> LayerChunk:
     """A chunk of one head whose queries are all equal, so that the scores' order is that of `score`."""
     size = len(score)
     keys = torch.tensor(score)[None, :, None].expand(1, size, 2).clone()
@@ -137,8 +137,8 @@ def chunk(score: list[float], pinned: list[int], room: int, prompt: int = 0) -> 
         keys=keys,
         positions=torch.arange(size).expand(3, -1),
         rotate=lambda x, _: x.flip(1),
-        pinned=torch.tensor(pinned, dtype=torch.bool),
-        room=room,
+        protected=torch.tensor(protected, dtype=torch.bool),
+        max_keep=max_keep,
         prompt_tokens=prompt,
     )
 
@@ -153,29 +153,29 @@ def picked(method: PivotKV, data: LayerChunk) -> list[int]:
 
 
 def test_pivots_go_first_or_not() -> None:
-    data = chunk(SCORES, [0, 0, 0, 0, 1, 0], room=2)
+    data = chunk(SCORES, [0, 0, 0, 0, 1, 0], max_keep=2)
     assert picked(PivotKV(pivots="strict"), data) == [1, 4]
     # released: the mean score, 1.0, is below those of tokens 1 and 3
     assert picked(PivotKV(pivots="released"), data) == [1, 3]
-    crowded = chunk(SCORES, [1, 0, 1, 0, 1, 0], room=2)
+    crowded = chunk(SCORES, [1, 0, 1, 0, 1, 0], max_keep=2)
     assert picked(PivotKV(pivots="strict"), crowded) == [0, 2]
-    assert picked(PivotKV(pivots="strict"), chunk([1.0] * 6, [0] * 6, room=3)) == [0, 1, 2]
+    assert picked(PivotKV(pivots="strict"), chunk([1.0] * 6, [0] * 6, max_keep=3)) == [0, 1, 2]
 
 
 def test_room_ratio_and_prompt_length() -> None:
-    data = chunk(SCORES, [0] * 6, room=4, prompt=60)
+    data = chunk(SCORES, [0] * 6, max_keep=4, prompt=60)
     assert len(picked(PivotKV(), data)) == 4
     assert len(picked(PivotKV(kv_ratio=0.5), data)) == 3
     assert len(picked(PivotKV(kv_ratio=0.01), data)) == 1
     assert len(picked(PivotKV(max_input_length=20), data)) == 2
     assert PivotKV(max_input_length=600).evict(data) is None
-    assert PivotKV(max_input_length=20).asks
-    assert not PivotKV(kv_ratio=0.5).asks
+    assert PivotKV(max_input_length=20).query_aware
+    assert not PivotKV(kv_ratio=0.5).query_aware
 
 
 def test_kept_positions_score_what_attention_saw() -> None:
     """Without re-forging, queries and keys are scored as rotated (here: reversed), and ids stay."""
-    data = chunk(SCORES, [0] * 6, room=2)
+    data = chunk(SCORES, [0] * 6, max_keep=2)
     keep = PivotKV(reforge=False).evict(data)
     assert keep is not None
     assert keep.index.tolist() == [2, 4]
@@ -188,12 +188,12 @@ def test_text_rows_after_a_compressed_video(rows: Any, backbone: Qwen2VL) -> Non
     method = ReTaKe(text_rows=rows)
     with torch.inference_mode():
         context = backbone.context()
-        backbone.feed_text(context, [1, 2])
-        backbone.feed_video(context, video, method, budget_of(backbone.layers, video, 0.5), chunk_cells=4)
+        backbone.prefill_text(context, [1, 2])
+        backbone.prefill_video(context, video, method, budget_of(backbone.layers, video, 0.5), chunk_cells=4)
         stored = context.positions[0]
-        backbone.feed_text(context, [3, 4])
+        backbone.prefill_text(context, [3, 4])
         text = context.positions[0][:, -2:]
-        backbone.feed_text(context, [5], decoding=True)
+        backbone.prefill_text(context, [5], decoding=True)
         said = context.positions[0][:, -1]
     after = int(stored[0, -1]) + 1
     assert text[0].tolist() == [after, after + 1]
@@ -214,8 +214,10 @@ def test_retake_spends_its_ratio(backbone: Qwen2VL, cells: int | None, ratio: fl
         budget = budget_of(backbone.layers, video, ratio)
         with torch.inference_mode():
             context = backbone.context()
-            backbone.feed_text(context, [1])
-            backbone.feed_video(context, method.select(video, budget, no_ask), method, budget, chunk_cells=cells)
+            backbone.prefill_text(context, [1])
+            backbone.prefill_video(
+                context, method.select(video, budget, no_question), method, budget, chunk_cells=cells
+            )
         assert sum(context.visual) / (backbone.layers * 256) == pytest.approx(ratio, rel=0.02)
 
 

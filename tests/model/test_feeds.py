@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError, ModelError
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.kv_cache import RoomyLayer
+from evalkit.model.kv_cache import PreallocatedLayer
 from evalkit.model.load import load
 from methods.pivotkv import PivotKV
 from tests.support import clips
 from tests.support.loop import DENSE, answer, engine, question, replied, said
 
-UPDATE = RoomyLayer.update
+UPDATE = PreallocatedLayer.update
 Forward = Callable[..., Any]
 
 
@@ -37,7 +37,7 @@ def with_forward(backbone: Qwen2VL, wrap: Callable[[Forward], Forward]) -> Qwen2
     return Qwen2VL(model, backbone.tokenizer)
 
 
-def dropping(layer: RoomyLayer, when: Callable[[int], bool]) -> Callable[..., tuple[Tensor, Tensor]]:
+def dropping(layer: PreallocatedLayer, when: Callable[[int], bool]) -> Callable[..., tuple[Tensor, Tensor]]:
     """An update that loses the oldest entry after feeds of a length."""
 
     def update(keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -49,14 +49,14 @@ def dropping(layer: RoomyLayer, when: Callable[[int], bool]) -> Callable[..., tu
     return update
 
 
-@pytest.mark.parametrize("arm", [DENSE, Arm("pivotkv", PivotKV(), 0.5)])
+@pytest.mark.parametrize("point", [DENSE, OperatingPoint("pivotkv", PivotKV(), 0.5)])
 @pytest.mark.parametrize(
     "when",
     [lambda size: size == 1, lambda size: 1 < size < 64, lambda size: size == 64],
     ids=["reply", "text", "video"],
 )
 def test_a_cache_that_drops_an_entry_fails_the_row(
-    when: Callable[[int], bool], arm: Arm, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+    when: Callable[[int], bool], point: OperatingPoint, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = backbone.context
 
@@ -66,9 +66,9 @@ def test_a_cache_that_drops_an_entry_fails_the_row(
         return made
 
     loop = engine(backbone, chunk_cells=4)
-    (sound,) = answer(loop, [arm], [question(clip, 0)]).values()
+    (sound,) = answer(loop, [point], [question(clip, 0)]).values()
     monkeypatch.setattr(backbone, "context", one_bad_layer)
-    (row,) = answer(loop, [arm], [question(clip, 0)]).values()
+    (row,) = answer(loop, [point], [question(clip, 0)]).values()
     assert sound.status != "failed"
     assert (row.status, row.correct) == ("failed", None)
     assert "the cache of layer 2 holds" in str(row.error)
@@ -81,7 +81,7 @@ def test_the_next_question_is_answered_as_before(
     """What a failed question left behind is cut off."""
     questions = [question(clip, n) for n in range(3)]
     whole = answer(engine(backbone), [DENSE], questions)
-    feed, calls = Qwen2VL.feed_text, []
+    feed, calls = Qwen2VL.prefill_text, []
 
     def second_question_fails(self: Qwen2VL, context: Any, ids: list[int], **kwargs: Any) -> Tensor:
         calls.append(len(ids))
@@ -93,7 +93,7 @@ def test_the_next_question_is_answered_as_before(
         finally:
             vars(context.layers[0]).pop("update", None)
 
-    monkeypatch.setattr(Qwen2VL, "feed_text", second_question_fails)
+    monkeypatch.setattr(Qwen2VL, "prefill_text", second_question_fails)
     found = answer(engine(backbone), [DENSE], questions)
     assert found["dense", 1.0, "q1"].status == "failed"
     for id_ in ("q0", "q2"):
@@ -123,7 +123,7 @@ def test_the_cache_is_passed_by_the_name_that_the_model_knows(backbone: Qwen2VL)
     def reply(decoder: Qwen2VL) -> list[int]:
         context = decoder.context()
         with torch.inference_mode():
-            decoder.feed_text(context, [1, 2, 3, 4])
+            decoder.prefill_text(context, [1, 2, 3, 4])
             return replied(decoder, context, [5, 6], 4)
 
     expected = reply(backbone)
@@ -151,10 +151,10 @@ def test_a_model_that_keeps_a_cache_of_its_own_is_refused(backbone: Qwen2VL) -> 
     with pytest.raises(ConfigError, match=r"cannot be fed with transformers 5\.\d+.* holds 0 entries .* expected 2"):
         decoder.probe()
     with torch.inference_mode(), pytest.raises(ModelError, match=r"\(6 of 6 layers are wrong\)"):
-        decoder.feed_text(decoder.context(), [1, 2])
+        decoder.prefill_text(decoder.context(), [1, 2])
 
 
 def test_loading_probes_the_library(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RoomyLayer, "update", lambda self, *states, **_: dropping(self, lambda _: True)(*states))
+    monkeypatch.setattr(PreallocatedLayer, "update", lambda self, *states, **_: dropping(self, lambda _: True)(*states))
     with pytest.raises(ConfigError, match="cannot be fed with transformers"):
         load(str(checkpoint), device="cpu")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evalkit.engine.records import Arm, is_repeated
+from evalkit.engine.records import OperatingPoint, is_repeated
 from evalkit.errors import ModelError
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.finite import check_finite
@@ -38,8 +38,8 @@ def damaged(backbone: Qwen2VL, damage: Callable[[nn.Module], None], dtype: torch
     return Qwen2VL(model.to(dtype), backbone.tokenizer)
 
 
-def only(backbone: Qwen2VL, clip: Path, arm: Arm = DENSE) -> Answer:
-    (row,) = answer(engine(backbone, frames=16), [arm], [question(clip, 0)]).values()
+def only(backbone: Qwen2VL, clip: Path, point: OperatingPoint = DENSE) -> Answer:
+    (row,) = answer(engine(backbone, frames=16), [point], [question(clip, 0)]).values()
     return row
 
 
@@ -74,8 +74,8 @@ def test_features_that_are_not_finite_fail_the_row(
 
 
 def test_only_what_was_shown_the_features_fails(clip: Path, backbone: Qwen2VL) -> None:
-    arms = [DENSE, Arm("uniform", Uniform(), 0.5), Arm("blind", Blind(), 0.5)]
-    found = answer(engine(damaged(backbone, nan_in_the_tower), frames=16), arms, [question(clip, 0)])
+    points = [DENSE, OperatingPoint("uniform", Uniform(), 0.5), OperatingPoint("blind", Blind(), 0.5)]
+    found = answer(engine(damaged(backbone, nan_in_the_tower), frames=16), points, [question(clip, 0)])
     assert {name: row.status == "failed" for (name, _, _), row in found.items()} == {
         "dense": True,
         "uniform": True,
@@ -145,7 +145,7 @@ def test_float16_is_a_dtype_like_the_others(clip: Path, checkpoint: Path, backbo
     assert row.ledger.kv_bytes == 128 * half.layers * 2 * 2 * 32 * 2  # keys and values, 2 heads of 32, 2 bytes
     ids = [5, 6, 7, 8, 9]
     with torch.inference_mode():
-        close, exact = (m.logits(m.feed_text(m.context(), ids)).float() for m in (half, backbone))
+        close, exact = (m.logits(m.prefill_text(m.context(), ids)).float() for m in (half, backbone))
     torch.testing.assert_close(close, exact, rtol=0, atol=0.02 * float(exact.abs().max()))
     assert not torch.equal(close, exact)
 

@@ -14,13 +14,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.commands import dry_run
-from evalkit.engine.records import Arm
-from evalkit.method import Ask, Budget, Method
+from evalkit.engine.records import OperatingPoint
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.model import attention, flops
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.flops import Work
+from evalkit.model.flops import OpCounts
 from evalkit.model.load import load
-from evalkit.types import Answer, Keep, LayerChunk, Question, Survivors, VisualTokens
+from evalkit.types import Answer, Evicted, LayerChunk, Pruned, Question, VisualTokens
 from tests.methods.test_contract import NAMES, built
 from tests.support import clips
 from tests.support.loop import engine, question
@@ -61,9 +61,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
             yield counter
 
 
-def spent(backbone: Qwen2VL, arm: Arm, asked: Question, monkeypatch: pytest.MonkeyPatch) -> tuple[Answer, int]:
+def spent(
+    backbone: Qwen2VL, point: OperatingPoint, asked: Question, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Answer, int]:
     with counted(monkeypatch) as counter:
-        ((_, answer),) = engine(backbone, chunk_cells=4).answers({arm: [asked]})
+        ((_, answer),) = engine(backbone, chunk_cells=4).answers({point: [asked]})
     return answer, counter.get_total_flops()
 
 
@@ -88,19 +90,21 @@ class Chooser(Method):
 
     said: int
 
-    def select(self, tokens: VisualTokens, budget: Budget, ask: Ask) -> VisualTokens:
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
         _ = tokens.features[:4] @ tokens.features[:4].T
         return replace(tokens, flops=self.said * 4 * 4 * tokens.features.shape[1])
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned:
         _ = tokens.features[:4] @ tokens.features[:4].T
         index = torch.arange(len(tokens) - 1) if len(tokens) > 8 else torch.arange(len(tokens))
-        return Survivors(index=index, flops=self.said * 4 * 4 * tokens.features.shape[1])
+        return Pruned(index=index, flops=self.said * 4 * 4 * tokens.features.shape[1])
 
-    def evict(self, chunk: LayerChunk) -> Keep:
+    def evict(self, chunk: LayerChunk) -> Evicted:
         _ = chunk.keys @ chunk.keys.transpose(1, 2)
         size = chunk.keys.shape[1]
-        return Keep(index=torch.arange(size), flops=self.said * chunk.keys.numel() * size)
+        return Evicted(index=torch.arange(size), flops=self.said * chunk.keys.numel() * size)
 
 
 @pytest.mark.parametrize(("said", "equal"), [(2, True), (0, False)])
@@ -108,7 +112,7 @@ def test_what_a_method_computes_itself(
     said: int, equal: bool, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted where the method says it; where it does not, torch's counter sees more."""
-    answer, theirs = spent(backbone, Arm("chooser", Chooser(said=said), 1.0), question(clip, 0), monkeypatch)
+    answer, theirs = spent(backbone, OperatingPoint("chooser", Chooser(said=said), 1.0), question(clip, 0), monkeypatch)
     assert (total(answer) == theirs) == equal
     assert total(answer) <= theirs
 
@@ -120,7 +124,7 @@ def test_windowed_vision(size: tuple[int, int], qwen25: Path, monkeypatch: pytes
     pixels = np.random.default_rng(0).integers(0, 255, (8, *size, 3), dtype=np.uint8)
     with torch.inference_mode(), counted(monkeypatch) as counter:
         family.encode(pixels, slice_cells=2)
-    grid = (size[0] // family.unit, size[1] // family.unit)
+    grid = (size[0] // family.pixels_per_token, size[1] // family.pixels_per_token)
     assert family.encode_flops(4, grid) == counter.get_total_flops()
     monkeypatch.setattr(family.model.config.vision_config, "fullatt_block_indexes", [0, 1])
     assert family.encode_flops(4, grid) > counter.get_total_flops()
@@ -131,18 +135,18 @@ def test_by_hand() -> None:
     config = SimpleNamespace(
         hidden_size=8, num_attention_heads=2, num_key_value_heads=1, intermediate_size=16, vocab_size=10
     )
-    assert flops.decoder(config, Work(projected=1)) == 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8)
-    assert flops.decoder(config, Work(pairs=1)) == 2 * 2 * 8
-    assert flops.decoder(config, Work(transformed=1)) == 2 * 3 * 8 * 16
-    assert flops.decoder(config, Work(scored=1, extra=5)) == 2 * 8 * 10 + 5
+    assert flops.decoder(config, OpCounts(projected=1)) == 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8)
+    assert flops.decoder(config, OpCounts(pairs=1)) == 2 * 2 * 8
+    assert flops.decoder(config, OpCounts(transformed=1)) == 2 * 3 * 8 * 16
+    assert flops.decoder(config, OpCounts(scored=1, extra=5)) == 2 * 8 * 10 + 5
     assert flops.windows(5, 4, 4) == [16, 4]
-    assert Work(pairs=3) + Work(pairs=2, extra=1) - Work(extra=1) == Work(pairs=5)
+    assert OpCounts(pairs=3) + OpCounts(pairs=2, extra=1) - OpCounts(extra=1) == OpCounts(pairs=5)
 
 
 def test_the_estimate_before_a_run_by_hand() -> None:
     """3 layers, 10 tokens whose cache grows to 4 entries, 2 questions."""
     text = dry_run.TEXT_TOKENS
-    assert dry_run._work(3, 10, 4, 2) == Work(
+    assert dry_run._work(3, 10, 4, 2) == OpCounts(
         projected=3 * (10 + 2 * text),
         pairs=3 * (10 * 4 // 2 + 2 * text * (4 + text)),
         transformed=3 * (10 + 2 * text),
@@ -154,8 +158,8 @@ def test_shared_work_counts_in_full_for_each_question(clip: Path, backbone: Qwen
     """Alone or beside others, shared or not: a question's operations are its own."""
     questions = [question(clip, n) for n in range(3)]
     for name in ("pivotkv", "qccomp"):
-        arm = replace(built(name), ratio=0.25)
-        together = [a for _, a in engine(backbone, chunk_cells=4).answers({arm: questions})]
-        apart = [a for _, a in engine(backbone, chunk_cells=4, share=False).answers({arm: questions})]
+        point = replace(built(name), ratio=0.25)
+        together = [a for _, a in engine(backbone, chunk_cells=4).answers({point: questions})]
+        apart = [a for _, a in engine(backbone, chunk_cells=4, share=False).answers({point: questions})]
         assert [a.ledger.flops for a in together if a.ledger] == [a.ledger.flops for a in apart if a.ledger]
         assert len({total(a) for a in together}) == 3  # the questions differ in length

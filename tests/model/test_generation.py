@@ -106,8 +106,8 @@ def test_what_was_read_is_what_the_penalty_sees(backbone: Qwen2VL) -> None:
     pad = backbone.tokenizer.convert_tokens_to_ids("<|video_pad|>")
     with torch.inference_mode():
         context = backbone.context()
-        backbone.feed_text(context, [1, 2])
-        backbone.feed_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
+        backbone.prefill_text(context, [1, 2])
+        backbone.prefill_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
         mark, read = context.mark(), [1, 2] + [pad] * len(tokens)
         for _ in range(2):
             reply = replied(backbone, context, [3, 4, 5], 4)

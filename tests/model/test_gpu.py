@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evalkit.method import Method, no_ask
+from evalkit.method import Method, no_question
 from evalkit.model.attention import attend
 from evalkit.model.load import load
 from methods.pivotkv import received
@@ -44,7 +44,7 @@ def test_logits(method: Method, checkpoint: str) -> None:
         budget = budget_of(backbone.layers, tokens, 0.5)
         with torch.inference_mode():
             context = backbone.context()
-            backbone.feed_text(context, [1, 2])
-            backbone.feed_video(context, method.select(tokens, budget, no_ask), method, budget, chunk_cells=4)
-            found[device] = backbone.logits(backbone.feed_text(context, [3, 4])).cpu()
+            backbone.prefill_text(context, [1, 2])
+            backbone.prefill_video(context, method.select(tokens, budget, no_question), method, budget, chunk_cells=4)
+            found[device] = backbone.logits(backbone.prefill_text(context, [3, 4])).cpu()
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=0, atol=1e-3)

@@ -14,7 +14,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Keep, LayerChunk, Survivors, VisualTokens
+from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
 from tests.model.test_model import visual
 from tests.support.parity import budget_of
 
@@ -26,26 +26,26 @@ STEP = CHUNK_CELLS * 16  # tokens of a chunk
 class EvictByLayer(Method):
     """Layer l keeps the tokens whose place in the chunk is not l modulo 3."""
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         places = torch.arange(chunk.keys.shape[1])
-        return Keep(index=places[places % 3 != chunk.layer % 3])
+        return Evicted(index=places[places % 3 != chunk.layer % 3])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneLate(Method):
     """Before layer 2 every other token goes, before layer 3 the first half of the rest."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
         places = torch.arange(len(tokens))
         index = {2: places[1::2], 3: places[len(places) // 2 :]}.get(layer)
-        return None if index is None else Survivors(index=index)
+        return None if index is None else Pruned(index=index)
 
 
 def feed(backbone: Qwen2VL, tokens: VisualTokens, method: Method, head: list[int], tail: list[int]) -> Tensor:
     context = backbone.context()
-    backbone.feed_text(context, head)
-    backbone.feed_video(context, tokens, method, budget_of(backbone.layers, tokens, 1.0), chunk_cells=CHUNK_CELLS)
-    return backbone.logits(backbone.feed_text(context, tail))
+    backbone.prefill_text(context, head)
+    backbone.prefill_video(context, tokens, method, budget_of(backbone.layers, tokens, 1.0), chunk_cells=CHUNK_CELLS)
+    return backbone.logits(backbone.prefill_text(context, tail))
 
 
 def evicted(layer: int, tokens: int) -> Tensor:
@@ -133,12 +133,12 @@ def test_every_layer_has_a_length_of_its_own(backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     with torch.inference_mode():
         context = backbone.context()
-        backbone.feed_text(context, [1, 2, 3])
+        backbone.prefill_text(context, [1, 2, 3])
         budget = budget_of(backbone.layers, tokens, 1.0)
-        backbone.feed_video(context, tokens, PruneLate(), budget, chunk_cells=CHUNK_CELLS)
+        backbone.prefill_video(context, tokens, PruneLate(), budget, chunk_cells=CHUNK_CELLS)
         late = backbone.layers - 3
         assert context.visual == [64, 64, 32, *[16] * late]
-        hidden = backbone.feed_text(context, [4, 5])
+        hidden = backbone.prefill_text(context, [4, 5])
         assert context.lengths == (69, 69, 37, *[21] * late)
         backbone.generate(context, backbone.next_token(context, hidden), 3)
     assert tuple(int(layer.keys.shape[2]) for layer in context.cache.layers) == context.lengths
@@ -154,10 +154,10 @@ class Faulty(Method):
 
     index: tuple[int, ...] = ()
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         if not self.index:
             raise BugError
-        return Keep(index=torch.tensor(self.index))
+        return Evicted(index=torch.tensor(self.index))
 
 
 def hooks(backbone: Qwen2VL) -> int:

@@ -37,7 +37,7 @@ def visual(backbone: Qwen2VL, frames: int = 12, height: int = 112, width: int = 
     pixels = noise(frames, height, width)
     with torch.inference_mode():
         features = backbone.encode(pixels, slice_cells=32)
-    grid = (height // backbone.unit, width // backbone.unit)
+    grid = (height // backbone.pixels_per_token, width // backbone.pixels_per_token)
     return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
 
 
@@ -160,9 +160,11 @@ def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, c
         expected = stock(inputs_embeds=embeds, position_ids=ids).logits[0, -1]
         for cells in (1, 4, None):
             context = backbone.context()
-            backbone.feed_text(context, head)
-            backbone.feed_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=cells)
-            found = backbone.logits(backbone.feed_text(context, tail))
+            backbone.prefill_text(context, head)
+            backbone.prefill_video(
+                context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=cells
+            )
+            found = backbone.logits(backbone.prefill_text(context, tail))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
@@ -170,15 +172,15 @@ def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
     tokens = visual(backbone)
     with torch.inference_mode():
         context = backbone.context()
-        backbone.feed_text(context, [5, 6])
-        backbone.feed_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
+        backbone.prefill_text(context, [5, 6])
+        backbone.prefill_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
         mark = context.mark()
-        first = backbone.feed_text(context, [7, 8, 9])
+        first = backbone.prefill_text(context, [7, 8, 9])
         context.rewind(mark)
-        backbone.feed_text(context, [50, 60, 70, 80])
+        backbone.prefill_text(context, [50, 60, 70, 80])
         context.rewind(mark)
         assert context.lengths == mark.lengths
-        assert torch.equal(backbone.feed_text(context, [7, 8, 9]), first)
+        assert torch.equal(backbone.prefill_text(context, [7, 8, 9]), first)
 
 
 def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
@@ -203,9 +205,9 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
         expected = stock(inputs_embeds=embeds, position_ids=ids[:, None]).logits[0, -1]
         for cells in (1, 2, None):
             context = family.context()
-            family.feed_text(context, [1, 2])
-            family.feed_video(context, tokens, Method(), budget_of(family.layers, tokens, 1.0), chunk_cells=cells)
-            found = family.logits(family.feed_text(context, [3, 4, 5]))
+            family.prefill_text(context, [1, 2])
+            family.prefill_video(context, tokens, Method(), budget_of(family.layers, tokens, 1.0), chunk_cells=cells)
+            found = family.logits(family.prefill_text(context, [3, 4, 5]))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -215,8 +217,8 @@ def test_the_cache_is_written_in_place(backbone: Qwen2VL) -> None:
     budget = budget_of(backbone.layers, tokens, 0.25)
     with torch.inference_mode():
         context = backbone.context()
-        backbone.feed_text(context, [1, 2])
-        backbone.feed_video(context, tokens, PivotKV(), budget, chunk_cells=2)
+        backbone.prefill_text(context, [1, 2])
+        backbone.prefill_video(context, tokens, PivotKV(), budget, chunk_cells=2)
         mark, place = context.mark(), [layer.keys.data_ptr() for layer in context.layers]
         for question in ([3, 4, 5], [6] * 20):
             replied(backbone, context, question, 5)
@@ -232,7 +234,7 @@ def test_chunks_hold_whole_cells() -> None:
         cell=slot,
         place=place,
         slot=slot,
-        pinned=slot > 9,
+        protected=slot > 9,
         cell_seconds=torch.zeros(6),
         grid=(2, 2),
     )
@@ -291,9 +293,9 @@ def test_pickled_weights_are_refused(tmp_path: Path, checkpoint: Path) -> None:
 def test_skeleton_knows_sizes_without_weights(checkpoint: Path, backbone: Qwen2VL) -> None:
     model = skeleton(str(checkpoint))
     assert model.model.device.type == "meta"
-    assert (model.layers, model.unit, model.kv_entry_bytes) == (
+    assert (model.layers, model.pixels_per_token, model.kv_entry_bytes) == (
         backbone.layers,
-        backbone.unit,
+        backbone.pixels_per_token,
         backbone.kv_entry_bytes,
     )
     assert model.encode_flops(3, (4, 4)) == backbone.encode_flops(3, (4, 4)) > 0

@@ -161,7 +161,7 @@ def test_a_run_takes_the_backbones_own_revision(hub: Hub, tmp_path: Path, monkey
     rows.write_json(tmp_path / "data" / "json" / "1_plotQA.json", [rows.mlvu_row()])
     data = ("benchmark=mlvu", f"benchmark.root={tmp_path / 'data'}", f"results_dir={tmp_path / 'results'}")
     grid = Grid(composed("backbone=qwen2_vl_7b", f"backbone.path={REPO}", "backbone.device=cpu", *data))
-    recorded = grid.config(grid.benchmarks[0], "rows", grid.arms[0])["backbone"]
+    recorded = grid.config(grid.benchmarks[0], "rows", grid.points[0])["backbone"]
     assert (recorded["path"], recorded["commit"], recorded["revision"]) == (REPO, COMMIT_A, None)
     assert recorded["generation"] == {"repetition_penalty": 1.05}
     with pytest.raises(ConfigError, match=command):

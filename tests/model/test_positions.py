@@ -20,16 +20,16 @@ from evalkit.config import build
 from evalkit.config.build import CONF
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
-from evalkit.engine.frame_encoder import Eyes
+from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.grid import Grid
-from evalkit.engine.records import Arm
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import Method, no_ask
+from evalkit.method import Method, no_question
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
-from evalkit.model.question_attention import Asker
+from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import Benchmark, Frames, Video, VisualTokens
 from methods.dpselect import DPSelect
 from methods.lpcomp import LPComp
@@ -63,8 +63,8 @@ NAMES = [*sorted(file.stem for file in (CONF / "method").glob("*.yaml")), *VARIA
 def method(name: str) -> Method:
     if name in VARIANTS:
         return VARIANTS[name]
-    (arm,) = build.arms(composed(f"method={name}", "ratio=1"))
-    return arm.method
+    (point,) = build.points(composed(f"method={name}", "ratio=1"))
+    return point.method
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +100,15 @@ def clip(frames: int, rows: int, columns: int) -> Video:
     return Video(path=Path("v.mp4"), duration_s=duration, fps=frames / duration, frames=frames, seconds=seconds, **size)
 
 
-def eyes(decoder: Decoder) -> Eyes:
+def frame_encoder(decoder: Decoder) -> FrameEncoder:
     sampling = Sampling(preset="lmms_eval", frames=64, min_pixels=28 * 28, max_pixels=10**6)
-    return Eyes(backbone=Blindfolded(decoder), sampling=sampling)  # type: ignore[arg-type]
+    return FrameEncoder(backbone=Blindfolded(decoder), sampling=sampling)  # type: ignore[arg-type]
 
 
 def encoded(decoder: Decoder, method: Method, video: Video, ratio: float) -> VisualTokens | None:
     """What the engine encodes for a method; None where it wants no frames."""
-    look = eyes(decoder)
-    plan = look.plan(Arm("method", method, ratio), video)
+    look = frame_encoder(decoder)
+    plan = look.plan(OperatingPoint("method", method, ratio), video)
     if not plan.indices:
         return None
     pixels = np.zeros((len(plan.indices), plan.height, plan.width, 3), np.uint8)
@@ -120,20 +120,20 @@ def ids(
     decoder: Decoder, method: Method, tokens: VisualTokens, video: Video, ratio: float, chunk_cells: int | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Of each layer: ids of what stays of the video, and of the text behind it, the last one decoded; (R, n) each."""
-    budget = eyes(decoder).budget(Arm("method", method, ratio), video)
-    ask: Any = no_ask
+    budget = frame_encoder(decoder).budget(OperatingPoint("method", method, ratio), video)
+    ask: Any = no_question
     if method.asks:
-        ask = Asker(decoder, tokens, method, budget, chunk_cells=chunk_cells)
+        ask = QuestionAttention(decoder, tokens, method, budget, chunk_cells=chunk_cells)
         ask.question(HEAD, TAIL, HEADER)
     with torch.inference_mode():
         context = decoder.context()
         selected = method.select(tokens, budget, ask)
-        decoder.feed_text(context, HEAD)
-        decoder.feed_video(context, selected, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
+        decoder.prefill_text(context, HEAD)
+        decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
         visual = list(context.visual)
-        decoder.feed_text(context, TAIL[:2])
-        decoder.feed_text(context, TAIL[2:])
-        decoder.feed_text(context, [REPLY], decoding=True)
+        decoder.prefill_text(context, TAIL[:2])
+        decoder.prefill_text(context, TAIL[2:])
+        decoder.prefill_text(context, [REPLY], decoding=True)
     start = len(HEAD)
     return [(p[:, start : start + n], p[:, start + n :]) for p, n in zip(context.positions, visual, strict=True)]
 
@@ -195,7 +195,7 @@ def test_more_slots_than_frames_are_spread_evenly(families: dict[str, Decoder]) 
     tokens = encoded(families["qwen2_5_vl"], method("single"), video, 1.0)
     assert tokens is not None
     assert tokens.times.tolist() == [0.0]
-    look = eyes(families["qwen2_5_vl"])
+    look = frame_encoder(families["qwen2_5_vl"])
     assert look._slot_seconds(video, 8) == [0.0, 2.0, 4.0, 6.0]
 
 
@@ -230,9 +230,9 @@ def config(path: Path, *overrides: str) -> dict[str, Any]:
     grid = object.__new__(Grid)
     grid.cfg, grid.sampling, grid.protocol = cfg, build.sampling(cfg), protocols.get("official")
     asked = (question(path / "a.mp4", 0),)
-    (arm,) = build.arms(cfg)
+    (point,) = build.points(cfg)
     benchmark = Benchmark(name="mlvu", label="MLVU", root=path, split="dev", questions=asked)
-    return grid.config(benchmark, "rows", arm)
+    return grid.config(benchmark, "rows", point)
 
 
 def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path) -> None:
@@ -266,8 +266,8 @@ def test_a_misspelt_choice_is_refused() -> None:
 
 
 def test_plans_carry_the_samplings_resize(families: dict[str, Decoder]) -> None:
-    video, arm = replace(clip(40, 2, 3), height=900, width=1600), Arm("uniform", method("uniform"), 0.5)
-    plain = eyes(families["qwen2_vl"])
-    assert plain.plan(arm, video).nearest is None
+    video, point = replace(clip(40, 2, 3), height=900, width=1600), OperatingPoint("uniform", method("uniform"), 0.5)
+    plain = frame_encoder(families["qwen2_vl"])
+    assert plain.plan(point, video).nearest is None
     shrinking = replace(plain, sampling=replace(plain.sampling, long_side=448, resize="nearest"))
-    assert shrinking.plan(arm, video).nearest == (252, 448)
+    assert shrinking.plan(point, video).nearest == (252, 448)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from evalkit.data.protocols.base import Average, Protocol, Shown, official_micro
+from evalkit.data.protocols.base import Average, PromptContext, Protocol, official_micro
 from evalkit.data.sampling import Sampling
 from evalkit.engine.answer import Engine
-from evalkit.engine.frame_encoder import Eyes
-from evalkit.engine.records import Arm
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.engine.records import OperatingPoint
 from evalkit.method import Method
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.model.prefill_state import Context
+from evalkit.model.prefill_state import PrefillState
 from evalkit.types import Answer, Question, Reply
 
 
-def replied(decoder: Decoder, context: Context, tail: list[int], count: int) -> list[int]:
+def replied(decoder: Decoder, context: PrefillState, tail: list[int], count: int) -> list[int]:
     """Feed the ids of a tail and decode greedily."""
-    return decoder.generate(context, decoder.next_token(context, decoder.feed_text(context, tail)), count)
+    return decoder.generate(context, decoder.next_token(context, decoder.prefill_text(context, tail)), count)
 
 
 class PlainProtocol(Protocol):
@@ -30,7 +30,7 @@ class PlainProtocol(Protocol):
     stop = ()
     subtitles = False
 
-    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
         return f"{question.text}\n{' '.join(question.options)}"
 
     def max_new_tokens(self, benchmark_name: str) -> int:
@@ -62,12 +62,18 @@ def question(video: Path, number: int, **changes: Any) -> Question:
 def engine(backbone: Qwen2VL, *, frames: int = 32, **changes: Any) -> Engine:
     sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
     looks = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
-    return Engine(eyes=Eyes(backbone=backbone, sampling=sampling, **looks), protocol=PlainProtocol(), **changes)
+    return Engine(
+        frame_encoder=FrameEncoder(backbone=backbone, sampling=sampling, **looks), protocol=PlainProtocol(), **changes
+    )
 
 
-def answer(engine: Engine, arms: list[Arm], questions: list[Question]) -> dict[tuple[str, float, str], Answer]:
+def answer(
+    engine: Engine, points: list[OperatingPoint], questions: list[Question]
+) -> dict[tuple[str, float, str], Answer]:
     """Answers by method, ratio and question."""
-    return {(arm.name, arm.ratio, a.question_id): a for arm, a in engine.answers(dict.fromkeys(arms, questions))}
+    return {
+        (point.name, point.ratio, a.question_id): a for point, a in engine.answers(dict.fromkeys(points, questions))
+    }
 
 
 def said(answer: Answer) -> tuple[Any, ...]:
@@ -91,4 +97,4 @@ def said(answer: Answer) -> tuple[Any, ...]:
     )
 
 
-DENSE = Arm("dense", Method(), 1.0)
+DENSE = OperatingPoint("dense", Method(), 1.0)

@@ -1,4 +1,4 @@
-"""Replay traces of released reference code through the engine's own path: select, feed_text, feed_video, decode.
+"""Replay traces of released reference code through the engine's own path: select, prefill_text, prefill_video, decode.
 
 python tests/support/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
 python tests/support/parity.py xcomp DIR                         likewise, and what of the folder was left out
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from evalkit.method import Budget, Method, no_ask
+from evalkit.method import Budget, Method, no_question
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.types import VisualTokens
@@ -70,13 +70,13 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     ids = trace["input_ids"][0].tolist()
     dense = tokens_of(backbone, trace)
     budget = budget_of(backbone.layers, dense, ratio)
-    tokens = method.select(dense, budget, no_ask)
+    tokens = method.select(dense, budget, no_question)
     start = ids.index(backbone.model.config.video_token_id)
     tail = ids[start + len(dense) :]
     context = backbone.context()
-    backbone.feed_text(context, ids[:start])
-    backbone.feed_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(tail))
-    hidden = backbone.feed_text(context, tail)
+    backbone.prefill_text(context, ids[:start])
+    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(tail))
+    hidden = backbone.prefill_text(context, tail)
 
     lengths, cache, positions = True, 0.0, True
     for i, layer in enumerate(context.layers):
@@ -93,7 +93,7 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
         allowed = logits.clone()
         allowed[FORBIDDEN] = -torch.inf
         picked.append(int(allowed.argmax()))
-        hidden = backbone.feed_text(context, picked[-1:], decoding=True)
+        hidden = backbone.prefill_text(context, picked[-1:], decoding=True)
     return Difference(
         logits=apart(torch.stack(steps), trace["step_logits"]),
         cache=cache,
@@ -109,8 +109,8 @@ def _selected(tokens: VisualTokens, method: Method, trace: dict[str, torch.Tenso
     frames, peaks = trace.get("dpselect.frame_index"), trace.get("dpselect.keypatch_mask")
     places = tokens.grid[0] * tokens.grid[1]
     same = frames is None or torch.equal(tokens.cell.view(-1, places), frames)
-    pinned = peaks is None or not getattr(method, "pin", True)
-    return same and (pinned or torch.equal(tokens.pinned.view(-1, places), peaks.bool()))
+    protected = peaks is None or not getattr(method, "protect", True)
+    return same and (protected or torch.equal(tokens.protected.view(-1, places), peaks.bool()))
 
 
 def retake_method(settings: dict[str, Any]) -> ReTaKe:
@@ -123,7 +123,7 @@ def retake_method(settings: dict[str, Any]) -> ReTaKe:
     return ReTaKe(
         patch_sync=select["patch_sync"] if select else True,
         select_ratio=select["compression_ratio"] if select else 1.0,
-        pin=bool(select and select["return_keyframe_mask"]),
+        protect=bool(select and select["return_keyframe_mask"]),
         pivots="released",
         reforge=cache["pos_embed_reforge"],
         **budget,

@@ -1,4 +1,4 @@
-"""Replay XComp's traces through the engine's own path: feed_text, feed_video, decode; and the engine's `ask`."""
+"""Replay XComp's traces through the engine's own path: prefill_text, prefill_video, decode; and the engine's `ask`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from evalkit.method import Ask, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.model import attention
 from evalkit.model.families.qwen2 import Qwen2
-from evalkit.model.prefill_state import Context
-from evalkit.model.question_attention import Asker
+from evalkit.model.prefill_state import PrefillState
+from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp, counts
 from methods.qccomp import clips
@@ -72,7 +72,7 @@ def frames_of(features: Tensor) -> VisualTokens:
 
 def budget_of(backbone: Qwen2, frames: int) -> Budget:
     """The dense budget of a trace, one frame a cell."""
-    return Budget.encoded(frames, GRID, ratio=1.0, layers=backbone.layers, cell_frames=1, unit=1)
+    return Budget.encoded(frames, GRID, ratio=1.0, layers=backbone.layers, cell_frames=1, pixels_per_token=1)
 
 
 def method_of(meta: dict[str, Any]) -> LPComp | None:
@@ -107,13 +107,13 @@ def watched(backbone: Qwen2) -> Iterator[list[list[Tensor]]]:
 
 def read(
     backbone: Qwen2, ids: list[int], video: VisualTokens, method: Method, chunk_cells: int | None
-) -> tuple[Context, Tensor]:
+) -> tuple[PrefillState, Tensor]:
     """Head, video and tail; the context and the last hidden state."""
     at, budget = ids.index(IMAGE), budget_of(backbone, len(video.cell_seconds))
     context = backbone.context()
-    backbone.feed_text(context, ids[:at])
-    backbone.feed_video(context, video, method, budget, chunk_cells=chunk_cells)
-    return context, backbone.feed_text(context, ids[at + 1 :])
+    backbone.prefill_text(context, ids[:at])
+    backbone.prefill_video(context, video, method, budget, chunk_cells=chunk_cells)
+    return context, backbone.prefill_text(context, ids[at + 1 :])
 
 
 @torch.inference_mode()
@@ -138,7 +138,7 @@ def replay(backbone: Qwen2, folder: Path, name: str, method: Method, chunk_cells
     steps, picked, where = [], [], []
     for _ in meta["greedy_tokens"]:
         picked.append(int(backbone.logits(hidden).argmax()))
-        hidden = backbone.feed_text(context, picked[-1:], decoding=True)
+        hidden = backbone.prefill_text(context, picked[-1:], decoding=True)
         steps.append(backbone.logits(hidden))  # a trace's step begins with the token it feeds
         where.append([int(p[0, -1]) for p in context.positions])
     decoded = trace.get("decode_logits")
@@ -193,12 +193,14 @@ class Scores:
 
 def asker_of(
     backbone: Qwen2, video: VisualTokens, ids: list[int], at: int, header: int, chunk_cells: int | None = None
-) -> Asker:
+) -> QuestionAttention:
     """What asks the question of a trace: `at` and `header` are positions of the video and of the assistant's header."""
     method = XComp(frame_ratio=1.0)
-    asker = Asker(backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=chunk_cells)
-    asker.question(ids[:at], ids[at + 1 :], header - at - 1)
-    return asker
+    question_attention = QuestionAttention(
+        backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=chunk_cells
+    )
+    question_attention.question(ids[:at], ids[at + 1 :], header - at - 1)
+    return question_attention
 
 
 @torch.inference_mode()
@@ -207,18 +209,20 @@ def clip_scores(backbone: Qwen2, file: Path, *, causal: bool = False) -> dict[st
     meta, trace = json.loads(file.with_suffix(".json").read_text()), load_file(file)
     video, frames, clip = frames_of(trace["image_features"]), meta["frames"], meta["clip_frames"]
     ids = trace["input_ids"].tolist()
-    ask = asker_of(backbone, video, ids, meta["image_position"], meta["assistant_index"])
+    attention_from_question = asker_of(backbone, video, ids, meta["image_position"], meta["assistant_index"])
     found = {}
     for key in sorted(k for k in trace if k.startswith("clip_scores.")):
         name = key.removeprefix("clip_scores.")
         width, stride = (frames, frames) if name == "default" else (clip * int(n) for n in name.split("_")[1:])
         windows = [(start, start + width) for start in range(0, frames - width + 1, stride)]
-        found[f"{file.stem} {name}"] = compared(ask, trace[key], range(frames), windows, meta, causal=causal)
+        found[f"{file.stem} {name}"] = compared(
+            attention_from_question, trace[key], range(frames), windows, meta, causal=causal
+        )
     return found
 
 
 def compared(
-    ask: Ask,
+    attention_from_question: AttentionFromQuestion,
     theirs: Tensor,
     cells: Any,
     windows: list[tuple[int, int]],
@@ -227,7 +231,7 @@ def compared(
     causal: bool,
 ) -> Scores:
     """One pass over `cells` against its stored scores (layers, clips)."""
-    looked = ask(
+    looked = attention_from_question(
         cells,
         windows=windows,
         layers=range(len(theirs)),
@@ -281,8 +285,8 @@ def selection(backbone: Qwen2, file: Path) -> tuple[Selection | None, list[str]]
         left_out.append("clip scores themselves: no features, so the frames are chosen from the stored scores")
     else:
         video, meta = frames_of(trace.features), {"query_bias": trace.skip, "clip_frames": trace.clip}
-        ask = asker_of(backbone, video, trace.ids, trace.at, trace.header, chunk_cells=CHUNK)
-        replayed = Replayed(ask, passes, scores, meta)
+        attention_from_question = asker_of(backbone, video, trace.ids, trace.at, trace.header, chunk_cells=CHUNK)
+        replayed = Replayed(attention_from_question, passes, scores, meta)
         sources.append(method.scores(frames, budget_of(backbone, frames), replayed))
         error = max(replayed.errors)
     if not sources:
@@ -302,24 +306,24 @@ def padded(scores: Tensor, clips: int) -> Tensor:
     return torch.nn.functional.pad(scores.double(), (margin, margin), value=10 * INVALID)
 
 
-def stored(scores: dict[int, Tensor], passes: list[list[int]], clip: int) -> Ask:
+def stored(scores: dict[int, Tensor], passes: list[list[int]], clip: int) -> AttentionFromQuestion:
     """An `ask` that answers with the stored clip scores of the pass."""
 
-    def ask(cells: Any, *, windows: Any, layers: range, **_: Any) -> Tensor:
+    def attention_from_question(cells: Any, *, windows: Any, layers: range, **_: Any) -> Tensor:
         of_clip = scores[passes.index(list(cells))].double()
         if len(of_clip) != len(layers):  # of all layers
             of_clip = of_clip[layers.start : layers.stop]
         of_cell = of_clip.repeat_interleave(clip, 1)
         return torch.stack([of_cell[:, start:stop] for start, stop in windows], 1)
 
-    return ask
+    return attention_from_question
 
 
 @dataclass
 class Replayed:
     """An `ask` that runs the model, and compares each pass with its stored scores on the way."""
 
-    ask: Ask
+    attention_from_question: AttentionFromQuestion
     passes: list[list[int]]
     scores: dict[int, Tensor]
     meta: dict[str, Any]
@@ -328,7 +332,7 @@ class Replayed:
     def __call__(self, cells: Any, *, windows: Any, layers: range, **how: Any) -> Tensor:
         theirs = self.scores.get(self.passes.index(list(cells)))
         whole = range(len(theirs)) if theirs is not None and len(theirs) > len(layers) else layers
-        looked = self.ask(cells, windows=windows, layers=whole, **how)
+        looked = self.attention_from_question(cells, windows=windows, layers=whole, **how)
         if theirs is not None:
             self.errors.append(apart(looked, theirs, windows, self.meta["clip_frames"]).error)
         return looked if whole == layers else looked[layers.start : layers.stop]

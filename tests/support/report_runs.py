@@ -13,7 +13,7 @@ from tests.support.run_folders import config, ledger, row
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-METHODS = {"uniform": "reference", "keeper": "method", "asker": "method"}
+METHODS = {"uniform": "reference", "keeper": "method", "question_attention": "method"}
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 PLACES = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter", "several quarters")
 DURATIONS = ("short", "medium", "long")

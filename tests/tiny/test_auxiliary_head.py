@@ -8,7 +8,7 @@ import torch
 
 from evalkit.tiny.model import WIDTH
 from evalkit.tiny.training import symbols
-from evalkit.tiny.training.auxiliary_head import IGNORE, SIZES, Story, targets
+from evalkit.tiny.training.auxiliary_head import IGNORE, SIZES, AuxiliaryHead, targets
 from evalkit.tiny.videos.world import COLORS, OBJECTS, PLACES, Event, Scene, World
 
 
@@ -55,7 +55,7 @@ def test_targets_by_hand() -> None:
 
 def test_the_head_learns_what_is_there_and_ignores_the_rest() -> None:
     torch.manual_seed(0)
-    head, hidden = Story(), torch.randn(2, 6, WIDTH)
+    head, hidden = AuxiliaryHead(), torch.randn(2, 6, WIDTH)
     wanted = torch.from_numpy(np.stack([targets(WORLD, np.stack([token("sea", "moon", "red", "object")] * 6))] * 2))
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     losses = []

@@ -153,5 +153,5 @@ def test_training_learns_logs_and_resumes(tmp_path: Path, monkeypatch: pytest.Mo
     assert losses[1] < losses[0]
 
 
-def _lesson(name: str, shape: Shape, steps: int, source: str) -> recipe.Lesson:
-    return recipe.Lesson(name=name, steps=steps, rate=(2e-3, 2e-3), source=source, shapes=(shape,))
+def _lesson(name: str, shape: Shape, steps: int, source: str) -> recipe.Stage:
+    return recipe.Stage(name=name, steps=steps, rate=(2e-3, 2e-3), source=source, shapes=(shape,))

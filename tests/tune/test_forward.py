@@ -20,7 +20,7 @@ from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.tune import forward
-from evalkit.types import Survivors, VisualTokens
+from evalkit.types import Pruned, VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
 from tests.model.test_model import visual
@@ -66,10 +66,10 @@ def tokens(backbone: Qwen2VL) -> VisualTokens:
 def chunked(decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells: int | None = None) -> Tensor:
     """The engine's path: the last tail token's hidden state (D,)."""
     context = decoder.context()
-    decoder.feed_text(context, HEAD)
+    decoder.prefill_text(context, HEAD)
     budget = budget_of(decoder.layers, tokens, 1.0)
-    decoder.feed_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
-    return decoder.feed_text(context, TAIL)
+    decoder.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
+    return decoder.prefill_text(context, TAIL)
 
 
 def at_once(decoder: Decoder, tokens: VisualTokens, method: Method, tails: list[list[int]]) -> Tensor:
@@ -97,9 +97,9 @@ def test_equals_the_engines_path_in_chunks(backbone: Qwen2VL, tokens: VisualToke
 class Prefix(LPComp):
     """Negative control: the same counts, the wrong end of each cell."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Survivors | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
         stays = tokens.place < self.counts(budget)[layer]
-        return None if bool(stays.all()) else Survivors(index=stays.nonzero()[:, 0])
+        return None if bool(stays.all()) else Pruned(index=stays.nonzero()[:, 0])
 
 
 def test_the_prefix_is_another_model(decoder: Decoder, tokens: VisualTokens) -> None:

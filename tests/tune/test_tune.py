@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from evalkit.__main__ import main
 from evalkit.config.build import sampling
-from evalkit.engine.frame_encoder import Eyes
+from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import ConfigError, DataError
 from evalkit.method import Budget
 from evalkit.model import adapter
@@ -26,7 +26,7 @@ from evalkit.model.weights_identity import weights_identity
 from evalkit.runs.folder import made_with
 from evalkit.tune import settings, train
 from evalkit.tune.builtin import Builtin
-from evalkit.tune.tunable import Student
+from evalkit.tune.tunable import TunableBackbone
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
 
@@ -68,8 +68,8 @@ def test_a_killed_run_goes_on(tmp_path: Path, checkpoint: Path, monkeypatch: pyt
         with pytest.raises(KilledError):
             train.run(words(checkpoint, tmp_path / "killed", *settings))
     assert not (tmp_path / "killed" / train.WEIGHTS).exists()
-    forward, calls = Student.forward, []
-    monkeypatch.setattr(Student, "forward", lambda self, sample: calls.append(1) or forward(self, sample))
+    forward, calls = TunableBackbone.forward, []
+    monkeypatch.setattr(TunableBackbone, "forward", lambda self, sample: calls.append(1) or forward(self, sample))
     train.run(words(checkpoint, tmp_path / "killed", *settings))
     assert len(calls) == 2, "it should have gone on after the second step"
     whole, resumed = tuned(tmp_path / "whole"), tuned(tmp_path / "killed")
@@ -108,17 +108,17 @@ def test_a_second_start_does_nothing_and_other_settings_are_refused(
 # ---- what it leaves
 
 
-def student(checkpoint: Path, out: Path, *more: str, **loading: Any) -> tuple[Student, Builtin]:
+def tunable(checkpoint: Path, out: Path, *more: str, **loading: Any) -> tuple[TunableBackbone, Builtin]:
     cfg = settings.composed(words(checkpoint, out, "steps=1", *more))
-    arm = settings.arm(cfg)
-    eyes = Eyes(backbone=load(str(checkpoint), device="cpu", **loading), sampling=sampling(cfg))
-    return Student(cfg, eyes, arm).eval(), settings.data(cfg, eyes, arm)[0]
+    point = settings.point(cfg)
+    frame_encoder = FrameEncoder(backbone=load(str(checkpoint), device="cpu", **loading), sampling=sampling(cfg))
+    return TunableBackbone(cfg, frame_encoder, point).eval(), settings.data(cfg, frame_encoder, point)[0]
 
 
 @pytest.fixture(params=["tuned=full", "tuned=lora", "tuned=full projector=true", "tuned=lora projector=true"])
 def left(request: pytest.FixtureRequest, tmp_path: Path, checkpoint: Path) -> tuple[Path, float, float]:
     """An adapter folder of arbitrary weights, and the loss of one sample with them and without."""
-    found, samples = student(checkpoint, tmp_path, *request.param.split())
+    found, samples = tunable(checkpoint, tmp_path, *request.param.split())
     before = found(samples[0])["loss"].item()
     torch.manual_seed(0)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def test_what_is_saved_is_what_is_loaded(
     left: tuple[Path, float, float], tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, after, before = left
-    again, samples = student(checkpoint, tmp_path, adapter=str(folder))
+    again, samples = tunable(checkpoint, tmp_path, adapter=str(folder))
     assert again(samples[0])["loss"].item() == pytest.approx(after, abs=1e-4)
     assert abs(after - before) > 1e-2
     assert not caplog.records
@@ -144,7 +144,7 @@ def test_what_is_saved_is_what_is_loaded(
 
 def test_the_projector_learns_only_when_asked(tmp_path: Path, checkpoint: Path) -> None:
     for more, expected in (("projector=false", False), ("projector=true", True)):
-        found, samples = student(checkpoint, tmp_path, "tuned=lora", more)
+        found, samples = tunable(checkpoint, tmp_path, "tuned=lora", more)
         found.train()(samples[0])["loss"].backward()
         learned = [name for name, weight in found.named_parameters() if weight.grad is not None]
         assert any("merger" in name for name in learned) is expected
@@ -153,7 +153,7 @@ def test_the_projector_learns_only_when_asked(tmp_path: Path, checkpoint: Path) 
 
 def test_checkpointing_learns_the_same(tmp_path: Path, checkpoint: Path) -> None:
     def learned(*more: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        found, samples = student(checkpoint, tmp_path, "tuned=full", *more)
+        found, samples = tunable(checkpoint, tmp_path, "tuned=full", *more)
         loss = found.train()(samples[0])["loss"]
         loss.backward()
         return loss.detach(), {name: weight.grad for name, weight in found.free().items()}
@@ -166,8 +166,8 @@ def test_checkpointing_learns_the_same(tmp_path: Path, checkpoint: Path) -> None
 
 @pytest.mark.parametrize("how", ["tuned=full", "tuned=lora"])
 def test_half_precision_keeps_what_is_tuned_whole(tmp_path: Path, checkpoint: Path, how: str) -> None:
-    exact, samples = student(checkpoint, tmp_path, how)
-    found, _ = student(checkpoint, tmp_path, how, dtype="bfloat16")
+    exact, samples = tunable(checkpoint, tmp_path, how)
+    found, _ = tunable(checkpoint, tmp_path, how, dtype="bfloat16")
     with torch.autocast("cpu", torch.bfloat16):  # as the Trainer has it on a GPU
         loss = found.train()(samples[0])["loss"]
     loss.backward()
@@ -258,7 +258,7 @@ def test_wrong_settings_are_explained(
 def test_lora_without_peft(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ConfigError, match=r"evalkit\[tune\]"):
-        student(checkpoint, tmp_path, "tuned=lora")
+        tunable(checkpoint, tmp_path, "tuned=lora")
 
 
 def test_empty_data(tmp_path: Path, checkpoint: Path) -> None:
@@ -279,4 +279,4 @@ class Both(LPComp):
 def test_a_method_that_does_more_is_refused() -> None:
     cfg = DictConfig({"method": {"name": "both", "_target_": f"{__name__}.Both"}, "ratio": 1.0})
     with pytest.raises(ConfigError, match="also intervenes in select"):
-        settings.arm(cfg)
+        settings.point(cfg)

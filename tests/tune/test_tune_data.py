@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from evalkit.data.sampling import Sampling
-from evalkit.engine.frame_encoder import Eyes
-from evalkit.engine.records import Arm
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.engine.records import OperatingPoint
 from evalkit.errors import DataError
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.tiny.videos.world import TRAIN_SEEDS
@@ -115,35 +115,35 @@ def test_a_frame_that_does_not_decode_lets_the_next_row_stand_in(
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([row("a"), row("b", talk=said("<video> Which color?", "red"))]))
     good, _ = conversations.probed(conversations.read(file, videos)[0])
-    samples = conversations.Conversations(good, eyes(backbone), ARM)
-    second, decode, tries = samples[1], Eyes.decode, []
+    samples = conversations.Conversations(good, frame_encoder(backbone), ARM)
+    second, decode, tries = samples[1], FrameEncoder.decode, []
 
-    def fails_once(self: Eyes, video: Any, plans: Any) -> Any:
+    def fails_once(self: FrameEncoder, video: Any, plans: Any) -> Any:
         tries.append(video)
         if len(tries) == 1:
             raise VideoError("dark")
         return decode(self, video, plans)
 
-    monkeypatch.setattr(Eyes, "decode", fails_once)
+    monkeypatch.setattr(FrameEncoder, "decode", fails_once)
     assert torch.equal(samples[0].tails, second.tails)
-    monkeypatch.setattr(Eyes, "decode", lambda *_: (_ for _ in ()).throw(VideoError("dark")))
+    monkeypatch.setattr(FrameEncoder, "decode", lambda *_: (_ for _ in ()).throw(VideoError("dark")))
     with pytest.raises(DataError, match="none does"):
         samples[0]
 
 
 # ---- generated worlds
 
-ARM = Arm("lpcomp", LPComp(frame_ratio=1.0), 1.0)
+ARM = OperatingPoint("lpcomp", LPComp(frame_ratio=1.0), 1.0)
 
 
-def eyes(backbone: Qwen2VL) -> Eyes:
-    return Eyes(
+def frame_encoder(backbone: Qwen2VL) -> FrameEncoder:
+    return FrameEncoder(
         backbone=backbone, sampling=Sampling(preset="lmms_eval", frames=128, min_pixels=3136, max_pixels=112 * 112)
     )
 
 
 def builtin(backbone: Qwen2VL, seed: int = 0) -> Builtin:
-    return Builtin(eyes(backbone), ARM, cells=[8, 4], per_sequence=8, questions=3, seed=seed)
+    return Builtin(frame_encoder(backbone), ARM, cells=[8, 4], per_sequence=8, questions=3, seed=seed)
 
 
 def same(a: Sample, b: Sample) -> bool:

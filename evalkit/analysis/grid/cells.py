@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid import seconds
 from evalkit.analysis.grid.costs import MEASURES, spent
-from evalkit.analysis.grid.grouping import Entry, by_setup, rank, reference, rows
+from evalkit.analysis.grid.grouping import NamedRun, by_setup, rank, reference, rows
 from evalkit.analysis.stats import accuracy_interval
 from evalkit.analysis.stats.identical import identical
 from evalkit.analysis.stats.paired_tests import Difference, difference
@@ -34,12 +34,12 @@ COSTS = {  # a measure of the budget table -> how an axis names it
 
 
 @dataclass(frozen=True)
-class Cell:
+class MeasuredPoint:
     """One method at one ratio; `parts` has one run for each question set."""
 
     method: str  # as tables call it
     ratio: float  # nominal
-    parts: tuple[Entry, ...]
+    parts: tuple[NamedRun, ...]
 
     @property
     def role(self) -> str:
@@ -92,7 +92,7 @@ class QuestionSet:
     setup: Label
     name: str  # the benchmark's label, or `ALL`
     split: str  # "" for all together
-    cells: tuple[Cell, ...]  # methods in the order of their configuration, ratios falling
+    cells: tuple[MeasuredPoint, ...]  # methods in the order of their configuration, ratios falling
     named: str = ""  # the reference; "" for the first method
 
     @property
@@ -101,12 +101,12 @@ class QuestionSet:
         return self.named or self.cells[0].method
 
     @property
-    def curve(self) -> tuple[Cell, ...]:
+    def curve(self) -> tuple[MeasuredPoint, ...]:
         """The reference at all its ratios, falling."""
         return tuple(cell for cell in self.cells if cell.method == self.reference)
 
     @property
-    def dense(self) -> Cell | None:
+    def dense(self) -> MeasuredPoint | None:
         """The dense run, every sampled frame and every token: the reference at ratio 1. None where it was not run.
 
         Where a method or a control was chosen as the reference, which need not keep everything at ratio 1, it is the
@@ -131,7 +131,7 @@ class QuestionSet:
             for cell, own in zip(self.cells, timed, strict=True)
         ]
 
-    def at(self, method: str, ratio: float) -> Cell | None:
+    def at(self, method: str, ratio: float) -> MeasuredPoint | None:
         """The cell of a method at a ratio, None where there is none."""
         return next((cell for cell in self.cells if (cell.method, cell.ratio) == (method, ratio)), None)
 
@@ -144,7 +144,7 @@ def question_sets(runs: Sequence[Run]) -> list[QuestionSet]:
     return [found for setup, members in by_setup(runs).items() for found in _sets(setup, members)]
 
 
-def _sets(setup: Label, members: Sequence[Entry]) -> list[QuestionSet]:
+def _sets(setup: Label, members: Sequence[NamedRun]) -> list[QuestionSet]:
     benchmarks = rank((entry.run.label, entry.run.split) for entry in members)
     own = [
         _set(setup, label, split, cells([e for e in members if (e.run.label, e.run.split) == (label, split)]))
@@ -154,22 +154,22 @@ def _sets(setup: Label, members: Sequence[Entry]) -> list[QuestionSet]:
     return [_set(setup, ALL, "", whole), *own] if len(own) > 1 and whole else own
 
 
-def _set(setup: Label, name: str, split: str, found: tuple[Cell, ...]) -> QuestionSet:
+def _set(setup: Label, name: str, split: str, found: tuple[MeasuredPoint, ...]) -> QuestionSet:
     return QuestionSet(setup, name, split, found, reference([part for cell in found for part in cell.parts]))
 
 
-def cells(members: Sequence[Entry]) -> tuple[Cell, ...]:
+def cells(members: Sequence[NamedRun]) -> tuple[MeasuredPoint, ...]:
     """Runs of one setup by method and ratio."""
-    return tuple(Cell(method, ratio, tuple(parts)) for (method, ratio), parts in rows(members).items())
+    return tuple(MeasuredPoint(method, ratio, tuple(parts)) for (method, ratio), parts in rows(members).items())
 
 
-def against(ours: Cell, theirs: Cell) -> Difference:
+def against(ours: MeasuredPoint, theirs: MeasuredPoint) -> Difference:
     """Ours minus theirs on the questions that have a score in both."""
     both = [key for key in ours.scored if key in theirs.scored]
     return difference([ours.scored[k] for k in both], [theirs.scored[k] for k in both], [ours.video(k) for k in both])
 
 
-def same(ours: Cell, theirs: Cell) -> bool:
+def same(ours: MeasuredPoint, theirs: MeasuredPoint) -> bool:
     """Whether the two are the same by construction: same inputs, same replies (`identical`)."""
     keys = ours.answers.keys() | theirs.answers.keys()
     return identical((ours.answers.get(key), theirs.answers.get(key)) for key in keys)

@@ -12,7 +12,7 @@ from evalkit.analysis.grid.equal_cost import cost_gap, place
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
     from evalkit.runs.load import Run
 
 COSTS = ("kv_tokens", "tflops")  # at which tables compare
@@ -45,7 +45,7 @@ def _of_set(found: QuestionSet) -> Iterator[float]:
         yield from islice(new, 1)
 
 
-def _wanted(curve: Sequence[Cell], ours: Cell, cost: str) -> float | None:
+def _wanted(curve: Sequence[MeasuredPoint], ours: MeasuredPoint, cost: str) -> float | None:
     found = place(curve, ours, cost)
     if found is not None and (found.measured or _next(found.lower, found.upper)):
         return None
@@ -60,7 +60,7 @@ def _rounded(ratio: float) -> float:
     return float(f"{ratio:.{_DIGITS}g}")
 
 
-def _next(lower: Cell, upper: Cell) -> bool:
+def _next(lower: MeasuredPoint, upper: MeasuredPoint) -> bool:
     """Whether there is no whole cell between two ratios of a method that spends its ratio on frames."""
     return 0 < upper.costs["cells"] - lower.costs["cells"] <= 1
 

@@ -21,7 +21,7 @@ from evalkit.analysis.stats.paired_tests import Change, change
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Cell, Key, QuestionSet
+    from evalkit.analysis.grid.cells import Key, MeasuredPoint, QuestionSet
     from evalkit.ledger import Ledger
 
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Place:
     """A place on a curve: between two cells that are next to each other in cost, or a cell itself."""
 
-    lower: Cell
-    upper: Cell  # the lower one again where the place is a cell
+    lower: MeasuredPoint
+    upper: MeasuredPoint  # the lower one again where the place is a cell
     weight: float = 0.0  # of the upper one, in [0, 1)
 
     @property
@@ -50,13 +50,13 @@ class Matched:
     same: bool = False  # the reference's answers by construction
 
 
-def against_dense(found: QuestionSet, ours: Cell) -> Matched | None:
+def against_dense(found: QuestionSet, ours: MeasuredPoint) -> Matched | None:
     """Ours minus the dense run; None for that run itself, and where it is not there."""
     dense = found.dense
     return None if dense is None or ours is dense else _minus(ours, Place(lower=dense, upper=dense))
 
 
-def at_equal(found: QuestionSet, ours: Cell, cost: str) -> Matched | None:
+def at_equal(found: QuestionSet, ours: MeasuredPoint, cost: str) -> Matched | None:
     """Ours minus the reference at equal cost, a measure of the budget table such as "kv_tokens" or "tflops".
 
     A cell of the reference within 2 % of the cost, as far as an achieved ratio may miss its nominal one, counts as that
@@ -67,7 +67,7 @@ def at_equal(found: QuestionSet, ours: Cell, cost: str) -> Matched | None:
     return None if found_place is None else _minus(ours, found_place)
 
 
-def place(curve: Sequence[Cell], ours: Cell, cost: str) -> Place | None:
+def place(curve: Sequence[MeasuredPoint], ours: MeasuredPoint, cost: str) -> Place | None:
     """Where the curve costs as much as ours.
 
     Neighbours are taken by cost alone: the curve is neither sorted by accuracy, nor smoothed, nor made monotone. Of
@@ -89,7 +89,7 @@ def place(curve: Sequence[Cell], ours: Cell, cost: str) -> Place | None:
     return Place(lower=below[1], upper=above[1], weight=below[0] / (below[0] - above[0]))
 
 
-def cost_gap(ours: Cell, theirs: Cell, cost: str) -> float:
+def cost_gap(ours: MeasuredPoint, theirs: MeasuredPoint, cost: str) -> float:
     """Logarithm of our mean cost as a multiple of theirs; nan where one is not known or nothing was spent.
 
     Both means are over the questions that both answered: where one failed on long videos the means over all that each
@@ -103,12 +103,12 @@ def cost_gap(ours: Cell, theirs: Cell, cost: str) -> float:
     return math.log(means[0] / means[1]) if means and min(means) > 0 else math.nan
 
 
-def _ledgers(cell: Cell) -> dict[Key, Ledger]:
+def _ledgers(cell: MeasuredPoint) -> dict[Key, Ledger]:
     """What the answers spent that the budget table counts."""
     return {key: a.ledger for key, a in cell.answers.items() if a.ledger is not None and a.status != "failed"}
 
 
-def _minus(ours: Cell, place: Place) -> Matched:
+def _minus(ours: MeasuredPoint, place: Place) -> Matched:
     """On the questions that have a score in ours and in both cells of the place."""
     cells = (ours, place.lower, place.upper)
     keys = [key for key in ours.scored if all(key in cell.scored for cell in cells)]

@@ -24,7 +24,7 @@ _DURATIONS = ("short", "medium", "long", "<2 min", "2-15 min", "15-60 min", ">60
 
 
 @dataclass(frozen=True)
-class Entry:
+class NamedRun:
     """A run, and the names that tables give its method and its setup."""
 
     run: Run
@@ -39,7 +39,7 @@ class Entry:
         return dict(zip(KEYS, values, strict=True))
 
 
-def entries(runs: Sequence[Run]) -> list[Entry]:
+def entries(runs: Sequence[Run]) -> list[NamedRun]:
     """Runs in table order: benchmarks, setups and methods by first appearance, ratios falling.
 
     Setups that differ are named by what differs. Runs of one setup that differ only in something no column shows (a
@@ -49,14 +49,14 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     count = Counter(_visible(run) for run in runs)
     names = labels(run.setup for run in runs)
     return [
-        Entry(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}", names[run.setup])
+        NamedRun(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}", names[run.setup])
         for run in _ordered(runs)
     ]
 
 
-def by_setup(runs: Sequence[Run]) -> dict[Label, list[Entry]]:
+def by_setup(runs: Sequence[Run]) -> dict[Label, list[NamedRun]]:
     """Runs that may be compared: every setting the same that is not of the method."""
-    setups: dict[Label, list[Entry]] = {}
+    setups: dict[Label, list[NamedRun]] = {}
     for entry in entries(runs):
         setups.setdefault(entry.setup, []).append(entry)
     return setups
@@ -77,7 +77,7 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=place)
 
 
-def reference(members: Sequence[Entry]) -> str:
+def reference(members: Sequence[NamedRun]) -> str:
     """The method that the others are held against, as tables call it; `members` in the order of a table.
 
     It is the one that most of the runs record, and the first method where none records one that is there.
@@ -90,10 +90,10 @@ def reference(members: Sequence[Entry]) -> str:
     return members[0].method
 
 
-def rows(members: Sequence[Entry]) -> dict[Row, list[Entry]]:
+def rows(members: Sequence[NamedRun]) -> dict[Row, list[NamedRun]]:
     """The members of each row of a table, one per benchmark; methods by first appearance, ratios falling."""
     place = rank(entry.run.method for entry in members)
-    found: dict[Row, list[Entry]] = {}
+    found: dict[Row, list[NamedRun]] = {}
     for entry in sorted(members, key=lambda entry: (place[entry.run.method], -entry.run.ratio, entry.method)):
         found.setdefault((entry.method, entry.run.ratio), []).append(entry)
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from evalkit.analysis.plots.series import Point, Series
+from evalkit.analysis.plots.series import PlottedPoint, Series
 from evalkit.analysis.plots.style import GREY, REFERENCE, Style
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SPREAD = 4.0  # ... which stay this near together, so that each still meets its
 class Mark:
     """A point as it is drawn."""
 
-    point: Point
+    point: PlottedPoint
     name: str  # of its artists: the place of its series, and its own in it
     style: Style
     x: float  # in points of the page
@@ -71,7 +71,7 @@ def everything(axes: Axes, methods: Sequence[Series], looks: Mapping[str, Style]
     _bars(axes, [mark for mark in marks if not math.isnan(mark.point.accuracy.low)])
 
 
-def _level(axes: Axes, place: int, points: Sequence[Point], style: Style) -> None:
+def _level(axes: Axes, place: int, points: Sequence[PlottedPoint], style: Style) -> None:
     """A method that spends nothing has no place on a logarithmic axis: its accuracy is what all others start from."""
     for i, point in enumerate(points):
         interval = point.accuracy

@@ -13,8 +13,8 @@ from evalkit.analysis.grid.seconds import SECONDS
 from evalkit.analysis.plots.style import FONT
 
 if TYPE_CHECKING:
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
-    from evalkit.analysis.plots.series import Point
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
+    from evalkit.analysis.plots.series import PlottedPoint
 
 Measure = Callable[[str], float]  # width in points
 
@@ -32,7 +32,7 @@ def plain(text: str) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
-def title(question_set: QuestionSet, found: Sequence[Point]) -> str:
+def title(question_set: QuestionSet, found: Sequence[PlottedPoint]) -> str:
     """What was asked of what: the set, its questions with a score, the backbone."""
     asked = f"{_span([point.accuracy.n for point in found])} questions"
     return " · ".join((name(question_set), asked, plain(question_set.setup[0])))
@@ -43,7 +43,7 @@ def name(question_set: QuestionSet) -> str:
     return ", ".join(filter(None, map(plain, (question_set.name, question_set.split))))
 
 
-def notes(question_set: QuestionSet, cost: str, found: Sequence[Point]) -> list[str]:
+def notes(question_set: QuestionSet, cost: str, found: Sequence[PlottedPoint]) -> list[str]:
     """How to read the marks, and what is not there."""
     failed = [point.cell.failed for point in found]
     lines = [_KEY]
@@ -62,7 +62,7 @@ def heading(question_set: QuestionSet, cost: str) -> str:
     return f"{name(question_set)}: accuracy against {COSTS[cost]}"
 
 
-def _measured(cell: Cell) -> str:
+def _measured(cell: MeasuredPoint) -> str:
     """Of one cell, as of all that a figure shows."""
     row = cell.spent
     if row["seconds"] != "timed":

@@ -14,7 +14,7 @@ from evalkit.analysis.grid.cells import COSTS
 from evalkit.analysis.plots import artists, captions
 from evalkit.analysis.plots import legend as legends
 from evalkit.analysis.plots.cost_axis import Axis, axis
-from evalkit.analysis.plots.series import Point, front, points, series
+from evalkit.analysis.plots.series import PlottedPoint, front, points, series
 from evalkit.analysis.plots.style import GREY, REFERENCE, Style
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def draw(question_set: QuestionSet, cost: str, styles: Mapping[str, Style]) -> F
     return figure
 
 
-def _scales(axes: Axes, found: Sequence[Point], cost: str, measured: captions.Measure) -> None:
+def _scales(axes: Axes, found: Sequence[PlottedPoint], cost: str, measured: captions.Measure) -> None:
     scale = axis([point.cost for point in found if point.cost > 0], tokens=cost in _TOKENS)
     if scale.log:
         axes.set_xscale("log", base=2)

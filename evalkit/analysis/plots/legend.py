@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-    from evalkit.analysis.plots.series import Point, Series
+    from evalkit.analysis.plots.series import PlottedPoint, Series
 
 _AIR = 2.0  # points to the edge of the page
 _COLUMNS = 4  # of a legend, at most
@@ -53,12 +53,12 @@ def _wanted(axes: Axes, one: Series, width: float, frame: Bbox) -> label_placeme
     return label_placement.Wanted(width, FONT, spots=tuple(_spot(axes, point) for point in one.points))
 
 
-def _across(axes: Axes, point: Point, frame: Bbox) -> list[label_placement.Place]:
+def _across(axes: Axes, point: PlottedPoint, frame: Bbox) -> list[label_placement.Place]:
     (_, y), *_ = _seen(axes, np.array([(1, point.accuracy.percent)]))  # any cost that a logarithm has
     return [(frame.x0, y), (frame.x1, y)]
 
 
-def _spot(axes: Axes, point: Point) -> label_placement.Spot:
+def _spot(axes: Axes, point: PlottedPoint) -> label_placement.Spot:
     percent, low, high = point.accuracy.percent, point.accuracy.low, point.accuracy.high
     ends = (percent, percent) if math.isnan(low) else (low, high)
     (x, y), (_, bottom), (_, top) = _seen(axes, np.array([(point.cost, height) for height in (percent, *ends)]))

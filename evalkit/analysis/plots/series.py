@@ -11,15 +11,15 @@ from evalkit.analysis.stats.pareto import dominated
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
     from evalkit.analysis.stats.accuracy_interval import Interval
 
 
 @dataclass(frozen=True)
-class Point:
+class PlottedPoint:
     """One method at one ratio."""
 
-    cell: Cell
+    cell: MeasuredPoint
     cost: float  # mean per question; of seconds that were timed, median over videos
     accuracy: Interval  # percent, every question counts once, clustered by video
     dominated: bool
@@ -30,21 +30,21 @@ class Series:
     """One method: its points in order of ratio. One that spends nothing has no place on a log axis: a level line."""
 
     method: str
-    points: tuple[Point, ...]
+    points: tuple[PlottedPoint, ...]
     level: bool = False
 
 
-def points(question_set: QuestionSet, cost: str) -> list[Point]:
+def points(question_set: QuestionSet, cost: str) -> list[PlottedPoint]:
     """The cells whose cost and accuracy are known, in the set's order."""
     spent = zip(question_set.cells, question_set.costs(cost), strict=True)
     known = [(cell, own, cell.accuracy) for cell, own in spent if cell.scored and not math.isnan(own)]
     fallen = dominated([spent for _, spent, _ in known], [interval.percent for *_, interval in known])
-    return [Point(*point, fell) for point, fell in zip(known, fallen, strict=True)]
+    return [PlottedPoint(*point, fell) for point, fell in zip(known, fallen, strict=True)]
 
 
-def series(found: Sequence[Point]) -> list[Series]:
+def series(found: Sequence[PlottedPoint]) -> list[Series]:
     """One per method; what a method does without spending anything stands apart from its line."""
-    methods: dict[tuple[str, bool], list[Point]] = {}
+    methods: dict[tuple[str, bool], list[PlottedPoint]] = {}
     for point in found:
         methods.setdefault((point.cell.method, point.cost == 0), []).append(point)
     return [
@@ -53,6 +53,6 @@ def series(found: Sequence[Point]) -> list[Series]:
     ]
 
 
-def front(found: Sequence[Point]) -> list[tuple[float, float]]:
+def front(found: Sequence[PlottedPoint]) -> list[tuple[float, float]]:
     """Cost and accuracy of the points that are not dominated, by rising cost; those that spend nothing left out."""
     return sorted({(p.cost, p.accuracy.percent) for p in found if not p.dominated and p.cost > 0})

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evalkit.analysis.grid.cells import Key
-    from evalkit.analysis.report.setup import Sheet
+    from evalkit.analysis.report.setup import SetupView
     from evalkit.types import Question
 
 Rows = dict["Key", "Question"]
 
 
-def asked_rows(sheet: Sheet) -> Rows:
+def asked_rows(sheet: SetupView) -> Rows:
     """The rows of a sheet's questions; none of a benchmark whose folder is not there, which is no error."""
     runs = [part.run for cell in sheet.cells for part in cell.parts]
     one_each = {(run.label, run.split): run for run in runs}
@@ -39,7 +39,7 @@ def _loaded(config: Mapping[str, Any]) -> Sequence[Question]:
         return ()
 
 
-def evidence(sheet: Sheet, found: Rows) -> dict[str, list[list[int]]]:
+def evidence(sheet: SetupView, found: Rows) -> dict[str, list[list[int]]]:
     """Question's place → spans that hold its answer, in thousandths of the video; where both are known."""
     spans: dict[str, list[list[int]]] = {}
     for place, key in enumerate(sheet.keys):

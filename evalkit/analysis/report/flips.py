@@ -10,7 +10,7 @@ from evalkit.analysis.grid.grouping import grouped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Cell, Key, QuestionSet
+    from evalkit.analysis.grid.cells import Key, MeasuredPoint, QuestionSet
 
 KINDS = {"duration": "duration", "evidence": "where the answer lies", "task_type": "task type"}
 
@@ -39,7 +39,7 @@ class Group:
     counts: tuple[Count, ...]
 
 
-def against_dense(own: QuestionSet) -> tuple[tuple[Cell, ...], tuple[Group, ...]]:
+def against_dense(own: QuestionSet) -> tuple[tuple[MeasuredPoint, ...], tuple[Group, ...]]:
     """The cells other than the dense run, and a row for all questions and for each group; none without a dense run."""
     dense = own.dense
     if dense is None:
@@ -52,7 +52,7 @@ def against_dense(own: QuestionSet) -> tuple[tuple[Cell, ...], tuple[Group, ...]
     return others, tuple(rows)
 
 
-def changes(cell: Cell, dense: Cell) -> dict[Key, int]:
+def changes(cell: MeasuredPoint, dense: MeasuredPoint) -> dict[Key, int]:
     """1 for gained, -1 for lost, 0 for neither, of every question that has a score in both."""
     return {key: int(right) - int(dense.scored[key]) for key, right in cell.scored.items() if key in dense.scored}
 
@@ -62,7 +62,7 @@ def _count(keys: Sequence[Key], change: dict[Key, int]) -> Count:
     return Count(len(own), own.count(1), own.count(-1))
 
 
-def _groups(dense: Cell) -> dict[tuple[str, str], list[Key]]:
+def _groups(dense: MeasuredPoint) -> dict[tuple[str, str], list[Key]]:
     """The keys of `grouped`; kinds in the order of KINDS."""
     keys = {id(answer): key for key, answer in dense.answers.items()}
     found = grouped(list(dense.answers.values()), tuple(KINDS))

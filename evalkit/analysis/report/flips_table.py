@@ -14,7 +14,7 @@ from evalkit.analysis.tables.numbers import figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
 
 _NOTE = """
 + gained: right here, wrong in the dense run; − lost: the other way round; of the questions that have a score in both.
@@ -37,7 +37,9 @@ def table(own: QuestionSet, slug: str) -> Table | None:
     )
 
 
-def _lines(groups: Sequence[Group], others: Sequence[Cell], opens: Sequence[bool], slug: str) -> Iterator[Line]:
+def _lines(
+    groups: Sequence[Group], others: Sequence[MeasuredPoint], opens: Sequence[bool], slug: str
+) -> Iterator[Line]:
     kind = "all"
     for group in groups:
         if group.kind != kind:
@@ -48,7 +50,7 @@ def _lines(groups: Sequence[Group], others: Sequence[Cell], opens: Sequence[bool
         yield Line("all" if kind == "all" else group.label, figure(group.n, 0), fields)
 
 
-def _field(cell: Cell, count: Count, group: Group, opens: bool, slug: str) -> Field:
+def _field(cell: MeasuredPoint, count: Count, group: Group, opens: bool, slug: str) -> Field:
     place = " opens" if opens else ""
     if not count.gained and not count.lost:
         return Field("0" if count.n else "–", f"none{place}")
@@ -59,7 +61,7 @@ def _field(cell: Cell, count: Count, group: Group, opens: bool, slug: str) -> Fi
     return Field(kind=f"flips {'loss' if count.net < 0 else 'gain'}{place}", links=links, shade=abs(count.net))
 
 
-def _address(slug: str, cell: Cell, outcome: str, group: Group) -> str:
+def _address(slug: str, cell: MeasuredPoint, outcome: str, group: Group) -> str:
     """What the page's address holds behind "#" for these questions alone."""
     own = {"set": slug, "cell": cell_key(cell), "outcome": outcome}
     return urlencode(own if group.kind == "all" else own | {f"by.{group.kind}": clean(group.label)})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Cell
+    from evalkit.analysis.grid.cells import MeasuredPoint
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Table:
         return 1 + sum(head.span for head in self.heads[-1])
 
 
-def by_cell(cells: Sequence[Cell], fields: Sequence[tuple[Field, ...]]) -> tuple[Line, ...]:
+def by_cell(cells: Sequence[MeasuredPoint], fields: Sequence[tuple[Field, ...]]) -> tuple[Line, ...]:
     """One line for each cell of a grid, with a rule above each further method."""
     return tuple(
         Line(cell.method, f"{cell.ratio:g}", own, opens=place > 0 and cell.method != cells[place - 1].method)

@@ -10,20 +10,20 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Cell
-    from evalkit.types import Answer, Kept
+    from evalkit.analysis.grid.cells import MeasuredPoint
+    from evalkit.types import Answer, KeptOverTime
 
 BINS = 20
 HIGHEST = 4 / BINS  # a control that keeps one moment must not press all others flat
 
-Case = tuple["Kept", float, int]  # what was kept, the video's seconds, temporal cells encoded
+Case = tuple["KeptOverTime", float, int]  # what was kept, the video's seconds, temporal cells encoded
 
 
 @dataclass(frozen=True)
 class Histogram:
     """One cell's mean over its answers, each of which counts the same."""
 
-    cell: Cell
+    cell: MeasuredPoint
     n: int  # answers that say what was kept
     shares: tuple[float, ...]  # (BINS,) of the kept entries, sum 1; () where nothing is known
     scale: float  # the figure's height: the largest share of any cell, `HIGHEST` at most
@@ -61,7 +61,7 @@ class Histogram:
         return "share of kept entries in each quarter of the video: " + ", ".join(f"{q:.0f} %" for q in quarters)
 
 
-def histograms(cells: Sequence[Cell]) -> list[Histogram]:
+def histograms(cells: Sequence[MeasuredPoint]) -> list[Histogram]:
     """One for each cell, all of one scale."""
     known: dict[Case, np.ndarray] = {}  # methods that do not ask keep the same for all questions of a video
     found = [_rows(cell, known) for cell in cells]
@@ -70,7 +70,7 @@ def histograms(cells: Sequence[Cell]) -> list[Histogram]:
     return [Histogram(*own, scale) for own in zip(cells, map(len, found), means, strict=True)]
 
 
-def _rows(cell: Cell, known: dict[Case, np.ndarray]) -> list[np.ndarray]:
+def _rows(cell: MeasuredPoint, known: dict[Case, np.ndarray]) -> list[np.ndarray]:
     cases = [case for answer in cell.answers.values() if (case := _case(answer)) is not None]
     for case in cases:
         if case not in known:
@@ -84,7 +84,7 @@ def _case(answer: Answer) -> Case | None:
     return (kept, seconds, cells) if kept and sum(kept.tokens) and seconds and cells else None
 
 
-def shares(kept: Kept, duration_s: float, cells: int) -> np.ndarray:
+def shares(kept: KeptOverTime, duration_s: float, cells: int) -> np.ndarray:
     """(BINS,) share of the kept entries in each stretch of the video.
 
     A kept cell counts over the whole stretch that it stands for, one of `cells` equal ones: the moments of few frames

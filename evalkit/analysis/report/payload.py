@@ -14,11 +14,11 @@ from evalkit.analysis.report.timeline_strips import axis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
     from evalkit.analysis.report.annotations import Rows
-    from evalkit.analysis.report.setup import Sheet, VideoKey
+    from evalkit.analysis.report.setup import SetupView, VideoKey
     from evalkit.analysis.report.thumbnails import Sprite
-    from evalkit.types import Answer, Kept
+    from evalkit.types import Answer, KeptOverTime
 
 # A letter per answer: its status and whether it is right. outcomes.js knows the same.
 MARKS = {
@@ -34,7 +34,10 @@ NOT_ASKED = "."
 
 
 def payload(
-    sheets: Sequence[Sheet], slugs: Sequence[str], sprites: Sequence[Mapping[VideoKey, Sprite]], found: Sequence[Rows]
+    sheets: Sequence[SetupView],
+    slugs: Sequence[str],
+    sprites: Sequence[Mapping[VideoKey, Sprite]],
+    found: Sequence[Rows],
 ) -> dict[str, Any]:
     """Everything that the page's script reads. `slugs` name the question sets, sheet by sheet; `found` are the rows."""
     texts = Texts()
@@ -47,7 +50,7 @@ def payload(
     return {"sets": named, "setups": setups, "texts": texts.all}
 
 
-def _set(place: int, sheet: Sheet, own: QuestionSet) -> dict[str, Any]:
+def _set(place: int, sheet: SetupView, own: QuestionSet) -> dict[str, Any]:
     part = (own.name, own.split)
     return {
         "setup": place,
@@ -57,7 +60,7 @@ def _set(place: int, sheet: Sheet, own: QuestionSet) -> dict[str, Any]:
     }
 
 
-def _setup(sheet: Sheet, sprites: Mapping[VideoKey, Sprite], texts: Texts) -> dict[str, Any]:
+def _setup(sheet: SetupView, sprites: Mapping[VideoKey, Sprite], texts: Texts) -> dict[str, Any]:
     """Numbers are places of texts, videos, labels and kept vectors; -1 stands for none."""
     asked = list(sheet.asked.values())
     videos = {video: place for place, video in enumerate(sheet.videos)}
@@ -94,7 +97,7 @@ def _groups(asked: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
-def _answers(sheet: Sheet, cell: Cell, kept: _KeptTable, texts: Texts) -> dict[str, Any]:
+def _answers(sheet: SetupView, cell: MeasuredPoint, kept: _KeptTable, texts: Texts) -> dict[str, Any]:
     """One cell's column for each thing that the page shows of an answer."""
     found = [cell.answers.get(key) for key in sheet.keys]
     videos = [sheet.video(key) for key in sheet.keys]
@@ -114,7 +117,7 @@ def _reply(answer: Answer | None, texts: Texts) -> int:
     return -1 if answer is None or answer.text.strip() == (answer.letter or "") else texts.number(answer.text)
 
 
-def _other_prompts(sheet: Sheet, found: Iterable[Answer | None], texts: Texts) -> dict[str, int]:
+def _other_prompts(sheet: SetupView, found: Iterable[Answer | None], texts: Texts) -> dict[str, int]:
     """Question → prompt, where a cell asked in other words than the question's prompt."""
     pairs = zip(sheet.keys, found, strict=True)
     return {
@@ -127,9 +130,9 @@ def _other_prompts(sheet: Sheet, found: Iterable[Answer | None], texts: Texts) -
 class _KeptTable:
     """What was kept of each video, each distinct choice once: one for all questions where a method does not ask."""
 
-    def __init__(self, sheet: Sheet, sprites: Mapping[VideoKey, Sprite]) -> None:
+    def __init__(self, sheet: SetupView, sprites: Mapping[VideoKey, Sprite]) -> None:
         self.rows: list[list[Any]] = []
-        self._numbers: dict[tuple[VideoKey, Kept], int] = {}
+        self._numbers: dict[tuple[VideoKey, KeptOverTime], int] = {}
         self._sprites = sprites
         self._axes = {video: axis(sheet.kept(video), sheet.seconds(video)) for video in sheet.videos}
 
@@ -143,7 +146,7 @@ class _KeptTable:
             self.rows.append(self._row(video, answer.kept, grid.digits(answer.kept)))
         return self._numbers[video, answer.kept]
 
-    def _row(self, video: VideoKey, kept: Kept, digits: str) -> list[Any]:
+    def _row(self, video: VideoKey, kept: KeptOverTime, digits: str) -> list[Any]:
         """Digits, cells, tokens a layer, and the places of its frames in the video's sprite where it has one."""
         tokens = math.fsum(kept.tokens)
         row = [digits, len(kept.seconds), round(tokens, 1)]

@@ -16,7 +16,7 @@ from evalkit.analysis.tables.numbers import figure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.grouping import Entry
+    from evalkit.analysis.grid.grouping import NamedRun
     from evalkit.runs.load import Run
 
 _OF_A_RUN = (
@@ -82,14 +82,14 @@ def _plain(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _values(own: Sequence[Entry], found: Sequence[Mapping[str, str]]) -> dict[str, Sequence[Value]]:
+def _values(own: Sequence[NamedRun], found: Sequence[Mapping[str, str]]) -> dict[str, Sequence[Value]]:
     names = dict.fromkeys(name for values in found for name in values)
     return {name: _shared(own, [values.get(name, "not recorded") for values in found]) for name in names}
 
 
-def _shared(own: Sequence[Entry], texts: Sequence[str]) -> list[Value]:
+def _shared(own: Sequence[NamedRun], texts: Sequence[str]) -> list[Value]:
     """Each distinct value with the runs that have it."""
-    by_text: dict[str, list[Entry]] = {}
+    by_text: dict[str, list[NamedRun]] = {}
     for entry, text in zip(own, texts, strict=True):
         by_text.setdefault(text, []).append(entry)
     if len(by_text) == 1:
@@ -97,15 +97,15 @@ def _shared(own: Sequence[Entry], texts: Sequence[str]) -> list[Value]:
     return [Value(text, _names(members, len(own))) for text, members in by_text.items()]
 
 
-def _names(members: Sequence[Entry], total: int) -> str:
+def _names(members: Sequence[NamedRun], total: int) -> str:
     shown = [f"{entry.method} {entry.run.ratio:g} on {entry.run.label}" for entry in members[:_NAMED]]
     more = [f"{len(members) - _NAMED} more"] if len(members) > _NAMED else []
     return f"{len(members)} of {total} runs: {', '.join([*shown, *more])}"
 
 
-def _methods(own: Sequence[Entry]) -> dict[str, Sequence[Value]]:
+def _methods(own: Sequence[NamedRun]) -> dict[str, Sequence[Value]]:
     """Each method's class and fields."""
-    members: dict[str, list[Entry]] = {}
+    members: dict[str, list[NamedRun]] = {}
     for entry in own:
         members.setdefault(entry.method, []).append(entry)
     return {name: _shared(group, [_fields(entry.run) for entry in group]) for name, group in members.items()}
@@ -117,7 +117,7 @@ def _fields(run: Run) -> str:
     return ", ".join(part for part in parts if part) or "no fields"
 
 
-def _table(own: Sequence[Entry]) -> Table:
+def _table(own: Sequence[NamedRun]) -> Table:
     several = len({entry.setup for entry in own}) > 1
     titles = ("benchmark", *(("setup",) if several else ()), "role", "subset", "identity")
     words = tuple(Head(text, kind="text") for text in titles)

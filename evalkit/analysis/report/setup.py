@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import Cell, Key, QuestionSet, cells, question_sets
+from evalkit.analysis.grid.cells import Key, MeasuredPoint, QuestionSet, cells, question_sets
 from evalkit.analysis.grid.grouping import by_setup
 from evalkit.analysis.report.sanitize import clean
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from evalkit.runs.load import Run
     from evalkit.runs.setups import Label
-    from evalkit.types import Answer, Kept
+    from evalkit.types import Answer, KeptOverTime
 
 VideoKey = tuple[str, str, str]  # benchmark's label, split, video id
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SetupView:
     """A setup. `cells` has every method at every ratio, also one that was run on some of the benchmarks only."""
 
     setup: Label
     sets: tuple[QuestionSet, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[MeasuredPoint, ...]
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -58,7 +58,7 @@ class Sheet:
         """All answers to the questions about a video."""
         return [answer for key in self.videos[video] for answer in self.answers(key) if answer is not None]
 
-    def kept(self, video: VideoKey) -> list[Kept]:
+    def kept(self, video: VideoKey) -> list[KeptOverTime]:
         """Everything that was kept of a video, each distinct choice once."""
         return list(dict.fromkeys(answer.kept for answer in self.of_video(video) if answer.kept is not None))
 
@@ -75,22 +75,22 @@ class Sheet:
         """The answer that says most about each question: one that did not fail, where there is any."""
         return {key: _telling(self.answers(key)) for key in self.keys}
 
-    def place(self, cell: Cell | None) -> int:
+    def place(self, cell: MeasuredPoint | None) -> int:
         """The number of the cell with the same method and ratio; -1 for none."""
         names = [(own.method, own.ratio) for own in self.cells]
         return -1 if cell is None else names.index((cell.method, cell.ratio))
 
 
-def sheets(runs: Sequence[Run]) -> list[Sheet]:
+def sheets(runs: Sequence[Run]) -> list[SetupView]:
     """The setups of `runs` in table order."""
     sets = question_sets(runs)
     return [
-        Sheet(setup, tuple(own for own in sets if own.setup == setup), cells(members))
+        SetupView(setup, tuple(own for own in sets if own.setup == setup), cells(members))
         for setup, members in by_setup(runs).items()
     ]
 
 
-def cell_key(cell: Cell) -> str:
+def cell_key(cell: MeasuredPoint) -> str:
     """What links and filters call a cell."""
     return f"{clean(cell.method)}@{cell.ratio:g}"
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from evalkit.analysis.grid.cells import Key
     from evalkit.analysis.report.annotations import Rows
-    from evalkit.analysis.report.setup import Sheet, VideoKey
-    from evalkit.types import Kept
+    from evalkit.analysis.report.setup import SetupView, VideoKey
+    from evalkit.types import KeptOverTime
 
 MEGABYTE = 1_000_000
 WIDTH = 80  # pixels of one picture
@@ -45,7 +45,7 @@ class Sprite:
     image: str = field(repr=False)  # WebP in base64, as it stands in the page
     height: int  # pixels of one picture
     seconds: tuple[float, ...]  # of each picture, ascending
-    tiles: Mapping[Kept, tuple[int, ...]] = field(repr=False)  # places of pictures, ascending
+    tiles: Mapping[KeptOverTime, tuple[int, ...]] = field(repr=False)  # places of pictures, ascending
 
     def plain(self) -> dict[str, Any]:
         """Values for the page's script."""
@@ -61,11 +61,11 @@ class _Wanted:
     video: VideoKey
     path: Path | None  # None: not where the run found it
     flips: int
-    shown: Mapping[Kept, tuple[float, ...]]  # seconds of the pictures for each thing kept
+    shown: Mapping[KeptOverTime, tuple[float, ...]]  # seconds of the pictures for each thing kept
 
 
 def thumbnails(
-    sheets: Sequence[Sheet], found: Sequence[Rows], megabytes: float
+    sheets: Sequence[SetupView], found: Sequence[Rows], megabytes: float
 ) -> tuple[list[dict[VideoKey, Sprite]], str]:
     """Sprites of each sheet's videos, and one line that says which videos have none; `found` are the benchmarks' rows.
 
@@ -100,7 +100,7 @@ def _note(wanted: int, shown: int, unread: int, megabytes: float) -> str:
     return "; ".join(parts) + "."
 
 
-def _wanted(sheets: Sequence[Sheet], known: Sequence[Rows]) -> list[_Wanted]:
+def _wanted(sheets: Sequence[SetupView], known: Sequence[Rows]) -> list[_Wanted]:
     """Every video of which something was kept, those with most flipped questions first."""
     found = []
     for place, (sheet, rows) in enumerate(zip(sheets, known, strict=True)):
@@ -113,7 +113,7 @@ def _wanted(sheets: Sequence[Sheet], known: Sequence[Rows]) -> list[_Wanted]:
     return sorted(found, key=lambda one: -one.flips)
 
 
-def _flipped(sheet: Sheet) -> Counter[Key]:
+def _flipped(sheet: SetupView) -> Counter[Key]:
     """How many cells each question flips in, against the dense run of its benchmark."""
     flipped: Counter[Key] = Counter()
     for own in sheet.sets:
@@ -131,9 +131,9 @@ def _sprite(one: _Wanted) -> Sprite | None:
         return None
 
 
-def _shown(sheet: Sheet, keys: Sequence[Key]) -> dict[Kept, tuple[float, ...]]:
+def _shown(sheet: SetupView, keys: Sequence[Key]) -> dict[KeptOverTime, tuple[float, ...]]:
     """Seconds of the pictures for what was kept, question by question, until there are `MOST` of them."""
-    shown: dict[Kept, tuple[float, ...]] = {}
+    shown: dict[KeptOverTime, tuple[float, ...]] = {}
     pictures: set[float] = set()
     for answer in (answer for key in keys for answer in sheet.answers(key)):
         if answer is not None and answer.kept is not None and answer.kept.seconds:
@@ -150,7 +150,7 @@ def _evenly(seconds: Sequence[float]) -> tuple[float, ...]:
     return tuple(seconds[round(place * last / max(1, count - 1))] for place in range(count))
 
 
-def _drawn(path: Path, shown: Mapping[Kept, tuple[float, ...]]) -> Sprite:
+def _drawn(path: Path, shown: Mapping[KeptOverTime, tuple[float, ...]]) -> Sprite:
     video, times = probe(path), timeline.scan(path)
     moments = [times.seconds(index) for index in range(len(times))]
     frames = {second: _nearest(moments, second) for seconds in shown.values() for second in seconds}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.types import Kept
+    from evalkit.types import KeptOverTime
 
 BINS = 64  # at most; finer than this no strip is drawn
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -30,7 +30,7 @@ class Axis:
     full: tuple[float, ...]  # tokens of each stretch where nothing is left out
     seconds: float  # of the video
 
-    def digits(self, kept: Kept) -> str:
+    def digits(self, kept: KeptOverTime) -> str:
         """One base-36 digit per stretch: 0 for nothing, z for everything; what little is kept never counts as 0."""
         tokens = [0.0] * len(self.starts)
         for second, count in zip(kept.seconds, kept.tokens, strict=True):
@@ -47,7 +47,7 @@ def _step(share: float) -> int:
     return min(TOP, max(round(TOP * share), int(share > 0)))
 
 
-def axis(kept: Sequence[Kept], duration_s: float | None) -> Axis | None:
+def axis(kept: Sequence[KeptOverTime], duration_s: float | None) -> Axis | None:
     """The axis of a video, from everything that was kept of it; None where that is nothing."""
     finest = max((sorted(set(one.seconds)) for one in kept), key=len, default=[])
     most = max((count for one in kept for count in one.tokens), default=0.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evalkit.analysis.score.match_questions import Finder
+from evalkit.analysis.score.match_questions import QuestionMatcher
 from evalkit.data.benchmarks import files
 from evalkit.errors import DataError
 
@@ -40,7 +40,7 @@ def read(paths: Sequence[Path], questions: Sequence[Question]) -> Replies:
     Raises DataError for a file or line that cannot be read, two different replies to one question, or when nothing in
     the files is a question of the set.
     """
-    finder = Finder(questions)
+    finder = QuestionMatcher(questions)
     by_id: dict[str, str] = {}
     unknown: list[str] = []
     for path in paths:
@@ -131,7 +131,7 @@ def _object(value: Any, where: str) -> Row:
     return value
 
 
-def _question(row: Row, finder: Finder, where: str) -> tuple[str, bool]:
+def _question(row: Row, finder: QuestionMatcher, where: str) -> tuple[str, bool]:
     """(id, whether it is a question of the set); for a line that fits no question, where it stands."""
     key = next((key for key in _IDS if row.get(key) not in (None, "")), None)
     if key is not None and str(row[key]) in finder.ids:

@@ -76,7 +76,7 @@ def _notes(scored: Scored) -> list[str]:
     if benchmark.bad_rows:
         bad = [row.id for row in benchmark.bad_rows]
         notes.append(f"rows that cannot be asked: {len(bad)} ({_examples(bad)})")
-    return [*notes, *benchmark.notes, *(f"{one.protocol}: {one.rule}" for one in scored.scores)]
+    return [*notes, *benchmark.notes, *(f"{one.protocol}: {one.scoring_note}" for one in scored.scores)]
 
 
 def _examples(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evalkit.types import Question
 
 
-class Finder:
+class QuestionMatcher:
     """The questions of a set, to be found by words, number, video or right letter."""
 
     def __init__(self, questions: Sequence[Question]) -> None:

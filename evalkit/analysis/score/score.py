@@ -44,7 +44,7 @@ class Score:
     unparsed: int  # replies without a letter, whether they count or not
     left_out: int  # replies that the protocol keeps out of its averages
     groups: Mapping[tuple[str, str], Share]  # (kind, label), e.g. ("duration", "short")
-    rule: str  # what the protocol does with unreadable replies and odd rows
+    scoring_note: str  # what the protocol does with unreadable replies and odd rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _score(protocol: Protocol, benchmark: str, asked: Sequence[tuple[Question, s
         unparsed=sum(reply.letter is None for _, reply in read),
         left_out=len(read) - len(counted),
         groups=_groups(counted),
-        rule=protocol.rule(benchmark),
+        scoring_note=protocol.scoring_note(benchmark),
     )
 
 

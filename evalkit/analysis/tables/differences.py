@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.analysis.grid.cells import against, cells, same
-from evalkit.analysis.grid.grouping import KEYS, Entry, by_setup, reference
+from evalkit.analysis.grid.grouping import KEYS, NamedRun, by_setup, reference
 from evalkit.analysis.stats.paired_tests import holm
 from evalkit.analysis.tables.formatting import change, number, p_value, render, setup_line
 
@@ -52,7 +52,7 @@ def section(runs: Sequence[Run]) -> str:
     return "\n".join(["# Paired differences\n", *parts]) + _CAPTION + _LEFT_OUT * left_out if parts else ""
 
 
-def _rows(members: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+def _rows(members: Sequence[NamedRun]) -> Iterator[dict[str, Any]]:
     grid = cells(members)
     name = reference([part for cell in grid for part in cell.parts])
     theirs_at = {cell.ratio: cell for cell in grid if cell.method == name}

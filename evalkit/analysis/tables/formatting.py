@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from evalkit.analysis.grid.grouping import Entry
+    from evalkit.analysis.grid.grouping import NamedRun
     from evalkit.runs.setups import Label
 
 _SHORT = 16  # characters: longer labels are numbered, or three benchmarks would not fit into 120 columns
@@ -60,7 +60,7 @@ def setup_line(setup: Label) -> str:
     return f"backbone {backbone} · sampling {sampling} · protocol {protocol}\n"
 
 
-def column_names(entries: Sequence[Entry]) -> dict[Benchmark, str]:
+def column_names(entries: Sequence[NamedRun]) -> dict[Benchmark, str]:
     """What columns call each benchmark: its label where all labels are short and unique, else its number."""
     benchmarks = list(dict.fromkeys((entry.run.label, entry.run.split) for entry in entries))
     labels = {label for label, _ in benchmarks}
@@ -69,7 +69,7 @@ def column_names(entries: Sequence[Entry]) -> dict[Benchmark, str]:
     return {benchmark: f"[{place}]" for place, benchmark in enumerate(benchmarks, start=1)}
 
 
-def head_lines(entries: Sequence[Entry]) -> str:
+def head_lines(entries: Sequence[NamedRun]) -> str:
     """Per benchmark: number if columns use it, label, split, size, notes, and the runs that are not complete."""
     lines: list[str] = []
     for (label, split), name in column_names(entries).items():
@@ -87,11 +87,11 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _videos(entries: Sequence[Entry]) -> int:
+def _videos(entries: Sequence[NamedRun]) -> int:
     return len({answer.video_id for entry in entries for answer in entry.run.answers if answer.video_id})
 
 
-def _gap(entry: Entry) -> str:
+def _gap(entry: NamedRun) -> str:
     asked, answered = entry.run.config["benchmark"]["questions"], len(entry.run.answers)
     if answered >= asked:
         return ""

@@ -17,11 +17,11 @@ from evalkit.analysis.tables.accuracy import COUNTS, counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from evalkit.analysis.grid.cells import Cell, QuestionSet
+    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
 
 Average = tuple[str, float]  # an average's name and percent
 
-AGAINST: dict[str, Callable[[QuestionSet, Cell], Matched | None]] = {
+AGAINST: dict[str, Callable[[QuestionSet, MeasuredPoint], Matched | None]] = {
     "dense": against_dense,
     "kv": partial(at_equal, cost="kv_tokens"),
     "compute": partial(at_equal, cost="tflops"),
@@ -79,11 +79,11 @@ def budget(found: QuestionSet) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BUDGET))
 
 
-def _names(found: QuestionSet, cell: Cell) -> dict[str, Any]:
+def _names(found: QuestionSet, cell: MeasuredPoint) -> dict[str, Any]:
     return dict(zip(_NAMES, (found.name, found.split, *found.setup, cell.method, cell.role, cell.ratio), strict=True))
 
 
-def _score(cell: Cell, own: Mapping[tuple[Any, ...], Average]) -> dict[str, Any]:
+def _score(cell: MeasuredPoint, own: Mapping[tuple[Any, ...], Average]) -> dict[str, Any]:
     """Only a single benchmark has an average of its own: what protocols average differs between benchmarks."""
     found = cell.accuracy
     single = tuple(cell.parts[0].key.values()) if len(cell.parts) == 1 else None

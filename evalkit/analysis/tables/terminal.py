@@ -9,7 +9,7 @@ import pandas as pd
 
 from evalkit.analysis.grid import seconds
 from evalkit.analysis.grid.costs import spent
-from evalkit.analysis.grid.grouping import KEYS, Entry, Row, by_setup, rows
+from evalkit.analysis.grid.grouping import KEYS, NamedRun, Row, by_setup, rows
 from evalkit.analysis.tables.accuracy import COUNTS
 from evalkit.analysis.tables.formatting import column_names, head_lines, number, render, setup_line, significant
 
@@ -75,7 +75,7 @@ def _head(row: Row) -> dict[str, str]:
     return {"method": row[0], "ratio": f"{row[1]:g}"}
 
 
-def _accuracy_table(members: Sequence[Entry], scores: pd.DataFrame) -> str:
+def _accuracy_table(members: Sequence[NamedRun], scores: pd.DataFrame) -> str:
     own = dict(list(scores.groupby(list(KEYS), sort=False)))
     names = column_names(members)
     cells: dict[Row, dict[str, dict[str, str]]] = {}  # row → benchmark's name → column → text
@@ -118,7 +118,7 @@ def _counts(scores: Sequence[pd.DataFrame]) -> dict[str, int]:
     return {name: int(overall[name].sum()) for name in ("n", *COUNTS)}
 
 
-def _budget_tables(members: Sequence[Entry], marked: set[Row]) -> list[str]:
+def _budget_tables(members: Sequence[NamedRun], marked: set[Row]) -> list[str]:
     tokens, times, timed = [], [], []
     for row, parts in rows(members).items():
         runs = [part.run for part in parts]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from evalkit.data.protocols.base import Average, Protocol, Shown
+from evalkit.data.protocols.base import Average, PromptContext, Protocol
 from evalkit.data.protocols.lmms_eval import LmmsEval
 from evalkit.errors import ConfigError
 
-__all__ = ["NAMES", "Average", "Protocol", "Shown", "get"]
+__all__ = ["NAMES", "Average", "PromptContext", "Protocol", "get"]
 
 NAMES = ("lmms_eval", "official", "retake", "xcomp")
 _SUBTITLES = "_subtitles"

@@ -14,7 +14,7 @@ Average = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]  # (groups, corre
 
 
 @dataclass(frozen=True)
-class Shown:
+class PromptContext:
     """What a prompt may say about the video: the dense run's, so that every method is asked in the same words."""
 
     video: Video
@@ -31,7 +31,7 @@ class Protocol(ABC):
     subtitles: bool  # True: Video-MME's questions come with the protocol's choice of subtitles
 
     @abstractmethod
-    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
         """The user's turn, without the video and without the model's chat template.
 
         `shown` is needed where the words depend on the video, which is where subtitles are asked for; ConfigError
@@ -61,7 +61,7 @@ class Protocol(ABC):
         An unreadable reply is never right.
         """
 
-    def rule(self, benchmark_name: str) -> str:
+    def scoring_note(self, benchmark_name: str) -> str:
         """What happens to unreadable replies and to rows with a quirk, for the notes under a table."""
         return "an unreadable reply is wrong"
 

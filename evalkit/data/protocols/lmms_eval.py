@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data.protocols import subtitles
-from evalkit.data.protocols.base import Average, Protocol, Shown, official_macro, official_micro
+from evalkit.data.protocols.base import Average, PromptContext, Protocol, official_macro, official_micro
 from evalkit.data.protocols.table_protocol import needed
 from evalkit.errors import ConfigError
 from evalkit.types import Reply
@@ -57,7 +57,7 @@ class LmmsEval(Protocol):
     version: str = field(default_factory=lambda: f"lmms-eval {importlib.metadata.version('lmms-eval')}")
     stop: tuple[str, ...] = ("\n\n",)  # its tasks' default `until`, the few-shot delimiter
 
-    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
         """Their doc_to_text of the row."""
         if not self.subtitles:
             return _task(question.benchmark).doc_to_text(question.row)
@@ -65,10 +65,10 @@ class LmmsEval(Protocol):
             raise ConfigError(f"protocol={self.name}: {question.benchmark} has no subtitles; use protocol=lmms_eval")
         return _subtitled(question, needed(shown, self.name))
 
-    def rule(self, benchmark_name: str) -> str:
+    def scoring_note(self, benchmark_name: str) -> str:
         """As their comparison treats them."""
         if benchmark_name != "mlvu":
-            return super().rule(benchmark_name)
+            return super().scoring_note(benchmark_name)
         return "an unreadable reply is wrong; every reply to a row without a right option is wrong"
 
     def max_new_tokens(self, benchmark_name: str) -> int:
@@ -95,7 +95,7 @@ class LmmsEval(Protocol):
         return official_macro(rows) if benchmark_name == "mlvu" else official_micro(rows)
 
 
-def _subtitled(question: Question, shown: Shown) -> str:
+def _subtitled(question: Question, shown: PromptContext) -> str:
     """Written out here: their function reads the video with OpenCV from a folder below HF_HOME. The words before the
     question are theirs; the words around the subtitles are in no file but their code.
     """

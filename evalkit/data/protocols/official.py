@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.data.protocols import letters, subtitles
-from evalkit.data.protocols.base import Shown, official_macro, official_micro
+from evalkit.data.protocols.base import PromptContext, official_macro, official_micro
 from evalkit.data.protocols.table_protocol import Task, lettered, mlvu_parts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _videomme(question: Question) -> str:
     return "\n".join([SELECT, question.row["question"], *question.row["options"], "The best answer is:"])
 
 
-def _videomme_subtitles(question: Question, shown: Shown) -> str:
+def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
     listed = subtitles.at(subtitles.cues(question), shown.seconds)
     return f"{SUBTITLES}\n{listed}\n{_videomme(question)}" if listed else _videomme(question)
 
@@ -54,7 +54,7 @@ TASKS = {
         leaves_out=lambda gold, text, letter: letter == "",
         averages=official_micro,
         max_new_tokens=16,
-        rule="an unreadable reply is left out of every average",
+        scoring_note="an unreadable reply is left out of every average",
     ),
     "mlvu": Task(
         ask=_mlvu,
@@ -66,7 +66,7 @@ TASKS = {
         letter=letters.mlvu_official,
         averages=official_macro,
         max_new_tokens=100,  # choice_bench.py of the repository's baselines, greedy
-        rule=(
+        scoring_note=(
             "an unreadable reply is wrong; of two equal right options the last one counts; "
             "every reply to a row without a right option is wrong"
         ),
@@ -76,6 +76,6 @@ TASKS = {
         letter=letters.lvbench_official,
         averages=official_micro,
         max_new_tokens=16,
-        rule="an unreadable reply is wrong; a question with several types counts in each",
+        scoring_note="an unreadable reply is wrong; a question with several types counts in each",
     ),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.data.protocols import letters, subtitles
-from evalkit.data.protocols.base import Average, Shown, macro, micro, official_macro, official_micro
+from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_macro, official_micro
 from evalkit.data.protocols.official import SUBTITLES
 from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
 from evalkit.errors import ConfigError
@@ -26,7 +26,7 @@ def _videomme(question: Question) -> str:
     return "\n".join([question.row["question"], "Options:", *question.row["options"], ANSWER])
 
 
-def _videomme_subtitles(question: Question, shown: Shown) -> str:
+def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
     """The whole file, its end cut off where question and subtitles are longer than 10,000 tokens."""
     asked, listed = _videomme(question), subtitles.whole(subtitles.cues(question))
     listed = _cut(listed, "<video>" + asked, shown.tokenizer)  # they count their placeholder's tokens too
@@ -65,7 +65,7 @@ TASKS = {
         letter=letters.retake,
         averages=_mean_of_durations,
         max_new_tokens=_NEW_TOKENS,
-        rule="an unreadable reply is wrong",
+        scoring_note="an unreadable reply is wrong",
     ),
     "mlvu": Task(
         ask=_mlvu,
@@ -74,7 +74,7 @@ TASKS = {
         leaves_out=lambda gold, text, letter: gold == "",
         averages=official_macro,
         max_new_tokens=_NEW_TOKENS,
-        rule=(
+        scoring_note=(
             "an unreadable reply is wrong; of two equal right options the first one counts; "
             "rows without a right option are left out"
         ),
@@ -84,6 +84,6 @@ TASKS = {
         letter=letters.retake,
         averages=official_micro,
         max_new_tokens=_NEW_TOKENS,
-        rule="an unreadable reply is wrong; a question with several types counts in each",
+        scoring_note="an unreadable reply is wrong; a question with several types counts in each",
     ),
 }

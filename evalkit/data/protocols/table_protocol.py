@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit.data.protocols.base import Average, Protocol, Shown
+from evalkit.data.protocols.base import Average, PromptContext, Protocol
 from evalkit.errors import ConfigError
 from evalkit.types import LETTERS, Reply
 
@@ -22,8 +22,8 @@ class Task:
     letter: Callable[[str], str]  # reply -> the letter it names; "" where none can be read
     averages: Callable[[Average], dict[str, float]]
     max_new_tokens: int
-    rule: str
-    ask_with_subtitles: Callable[[Question, Shown], str] | None = None
+    scoring_note: str
+    ask_with_subtitles: Callable[[Question, PromptContext], str] | None = None
     system: str | None = None
     prefill: str = ""
     gold: Callable[[Question], str] = lambda question: question.answer
@@ -40,7 +40,7 @@ class Published(Protocol):
     subtitles: bool = False
     stop: tuple[str, ...] = ()
 
-    def prompt(self, question: Question, shown: Shown | None = None) -> str:
+    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
         """The user's turn, byte for byte."""
         task = self._task(question.benchmark)
         if not self.subtitles:
@@ -75,9 +75,9 @@ class Published(Protocol):
         right = letter != "" and letter == gold
         return Reply(letter=letter or None, correct=None if task.leaves_out(gold, text, letter) else right)
 
-    def rule(self, benchmark_name: str) -> str:
+    def scoring_note(self, benchmark_name: str) -> str:
         """From the table."""
-        return self._task(benchmark_name).rule
+        return self._task(benchmark_name).scoring_note
 
     def averages(self, benchmark_name: str, rows: Average) -> dict[str, float]:
         """From the table."""
@@ -90,7 +90,7 @@ class Published(Protocol):
         return self.tasks[benchmark]
 
 
-def needed(shown: Shown | None, name: str) -> Shown:
+def needed(shown: PromptContext | None, name: str) -> PromptContext:
     """`shown`, for a prompt that cannot be written without it."""
     if shown is None:
         raise ConfigError(f"protocol={name}: subtitles need to know the video and the frames' times; pass `shown`")

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from evalkit.data.protocols import letters, subtitles
-from evalkit.data.protocols.base import Average, Shown, macro, micro, official_micro
+from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_micro
 from evalkit.data.protocols.official import SELECT, SUBTITLES
 from evalkit.data.protocols.retake import ANSWER
 from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
@@ -32,7 +32,7 @@ def _videomme(question: Question) -> str:
     return f"{_FRAMES} {SELECT}\n{_asked(question)}"
 
 
-def _videomme_subtitles(question: Question, _: Shown) -> str:
+def _videomme_subtitles(question: Question, _: PromptContext) -> str:
     listed = subtitles.whole(subtitles.cues(question))
     return f"{_FRAMES} {SUBTITLES}\n{listed}\n{SELECT}\n{_asked(question)}" if listed else _videomme(question)
 
@@ -69,7 +69,7 @@ TASKS = {
         letter=letters.videomme_flash,
         averages=official_micro,
         max_new_tokens=_NEW_TOKENS,
-        rule="an unreadable reply is wrong",
+        scoring_note="an unreadable reply is wrong",
     ),
     "mlvu": Task(
         ask=_mlvu,
@@ -78,7 +78,7 @@ TASKS = {
         leaves_out=_empty,
         averages=_micro,
         max_new_tokens=_NEW_TOKENS,
-        rule=(
+        scoring_note=(
             "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
             "every reply to a row without a right option is wrong"
         ),
@@ -89,6 +89,6 @@ TASKS = {
         leaves_out=_empty,
         averages=official_micro,
         max_new_tokens=_NEW_TOKENS,
-        rule="an unreadable reply is wrong, an empty one left out",
+        scoring_note="an unreadable reply is wrong, an empty one left out",
     ),
 }

@@ -43,7 +43,7 @@ class Qwen2VL(Decoder):
         super().__init__(model, model.model.language_model, tokenizer)
         vision = model.config.vision_config
         self.patch, self.merge = int(vision.patch_size), int(vision.spatial_merge_size)
-        self.unit = self.patch * self.merge
+        self.pixels_per_token = self.patch * self.merge
         # the processor's fused form of "divide by 255, subtract the mean, divide by the deviation"
         self._mean = torch.tensor(mean) * 255
         self._std = torch.tensor(std) * 255

@@ -45,7 +45,7 @@ def targets(world: World, weights: np.ndarray) -> np.ndarray:
     return out
 
 
-class Story(nn.Module):
+class AuxiliaryHead(nn.Module):
     """One linear head for all these questions."""
 
     def __init__(self) -> None:

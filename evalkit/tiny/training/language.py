@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import Qwen2VLForConditionalGeneration
 
-    from evalkit.tiny.training.auxiliary_head import Story
+    from evalkit.tiny.training.auxiliary_head import AuxiliaryHead
     from evalkit.tiny.training.batches import Batch
 
 END_WEIGHT = 0.1  # of the loss that teaches to stop after the letter
@@ -41,7 +41,9 @@ def symbol_features(model: Qwen2VLForConditionalGeneration, concepts: Tensor, no
     return features + noise * torch.randn_like(features)
 
 
-def run(model: Qwen2VLForConditionalGeneration, features: Tensor, batch: Batch, helper: Story | None = None) -> Scores:
+def run(
+    model: Qwen2VLForConditionalGeneration, features: Tensor, batch: Batch, helper: AuxiliaryHead | None = None
+) -> Scores:
     """Features (B, M, D) of the batch's visual tokens -> losses and what was right."""
     embed = model.get_input_embeddings()
     videos, asked, length = batch.tails.shape

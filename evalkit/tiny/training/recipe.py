@@ -16,7 +16,7 @@ HARD_KINDS = (*KINDS, "after", "before", "grounding", "count")  # those that tak
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class Stage:
     """Some steps on samples of some shapes, one after the other."""
 
     name: str
@@ -31,8 +31,8 @@ class Lesson:
 
 def _lesson(
     name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape, layers: int = LAYERS
-) -> Lesson:
-    return Lesson(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
+) -> Stage:
+    return Stage(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
 
 
 CROWDS = Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)
@@ -47,7 +47,7 @@ PICTURES = (
     Shape(videos=3, questions=8, dense=128, cells=128, tokens=600, kinds=HARD_KINDS),
 )
 
-LESSONS: tuple[Lesson, ...] = (
+LESSONS: tuple[Stage, ...] = (
     # two objects: the question's word finds its event in hundreds of steps; with more objects it takes thousands
     _lesson(
         "pairs",

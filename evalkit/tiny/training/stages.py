@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from evalkit.tiny.model import GRID
 from evalkit.tiny.training import batches, crowded_scenes, language, symbols, vision
-from evalkit.tiny.training.recipe import CROWDS, Lesson
+from evalkit.tiny.training.recipe import CROWDS, Stage
 
 EVENT_WEIGHT = 4.0  # of a token with an event in the regression: such tokens are few
 SHARPNESS = 4.0  # an embedding's product with itself is about 32
@@ -20,10 +20,10 @@ CLEAR = 0.7  # weight from which on a token shows enough of a thing to name it
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evalkit.tiny.training.auxiliary_head import Story
+    from evalkit.tiny.training.auxiliary_head import AuxiliaryHead
 
 
-def scores(model: Any, helper: Story, lesson: Lesson, seed: int) -> tuple[language.Scores, list[list[str]]]:
+def scores(model: Any, helper: AuxiliaryHead, lesson: Stage, seed: int) -> tuple[language.Scores, list[list[str]]]:
     """Loss and accuracy of the step with this seed, and the kinds of its questions."""
     torch.manual_seed(seed)
     shape = lesson.shapes[seed % len(lesson.shapes)]

@@ -15,7 +15,7 @@ from evalkit.tiny.training import recipe
 
 if TYPE_CHECKING:
     from evalkit.tiny.training.language import Scores
-    from evalkit.tiny.training.recipe import Lesson
+    from evalkit.tiny.training.recipe import Stage
 
 SAVE_EVERY = 50
 LOG_EVERY = 25
@@ -48,14 +48,14 @@ class Run:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
 
-        from evalkit.tiny.training.auxiliary_head import Story
+        from evalkit.tiny.training.auxiliary_head import AuxiliaryHead
 
         set_seed(seed)
         self.work, self.seed = work, seed
         self.accelerator = Accelerator()
         self.done = (0, 0)  # lesson, steps of it
         self.state = work / "state.pt"
-        self.helper = Story()
+        self.helper = AuxiliaryHead()
         self._use(random_model(seed, recipe.LESSONS[0].layers))
         if self.state.exists():
             self._load()
@@ -65,7 +65,7 @@ class Run:
         """The model without accelerate's wrapper."""
         return self.accelerator.unwrap_model(self.model)
 
-    def lesson(self, number: int, lesson: Lesson) -> None:
+    def lesson(self, number: int, lesson: Stage) -> None:
         """The lesson's remaining steps."""
         first = self.done[1] if self.done[0] == number else 0
         if self.done[0] > number:
@@ -82,7 +82,7 @@ class Run:
                 self._save((number, step + 1))
         self._save((number + 1, 0))
 
-    def _step(self, number: int, lesson: Lesson, step: int, tally: Tally) -> None:
+    def _step(self, number: int, lesson: Stage, step: int, tally: Tally) -> None:
         from evalkit.tiny.training import stages
 
         share = step / max(1, lesson.steps - 1)
