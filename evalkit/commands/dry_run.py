@@ -71,7 +71,7 @@ def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
 def _video(
     point: OperatingPoint, video: Video, asked: int, frame_encoder: FrameEncoder, speed: float
 ) -> dict[str, float]:
-    """Frames, tokens and cache of one video under one operating point. What `select` and later verbs keep is taken as the ratio."""
+    """Frames, tokens and cache of one video at one operating point, if `select` and later verbs keep the ratio."""
     budget = frame_encoder.budget(point, video)
     plan = point.method.frames(video, budget)
     model = frame_encoder.backbone

@@ -1,8 +1,9 @@
 """One video, top to bottom: decode, encode, select, prefill, and every question's answer for every operating point.
 
-An operating point is one method at one ratio. With sharing, all operating points' frames come from one decoding pass, each distinct set of
-frames is encoded once, and each operating point prefills the video once for all its questions. Without it, the same code runs with
-one operating point and one question at a time; so sharing can never change an answer.
+An operating point is one method at one ratio. With sharing, the frames of all operating points come from one decoding
+pass, each distinct set of frames is encoded once, and each operating point prefills the video once for all its
+questions. Without it, the same code runs with one operating point and one question at a time, so that sharing cannot
+change an answer.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Engine:
         return self.gauge or Meter(self.frame_encoder.backbone.device)
 
     def answers(self, pending: Mapping[OperatingPoint, Sequence[Question]]) -> Iterator[tuple[OperatingPoint, Answer]]:
-        """Answer the questions of ONE video, given per operating point. Failures come out as answers with status `failed`.
+        """Answer the questions of ONE video, given per operating point. Failures are answers with status `failed`.
 
         Raises ConfigError, which concerns the whole run.
         """

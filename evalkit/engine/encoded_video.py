@@ -1,4 +1,4 @@
-"""What an answer rests on: a video as one operating point's frames show it, and what the LLM has read before a question comes."""
+"""What an answer rests on: a video's encoded frames, and the prefill state of one operating point before a question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a video file to visual tokens: which frames an operating point wants, one decoding pass, the encoder in slices."""
+"""From a video file to visual tokens: the frames of each operating point, one decoding pass, the encoder in slices."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class FrameEncoder:
         sized = plan.height % self.backbone.pixels_per_token == plan.width % self.backbone.pixels_per_token == 0
         if not ascending or not sized or (plan.indices and not plan.slots):
             raise MethodError(
-                f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in multiples of "
-                f"{self.backbone.pixels_per_token}; got {plan}"
+                f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in "
+                f"multiples of {self.backbone.pixels_per_token}; got {plan}"
             )
         return replace(plan, nearest=self.sampling.nearest_size(video))
 

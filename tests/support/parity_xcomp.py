@@ -35,7 +35,7 @@ INVALID = 1e8  # traces mark clips that fewer windows cover with 1e9
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a replay lies from its trace: relative, as in tests/support/closeness.py; None where a trace has it not."""
+    """How far a replay lies from its trace: relative, as tests/support/closeness.py; None where a trace has none."""
 
     hidden: float  # what enters the layers
     logits: float | None  # prompt and answer at once
