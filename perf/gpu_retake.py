@@ -4,8 +4,8 @@ python perf/gpu_retake.py [--tokens 16384 32768 65536 131072] [--out results/gpu
 python perf/gpu_retake.py --rehearse                                  the same code on a toy shape and the CPU
 
 Operating points: the dense chunked prefill; PivotKV at 1/2 and 1/4; DPSelect at 1/2; and, for PivotKV's overhead, a
-prefill whose cache is cut to the same length without scoring. CUDA events, 3 warm-ups, 10 runs, medians. TTFT: prefill and question.
-The bound is the ratio of closed-form FLOPs: what the operating point could gain if arithmetic were all.
+prefill whose cache is cut to the same length without scoring. CUDA events, 3 warm-ups, 10 runs, medians. TTFT: prefill
+and question. The bound is the ratio of closed-form FLOPs: what the operating point could gain if arithmetic were all.
 """
 
 from __future__ import annotations

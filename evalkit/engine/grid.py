@@ -145,7 +145,7 @@ class Grid:
     # ---- running
 
     def run(self, points: Sequence[OperatingPoint] | None = None) -> tuple[list[Path], int]:
-        """Answer what is missing of `points`, or of the whole grid. Returns the run folders and the rows that failed."""
+        """Answer what is missing of `points`, or of the whole grid. Returns run folders and the rows that failed."""
         with ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm())
             opened: list[tuple[Benchmark, dict[OperatingPoint, RunFolder]]] = []
