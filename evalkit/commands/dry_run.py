@@ -12,8 +12,8 @@ import torch
 from evalkit.analysis.tables.formatting import render, significant
 from evalkit.data import video as video_file
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import EvalkitError
+from evalkit.method import OperatingPoint
 from evalkit.model import load
 from evalkit.model.flops import OpCounts
 from evalkit.types import Benchmark, Video

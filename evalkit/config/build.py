@@ -14,9 +14,8 @@ from evalkit.config.compose import CONF, choices
 from evalkit.data import benchmarks
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.sampling import Sampling
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 

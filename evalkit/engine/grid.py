@@ -19,7 +19,7 @@ from evalkit.data.sampling import Sampling
 from evalkit.engine import records, timing
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
+from evalkit.method import OperatingPoint
 from evalkit.model import load
 from evalkit.model.checkpoint import Checkpoint
 from evalkit.model.families.qwen2_vl import Qwen2VL

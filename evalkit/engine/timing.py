@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.engine.answer import Engine
-    from evalkit.engine.records import OperatingPoint
+    from evalkit.method import OperatingPoint
     from evalkit.runs.folder import RunFolder
     from evalkit.types import Answer, Benchmark, Question
 

@@ -17,12 +17,11 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.engine import timing
-from evalkit.engine.records import OperatingPoint
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError
 from evalkit.ledger import Ledger
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
 from evalkit.runs.folder import TIMING, RunFolder

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.config.build import CONF, points
-from evalkit.engine.records import OperatingPoint
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import Video, VisualTokens

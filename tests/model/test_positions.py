@@ -22,9 +22,8 @@ from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.grid import Grid
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import Method, no_question
+from evalkit.method import Method, OperatingPoint, no_question
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -108,7 +107,7 @@ def frame_encoder(decoder: Decoder) -> FrameEncoder:
 def encoded(decoder: Decoder, method: Method, video: Video, ratio: float) -> VisualTokens | None:
     """What the engine encodes for a method; None where it wants no frames."""
     look = frame_encoder(decoder)
-    plan = look.plan(OperatingPoint("method", method, ratio), video)
+    plan = look.plan(OperatingPoint("method", method, ratio), video).frames
     if not plan.indices:
         return None
     pixels = np.zeros((len(plan.indices), plan.height, plan.width, 3), np.uint8)
@@ -268,6 +267,6 @@ def test_a_misspelt_choice_is_refused() -> None:
 def test_plans_carry_the_samplings_resize(families: dict[str, Decoder]) -> None:
     video, point = replace(clip(40, 2, 3), height=900, width=1600), OperatingPoint("uniform", method("uniform"), 0.5)
     plain = frame_encoder(families["qwen2_vl"])
-    assert plain.plan(point, video).nearest is None
+    assert plain.plan(point, video).frames.nearest is None
     shrinking = replace(plain, sampling=replace(plain.sampling, long_side=448, resize="nearest"))
-    assert shrinking.plan(point, video).nearest == (252, 448)
+    assert shrinking.plan(point, video).frames.nearest == (252, 448)

@@ -9,8 +9,7 @@ from evalkit.data.protocols.base import Average, PromptContext, Protocol, offici
 from evalkit.data.sampling import Sampling
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
