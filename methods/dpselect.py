@@ -22,7 +22,7 @@ class DPSelect(Method):
     """Keep the cells (or, place by place, the patches) that differ most from the one before; pin the peaks among them.
 
     Differs: the released code crashes at a ratio below 1 in chunked prefill; this is it with that defect mended.
-    Ties go to the earlier cell; there the reference's order is undefined. Distances are fp32, whatever the features are;
+    Ties go to the earlier cell; there the reference's order is undefined. Distances are fp32 for features of any dtype;
     the released code takes similarities in bfloat16, in steps of 1/256, and so sees ties where a video stands still.
     """
 
