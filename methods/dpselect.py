@@ -23,7 +23,7 @@ class DPSelect(Method):
 
     Differs: the released code crashes at a ratio below 1 in chunked prefill; this is it with that defect mended. Where
     fewer slots are left than a cell has rows or columns, its text begins among the video's ids; here it follows them.
-    Ties go to the earlier cell; there the reference's order is undefined. Distances are fp32, whatever the features;
+    Ties go to the earlier cell; there the reference's order is undefined. Distances are fp32 for features of any dtype;
     the released code takes similarities in bfloat16, in steps of 1/256, and so sees ties where a video stands still.
     """
 
