@@ -70,6 +70,6 @@ def _files(room: Path) -> Iterable[Path]:
     return [room] if room.is_file() else room.rglob("*.py")
 
 
-def of(parts: Mapping[str, Any]) -> str:
+def run_id(parts: Mapping[str, Any]) -> str:
     """The identity of a run from its parts."""
     return digest(dict(parts))

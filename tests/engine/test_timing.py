@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from evalkit.config import checks
 from evalkit.data import video as video_file
 from evalkit.engine import timing
 from evalkit.engine.stage_times import Clock, Meter
@@ -270,4 +271,4 @@ def test_a_failed_measurement_is_recorded_and_tried_again(
 @pytest.mark.parametrize("value", [-1, 2.5, "many", None, True])
 def test_a_wrong_number_of_videos_is_explained(value: Any) -> None:
     with pytest.raises(ConfigError, match="timing=8"):
-        timing.count(value)
+        checks.timed_videos(value)

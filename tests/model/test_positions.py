@@ -5,6 +5,7 @@ The vision tower is left out: features are random, sizes and times as the engine
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -226,15 +227,25 @@ def test_equal_rows_of_text_pass_rows_and_columns_too(families: dict[str, Decode
 def config(path: Path, *overrides: str) -> dict[str, Any]:
     """config.yaml of a run on a checkpoint, without its questions."""
     cfg = composed("benchmark.root=.", f"backbone.path={path}", "ratio=0.5", *overrides)
-    grid = object.__new__(Grid)
-    grid.cfg, grid.sampling, grid.protocol = cfg, build.sampling(cfg), protocols.get("official")
     asked = (question(path / "a.mp4", 0),)
     (point,) = build.points(cfg)
     benchmark = Benchmark(name="mlvu", label="MLVU", root=path, split="dev", questions=asked)
+    grid = Grid(
+        points=[point],
+        benchmarks=[benchmark],
+        setup=build.setup(cfg, protocols.get("official")),
+        results_dir=path,
+        order=[point.name],
+        reference=point.name,
+    )
     return grid.config(benchmark, "rows", point)
 
 
-def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path) -> None:
+def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: Path) -> None:
+    qwen25 = shutil.copytree(qwen25, tmp_path / "qwen25")  # a run needs a tokenizer, which the shared one has not
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, qwen25)
+
     def notes(path: Path, *overrides: str) -> list[str]:
         return list(config(path, *overrides)["benchmark"]["notes"])
 
