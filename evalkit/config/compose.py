@@ -17,9 +17,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from evalkit.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
+_INSTALLED = Path(__file__).parents[1] / "conf"  # in a wheel
+CONF = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"  # beside evalkit in a checkout
 NOT_A_NAME = "Config group override must be a string or a list"  # Hydra's ValueError for backbone=3
 HYDRA = "hydra"  # its own settings, beside ours
+OVERRIDE = "override "  # how an entry of defaults begins that makes a choice for a group of another file
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -46,7 +48,10 @@ def groups(name: str) -> dict[str, str | None]:
     """The groups of which conf/NAME.yaml chooses, e.g. backbone, and its choices; None: none need be made."""
     plain = OmegaConf.load(CONF / f"{name}.yaml")
     assert isinstance(plain, DictConfig)
-    return {str(group): entry[group] for entry in plain.defaults if isinstance(entry, DictConfig) for group in entry}
+    entries = [
+        (str(key), value) for entry in plain.defaults if isinstance(entry, DictConfig) for key, value in entry.items()
+    ]
+    return {group: choice for group, choice in entries if not group.startswith(OVERRIDE)}
 
 
 def choices(group: str) -> list[str]:
