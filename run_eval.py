@@ -11,6 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from evalkit.config.choices import register
 from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError
 
@@ -38,6 +39,7 @@ def stop(error: EvalkitError) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+    register()
     try:
         with explained("config"):
             main()

@@ -7,23 +7,28 @@ ended and its answers are stored. Logging a run again updates it, and a tracker 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.tables.accuracy import Averages, official
-from evalkit.errors import ConfigError
+from evalkit.plugins import Registry
 from evalkit.trackers.process import log_all
 from evalkit.trackers.tracked import Tracked, Tracker, tracked
 
 if TYPE_CHECKING:
     from evalkit.runs.load import Run
 
-__all__ = ["NAMES", "Tracked", "Tracker", "connect", "track", "tracked"]
+__all__ = ["REGISTRY", "Tracked", "Tracker", "connect", "track", "tracked"]
 
 log = logging.getLogger(__name__)
 
-NAMES = ("tensorboard", "wandb", "mlflow")  # each a module here, a package that it needs, and an extra of evalkit
+REGISTRY: Registry[Callable[..., Tracker]] = Registry(
+    "trackers",
+    {name: f"evalkit.trackers.{name}:connect" for name in ("tensorboard", "wandb", "mlflow")},
+    check=callable,
+    expected="a function that connects to a tracker",
+    remedy="pip install 'evalkit[{name}]'",  # each is an extra of evalkit
+)
 _AGAIN = "Answers and tables are complete. The same command logs all runs again and answers nothing twice."
 
 
@@ -33,20 +38,7 @@ def connect(names: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]
     Raises ConfigError for an unknown name, a missing package, or options that the tracker refuses.
     """
     chosen = [names] if isinstance(names, str) else names
-    return [_connect(name, options.get(name, {})) for name in dict.fromkeys(chosen)]
-
-
-def _connect(name: str, options: Mapping[str, Any]) -> Tracker:
-    if name not in NAMES:
-        raise ConfigError(f"trackers: expected names among {list(NAMES)}, got {name!r}")
-    try:
-        module = import_module(f"evalkit.trackers.{name}")
-    except ImportError as error:
-        raise ConfigError(
-            f"trackers: {name} needs a package that cannot be imported ({error}): pip install 'evalkit[{name}]'"
-        ) from error
-    tracker: Tracker = module.connect(**options)
-    return tracker
+    return [REGISTRY.get(name)(**options.get(name, {})) for name in dict.fromkeys(chosen)]
 
 
 def track(runs: Sequence[Run], trackers: Sequence[Tracker], averages: Averages = official) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
 from methods.lpcomp import LPComp

@@ -8,7 +8,7 @@ import pytest
 
 from evalkit.analysis.tables.accuracy import accuracy
 from evalkit.data.benchmarks import load
-from evalkit.data.protocols import NAMES, get
+from evalkit.data.protocols import REGISTRY, get
 from evalkit.runs import load as runs
 from tests.support import rows
 from tests.support.run_folders import ledger, row, write_run
@@ -29,7 +29,7 @@ def outcome(name, question, replies="ABCD"):
     return "".join(marks[get(name).read(question, reply).correct] for reply in replies)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REGISTRY.names())
 def test_an_ordinary_row(tmp_path, name):
     asked = mlvu(tmp_path)
     assert get(name).gold(asked) == "B"

@@ -17,6 +17,7 @@ from evalkit.analysis.stats import accuracy_interval
 from evalkit.commands import run
 from evalkit.config import build
 from evalkit.data import benchmarks
+from evalkit.data.benchmarks.files import SUBSET_LISTS
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.prepare.checksums import rows_sha256
 from evalkit.data.prepare.subsets import FULL, NAMES, SIZES
@@ -167,7 +168,7 @@ def test_the_built_in_lists_are_those_of_the_built_in_rows(tmp_path: Path) -> No
     `data subset builtin --root DIR --write` and copy each subsets.json to evalkit/data/lists/NAME.json.
     """
     for benchmark in generated(tmp_path):
-        published = json.loads((subsets.PUBLISHED / f"{benchmark.name}.json").read_text(encoding="utf-8"))
+        published = json.loads((SUBSET_LISTS / f"{benchmark.name}.json").read_text(encoding="utf-8"))
         assert published == json.loads(json.dumps(subsets.document(benchmark)))
         assert subsets.lists(benchmark) == subsets.draw(benchmark)
         assert verify.rows_problem(benchmark) == ""

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.config.build import CONF, points
+from evalkit.config.build import points
+from evalkit.config.choices import CONF
 from evalkit.engine.records import OperatingPoint
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder

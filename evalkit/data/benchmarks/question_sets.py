@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import benchmarks
 from evalkit.data.benchmarks import files
 from evalkit.errors import ConfigError, DataError
 
@@ -19,28 +20,19 @@ if TYPE_CHECKING:
 
     from evalkit.types import Benchmark, Question
 
-# benchmark -> questions -> whose set it is
-SETS = {
-    "videomme": {2700: "official"},
-    "mlvu": {2175: "official dev set, multiple choice"},
-    "lvbench": {
-        1549: "official, 103 videos",
-        1519: "VideoChat-Flash's list, 101 videos",
-        1492: "XComp's, VideoChat-Flash's list without 27 questions on two videos",
-    },
-}
-
 
 def known_as(benchmark: Benchmark) -> str:
     """Whose set this is, judged by its size; "" where no known set has so many questions."""
-    return SETS[benchmark.name].get(len(benchmark.questions) + len(benchmark.bad_rows), "")
+    return benchmarks.REGISTRY.get(benchmark.name).question_sets.get(
+        len(benchmark.questions) + len(benchmark.bad_rows), ""
+    )
 
 
 def checked(benchmark: Benchmark, size: int) -> Benchmark:
     """The benchmark, if it is the known set of `size` questions; ConfigError otherwise."""
-    known = SETS[benchmark.name]
+    known = benchmarks.REGISTRY.get(benchmark.name).question_sets
     if size not in known:
-        names = ", ".join(f"{n} ({whose})" for n, whose in known.items())
+        names = ", ".join(f"{n} ({whose})" for n, whose in known.items()) or "none"
         raise ConfigError(f"{benchmark.name} has no question set called {size}; known are {names}")
     rows = len(benchmark.questions) + len(benchmark.bad_rows)
     if rows != size:

@@ -9,7 +9,8 @@ from glob import escape
 from pathlib import Path
 
 from evalkit import hub
-from evalkit.data.prepare.sources import Source, wanted
+from evalkit.data.benchmarks.spec import Source
+from evalkit.data.prepare.sources import wanted
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT, size
 

@@ -13,15 +13,16 @@ import math
 import os
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import benchmarks
 from evalkit.data.prepare.checksums import rows_sha256, sha256, stamp
 from evalkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from evalkit.types import Benchmark, Question
 
@@ -29,7 +30,6 @@ FULL = "full"
 SIZES = {"ci-600": 600, "ci-200": 200, "ci-50": 50}  # questions; each is drawn from the one before
 NAMES = (FULL, *SIZES)
 FILE = "subsets.json"  # beside the annotations: lists that are kept, whatever a later version would draw
-PUBLISHED = Path(__file__).with_name("lists")  # the same for the built-in sets, which come with evalkit
 SEED = 20260101
 DRAWS = 500
 
@@ -72,17 +72,18 @@ def lists(benchmark: Benchmark) -> dict[str, Ids]:
     path = benchmark.root / FILE
     if path.is_file():
         return _stored(path.read_bytes(), str(path), benchmark)
-    published = PUBLISHED / f"{benchmark.name}.json"
-    if published_rows(benchmark):
+    published = benchmarks.REGISTRY.get(benchmark.name).subset_lists
+    if published is not None and published_rows(benchmark):
         return _stored(published.read_bytes(), str(published), benchmark)
     return draw(benchmark)
 
 
 def published_rows(benchmark: Benchmark) -> str:
     """The rows' checksum that comes with evalkit for a generated set of this stamp; "" for all other data."""
-    if not benchmark.generated:
+    lists_file = benchmarks.REGISTRY.get(benchmark.name).subset_lists if benchmark.generated else None
+    if lists_file is None:
         return ""
-    published = json.loads((PUBLISHED / f"{benchmark.name}.json").read_text(encoding="utf-8"))
+    published = json.loads(lists_file.read_text(encoding="utf-8"))
     return str(published["rows_sha256"]) if published["stamp"] == stamp(benchmark) else ""
 
 

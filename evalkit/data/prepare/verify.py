@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.data import benchmarks
 from evalkit.data.benchmarks import files
-from evalkit.data.benchmarks.question_sets import SETS, known_as
+from evalkit.data.benchmarks.question_sets import known_as
 from evalkit.data.prepare import subsets
-from evalkit.data.prepare.checksums import KNOWN, ids_sha256, rows_sha256
+from evalkit.data.prepare.checksums import ids_sha256, rows_sha256
 from evalkit.data.prepare.worker_pool import ask_all
 from evalkit.errors import ConfigError, VideoError
 from evalkit.progress import progress
@@ -118,12 +119,13 @@ def rows_problem(benchmark: Benchmark) -> str:
     if benchmark.generated:
         differs = published and published != rows_sha256(benchmark)
         return "the rows are not those that evalkit generates; make them anew" if differs else ""
-    if not known_as(benchmark):
-        sizes = " or ".join(map(str, SETS[benchmark.name]))
+    spec = benchmarks.REGISTRY.get(benchmark.name)
+    if spec.question_sets and not known_as(benchmark):
+        sizes = " or ".join(map(str, spec.question_sets))
         count = len(benchmark.questions) + len(benchmark.bad_rows)
         return f"expected {sizes} rows, got {count}; download the annotations again"
     ids, content = ids_sha256(benchmark), rows_sha256(benchmark)
-    if any(known.ids == ids and known.content != content for known in KNOWN[benchmark.name]):
+    if any(known.ids == ids and known.content != content for known in spec.known_rows):
         return "the ids are those of the published rows, their content is not; download the annotations again"
     return ""
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evalkit.errors import ConfigError
+
 if TYPE_CHECKING:
     from evalkit.types import Question, Reply, Video
 
@@ -28,7 +30,15 @@ class Protocol(ABC):
     name: str
     version: str  # of the code that asks and scores
     stop: tuple[str, ...]  # generation ends before the first of these
-    subtitles: bool  # True: Video-MME's questions come with the protocol's choice of subtitles
+    subtitles: bool  # True: questions come with the protocol's choice of subtitles, where the benchmark has any
+
+    def with_subtitles(self) -> Protocol:
+        """The same protocol with subtitles, called `<name>_subtitles`. ConfigError where there is none."""
+        raise ConfigError(f"protocol: {self.name} has no variant with subtitles; use protocol={self.name}")
+
+    def covers(self, benchmark_name: str) -> bool:
+        """Whether the benchmark can be asked under it; the other methods raise ConfigError where it cannot."""
+        return True
 
     @abstractmethod
     def prompt(self, question: Question, shown: PromptContext | None = None) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_macro, official_micro
 from evalkit.data.protocols.official import SUBTITLES
-from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import TableProtocol, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.task import Task
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,32 +59,31 @@ def _mean_of_durations(rows: Average) -> dict[str, float]:
     return {"mean of durations": macro(rows, "duration"), "micro (official)": micro(rows)}
 
 
-TASKS = {
-    "videomme": Task(
-        ask=_videomme,
-        ask_with_subtitles=_videomme_subtitles,
-        letter=letters.retake,
-        averages=_mean_of_durations,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong",
+VIDEOMME = Task(
+    ask=_videomme,
+    ask_with_subtitles=_videomme_subtitles,
+    letter=letters.retake,
+    averages=_mean_of_durations,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong",
+)
+MLVU = Task(
+    ask=_mlvu,
+    letter=letters.retake,
+    gold=first_match,
+    leaves_out=lambda gold, text, letter: gold == "",
+    averages=official_macro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note=(
+        "an unreadable reply is wrong; of two equal right options the first one counts; "
+        "rows without a right option are left out"
     ),
-    "mlvu": Task(
-        ask=_mlvu,
-        letter=letters.retake,
-        gold=first_match,
-        leaves_out=lambda gold, text, letter: gold == "",
-        averages=official_macro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note=(
-            "an unreadable reply is wrong; of two equal right options the first one counts; "
-            "rows without a right option are left out"
-        ),
-    ),
-    "lvbench": Task(
-        ask=_lvbench,
-        letter=letters.retake,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong; a question with several types counts in each",
-    ),
-}
+)
+LVBENCH = Task(
+    ask=_lvbench,
+    letter=letters.retake,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong; a question with several types counts in each",
+)
+PROTOCOL = TableProtocol(name="retake", version="1")

@@ -18,7 +18,8 @@ from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_micro
 from evalkit.data.protocols.official import SELECT, SUBTITLES
 from evalkit.data.protocols.retake import ANSWER
-from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import TableProtocol, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.task import Task
 
 if TYPE_CHECKING:
     from evalkit.types import Question
@@ -62,33 +63,32 @@ def _empty(gold: str, text: str, letter: str) -> bool:
     return text == ""
 
 
-TASKS = {
-    "videomme": Task(
-        ask=_videomme,
-        ask_with_subtitles=_videomme_subtitles,
-        letter=letters.videomme_flash,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong",
+VIDEOMME = Task(
+    ask=_videomme,
+    ask_with_subtitles=_videomme_subtitles,
+    letter=letters.videomme_flash,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong",
+)
+MLVU = Task(
+    ask=_mlvu,
+    letter=letters.flash,
+    gold=first_match,
+    leaves_out=_empty,
+    averages=_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note=(
+        "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
+        "every reply to a row without a right option is wrong"
     ),
-    "mlvu": Task(
-        ask=_mlvu,
-        letter=letters.flash,
-        gold=first_match,
-        leaves_out=_empty,
-        averages=_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note=(
-            "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
-            "every reply to a row without a right option is wrong"
-        ),
-    ),
-    "lvbench": Task(
-        ask=_lvbench,
-        letter=letters.flash,
-        leaves_out=_empty,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong, an empty one left out",
-    ),
-}
+)
+LVBENCH = Task(
+    ask=_lvbench,
+    letter=letters.flash,
+    leaves_out=_empty,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong, an empty one left out",
+)
+PROTOCOL = TableProtocol(name="xcomp", version="1")
