@@ -15,8 +15,8 @@ from evalkit.analysis.grid import costs
 from evalkit.analysis.grid.seconds import QUARTILES
 from evalkit.analysis.tables import grid_rows as paper_rows
 from evalkit.config.choices import CONF
-from evalkit.engine.records import OperatingPoint
 from evalkit.ledger import Timing
+from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from tests.support import clips
 from tests.support.loop import answer, engine, question

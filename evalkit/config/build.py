@@ -11,17 +11,69 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from evalkit.config import checks, choices
 from evalkit.config.choices import listed, settings
-from evalkit.data import benchmarks
+from evalkit.data import benchmarks, protocols
 from evalkit.data.prepare import subsets, verify
+from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
-from evalkit.engine.records import OperatingPoint
+from evalkit.engine.backbone import Backbone
+from evalkit.engine.grid import Grid
+from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 ADAPTERS = WEIGHTS.with_name("adapters")
+
+
+def grid(cfg: DictConfig) -> Grid:
+    """What run_eval.py runs. ConfigError or DataError for settings or data that it cannot run."""
+    checks.evaluation(cfg)
+    chosen, named, against = points(cfg), order(cfg), reference(cfg)
+    timed = checks.timed_videos(cfg.timing)
+    found = question_sets(cfg)
+    return Grid(
+        points=chosen,
+        benchmarks=found,
+        setup=setup(cfg, protocols.get(cfg.protocol)),
+        results_dir=Path(cfg.results_dir),
+        order=named,
+        reference=against,
+        subset=str(cfg.subset),
+        timed_videos=timed,
+    )
+
+
+def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:
+    """What all operating points have in common; no weight is read yet."""
+    return EngineSetup(
+        sampling=sampling(cfg),
+        protocol=protocol,
+        backbone=backbone(cfg),
+        reader=cfg.reader,
+        seed=cfg.seed,
+        share=cfg.get("share", True),
+    )
+
+
+def backbone(cfg: DictConfig) -> Backbone:
+    """Checkpoint and loading options. ConfigError where the checkpoint is not on this machine."""
+    chosen = cfg.backbone
+    recorded = OmegaConf.to_container(chosen, resolve=True)
+    assert isinstance(recorded, dict)
+    return Backbone(
+        name=str(chosen.name),
+        checkpoint=checkpoint(cfg),
+        dtype=chosen.dtype,
+        device=chosen.device,
+        rope=chosen.rope,
+        adapter=adapter(cfg),
+        threads=chosen.threads,
+        chunk_cells=chosen.chunk_cells,
+        encode_cells=chosen.encode_cells,
+        recorded={str(key): value for key, value in recorded.items()},
+    )
 
 
 def question_sets(cfg: DictConfig) -> list[Benchmark]:

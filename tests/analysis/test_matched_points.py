@@ -15,7 +15,7 @@ from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.equal_cost import at_equal
 from evalkit.analysis.tables import paper
 from evalkit.commands import matched_points, run
-from evalkit.engine.grid import Grid
+from evalkit.config import build
 from evalkit.errors import ConfigError
 from evalkit.runs import load
 from tests.support import clips, rows
@@ -223,7 +223,7 @@ def test_matched_needs_the_reference_and_others(
     for alone in ("methods=[uniform]", "method=retake"):
         with pytest.raises(ConfigError, match=r"matched=true needs the reference \(uniform\) and other methods"):
             run.run(config(data, tmp_path, checkpoint, "matched=true", alone))
-    grid = Grid(config(data, tmp_path, checkpoint))
+    grid = build.grid(config(data, tmp_path, checkpoint))
     assert "up to 4 for each set of questions" in matched_points.announced(grid)
     run.run(config(data, tmp_path, checkpoint, "matched=true", "dry_run=true"))
     assert "matched=true: uniform is run at more ratios" in capsys.readouterr().out

@@ -504,7 +504,7 @@ def test_wrong_plans(folder: Path, indices: list[int], message: str) -> None:
 
 def test_unknown_reader(folder: Path) -> None:
     video = probe(folder / "dense.mp4")
-    with pytest.raises(ConfigError, match="expected one of pyav, torchcodec, decord, got 'opencv'; set reader=pyav"):
+    with pytest.raises(ConfigError, match=r"expected one of pyav, torchcodec, decord \(evalkit\); got 'opencv'"):
         decode(video, [plan(video, [0])], "opencv")
 
 

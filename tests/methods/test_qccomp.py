@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
 
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL

@@ -14,8 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.commands import dry_run
-from evalkit.engine.records import OperatingPoint
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model import attention, flops
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.flops import OpCounts

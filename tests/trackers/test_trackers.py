@@ -127,10 +127,11 @@ def test_an_unknown_tracker_is_refused() -> None:
 
 @pytest.mark.parametrize("name", trackers.REGISTRY.names())
 def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers.REGISTRY, "loaded", {})
     monkeypatch.setitem(sys.modules, name, None)
     for module in [m for m in sys.modules if m.startswith(("torch.utils.tensorboard", f"evalkit.trackers.{name}"))]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(ConfigError, match=rf"{name} needs .*pip install 'evalkit\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"{name} \(evalkit\) needs .*pip install 'evalkit\[{name}\]'"):
         trackers.connect(name, {})
 
 

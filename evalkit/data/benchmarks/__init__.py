@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evalkit.data.benchmarks.rows import Loaded
 
-__all__ = ["BUILTIN", "REGISTRY", "BenchmarkSpec", "duration_bucket", "load"]
+__all__ = ["BUILTIN", "REGISTRY", "BenchmarkSpec", "duration_bucket", "foreign_spec", "load"]
 
 BUILTIN = "builtin"  # generated videos in the formats of several benchmarks, each in a folder of its name
 REGISTRY: Registry[BenchmarkSpec] = Registry(
@@ -40,6 +40,12 @@ def load(name: str, root: Path | None) -> list[Benchmark]:
     if name not in REGISTRY.entries:
         raise ConfigError(f"no benchmark is called {name!r}; expected one of {REGISTRY.listed()}, or {BUILTIN}")
     return [_one(name, root)]
+
+
+def foreign_spec(name: str) -> tuple[BenchmarkSpec, ...]:
+    """The spec of a benchmark that another package brings; empty for evalkit's own, whose code is evalkit's."""
+    entry = REGISTRY.entries.get(name)
+    return (REGISTRY.get(name),) if entry is not None and entry.foreign else ()
 
 
 def _builtin(root: Path | None) -> list[Benchmark]:

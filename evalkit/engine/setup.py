@@ -1,0 +1,91 @@
+"""What all operating points of a run have in common, as objects; from these the engine is made."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from evalkit.data import readers
+from evalkit.engine.answer import Engine
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.runs import identity
+from evalkit.runs.config_file import SetupRecord
+
+if TYPE_CHECKING:
+    from evalkit.data.protocols import Protocol
+    from evalkit.data.sampling import Sampling
+    from evalkit.engine.backbone import Backbone
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSetup:
+    """Backbone, frames, prompts: makes the engine, and says what identity and config.yaml record of it."""
+
+    backbone: Backbone
+    sampling: Sampling
+    protocol: Protocol
+    reader: str = "pyav"
+    seed: int = 0  # of methods that draw at random
+    share: bool = True  # False: decode, encode and prefill anew for every question; the answers are the same
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Loaded on first use, so that a finished grid loads no model."""
+        return Engine(
+            frame_encoder=self.frame_encoder(self.backbone.model),
+            protocol=self.protocol,
+            chunk_cells=self.backbone.chunk_cells,
+            share=self.share,
+        )
+
+    def frame_encoder(self, model: Qwen2VL) -> FrameEncoder:
+        """How videos are decoded and encoded by `model`, which may be a skeleton where only plans are wanted."""
+        return FrameEncoder(
+            backbone=model,
+            sampling=self.sampling,
+            reader=self.reader,
+            encode_cells=self.backbone.encode_cells,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def record(self) -> SetupRecord:
+        """As plain values; reads checkpoint files and hashes the weights. ConfigError where they cannot be loaded."""
+        return SetupRecord(
+            identity_parts=self._identity_parts(),
+            backbone=self.backbone.section,
+            sampling=vars(self.sampling),
+            protocol={"name": self.protocol.name, "version": self.protocol.version},
+            reader=self.reader,
+            share=self.share,
+            seed=self.seed,
+        )
+
+    def _identity_parts(self) -> dict[str, Any]:
+        backbone = self.backbone
+        if backbone.generation:
+            log.info("applied to decoding, from the checkpoint's generation_config: %s", backbone.generation)
+        return {
+            "code": identity.code(),
+            "weights": backbone.weights,
+            "generation": backbone.generation,
+            "dtype": backbone.dtype,
+            "rope": backbone.rope,
+            "chunk_cells": backbone.chunk_cells,
+            "sampling": vars(self.sampling),
+            "protocol": [self.protocol.name, self.protocol.version],
+            "reader": self.reader,
+            "seed": self.seed,
+            **(
+                {"plugins": theirs} if (theirs := identity.foreign_source(self.protocol, *self._foreign_reader)) else {}
+            ),
+        }
+
+    @property
+    def _foreign_reader(self) -> list[object]:
+        return [readers.REGISTRY.get(self.reader)] if readers.REGISTRY.entry(self.reader).foreign else []
