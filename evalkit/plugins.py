@@ -23,7 +23,7 @@ Nothing is imported before it is chosen. A name that two packages give is an err
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -93,15 +93,19 @@ class Registry(Generic[T]):
         found = {name: Entry(name, EntryPoint(name, value, group)) for name, value in self._own.items()}
         return found | foreign(group, self._own)
 
-    def names(self) -> list[str]:
+    def __iter__(self) -> Iterator[str]:
         """The names."""
-        return list(self.entries)
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a thing."""
+        return name in self.entries
 
     def listed(self) -> str:
         """The names with where they come from, for messages."""
         return listed((entry.name, entry.origin) for entry in self.entries.values())
 
-    def get(self, name: str) -> T:
+    def __getitem__(self, name: str) -> T:
         """The thing called `name`, imported when first asked for. ConfigError if there is none or it is not usable."""
         if name not in self.loaded:
             kind = self.group.removesuffix("s")
@@ -116,7 +120,7 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry:
         """What is known of `name` before it is imported. ConfigError, with all names, if there is none."""
-        if not isinstance(name, str) or name not in self.entries:
+        if not isinstance(name, str) or name not in self:
             kind = self.group.removesuffix("s")
             raise ConfigError(f"{kind}: expected one of {self.listed()}; got {name!r}")
         return self.entries[name]

@@ -54,31 +54,31 @@ def registry(group: str = "readers") -> Registry[object]:
 def test_evalkits_own_and_others_are_one_list(install: Install) -> None:
     install("my-package", "0.1", "readers", second="math:floor", another="math:ceil")
     found = registry()
-    assert found.names() == ["first", "broken", "another", "second"]
+    assert list(found) == ["first", "broken", "another", "second"]
     assert found.listed() == "first, broken (evalkit), another, second (my-package 0.1)"
     assert (found.entry("first").foreign, found.entry("second").foreign) == (False, True)
-    assert found.get("second") is found.get("second")
+    assert found["second"] is found["second"]
     with pytest.raises(ConfigError, match=r"^reader: expected one of first, .*second \(my-package 0\.1\); got 'third'"):
-        found.get("third")
+        found["third"]
 
 
 def test_nothing_is_imported_before_it_is_chosen(install: Install) -> None:
     install("my-package", "0.1", "readers", second="no_such_module:read", number="math:pi")
     found = registry()
-    assert "second" in found.names()
+    assert "second" in found
     with pytest.raises(ConfigError, match=r"reader second \(my-package 0\.1\) needs no_such_module:read.*install my-p"):
-        found.get("second")
+        found["second"]
     with pytest.raises(ConfigError, match=r"reader broken \(evalkit\) needs .*: pip install broken"):
-        found.get("broken")
+        found["broken"]
     with pytest.raises(ConfigError, match=r"reader number .*: expected math:pi to be a function, got 3\.14"):
-        found.get("number")
+        found["number"]
 
 
 def test_an_entry_that_does_not_know_its_name(install: Install) -> None:
     install("my-package", "0.1", "protocols", mine="evalkit.data.protocols.official:PROTOCOL")
     found: Registry[object] = Registry("protocols", {}, check=lambda _: True, expected="one", named=True)
     with pytest.raises(ConfigError, match="expected its `name` to be that of its entry point, got 'official'"):
-        found.get("mine")
+        found["mine"]
 
 
 @pytest.mark.parametrize("group", ["methods", "readers"])
@@ -86,14 +86,14 @@ def test_a_name_that_is_taken_is_an_error(group: str, install: Install) -> None:
     name = {"methods": "uniform", "readers": "first"}[group]
     install("other", "2.0", group, **{name: "math:floor"})
     with pytest.raises(ConfigError, match=CLASH.replace("uniform", name)):
-        _ = registry().names() if group == "readers" else choices.names("method")
+        _ = list(registry()) if group == "readers" else choices.names("method")
 
 
 def test_two_other_packages_clash(install: Install) -> None:
     install("other", "2.0", "readers", second="math:floor")
     install("third", "1.0", "readers", second="math:ceil")
     with pytest.raises(ConfigError, match=r"'second' is given by (other 2\.0 and by third|third 1\.0 and by other)"):
-        registry().names()
+        list(registry())
 
 
 def test_what_a_methods_entry_point_may_load(install: Install) -> None:
@@ -208,7 +208,7 @@ def test_a_package_runs_and_is_reported(packaged: Path, data: Path, tmp_path: Pa
     assert "official 1" in done.stdout  # the benchmark's own protocol beside that of the package
     assert "terse 1" in done.stdout
     assert "retake 1" not in done.stdout
-    assert "2 videos looked at, 0 missing, 0 broken" in done.stdout
+    assert "2 videos checked, 0 missing, 0 broken" in done.stdout
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_a_package_is_chosen_by_name_and_keeps_the_contract(packaged: Path, data
 def test_the_source_of_other_packages_is_part_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from evalkit.data import benchmarks, protocols
 
-    assert identity.foreign_source(protocols.get("official"), benchmarks.REGISTRY.get("mlvu")) == ""
+    assert identity.foreign_source(protocols.get("official"), benchmarks.REGISTRY["mlvu"]) == ""
     monkeypatch.syspath_prepend(str(PACKAGE))
     import first_half.benchmark
     import first_half.method

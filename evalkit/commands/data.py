@@ -42,7 +42,7 @@ def _action(
     actions: Any, name: str, run: Any, with_builtin: bool, about: str, with_subset: bool = True
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
-    parser.add_argument("benchmark", choices=[*REGISTRY.names(), *([BUILTIN] if with_builtin else [])])
+    parser.add_argument("benchmark", choices=[*REGISTRY, *([BUILTIN] if with_builtin else [])])
     if with_subset:
         parser.add_argument("--subset", default="full", help="full, ci-600, ci-200 or ci-50 (default: %(default)s)")
     parser.set_defaults(run=run)
@@ -52,7 +52,7 @@ def _action(
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a complete number above 0, got {text}")
     return value
 
 
@@ -74,21 +74,21 @@ def _verify(args: argparse.Namespace) -> int:
     from evalkit.data.prepare import subsets, verify
 
     subsets.check(args.subset)
-    whole = True
+    complete = True
     for benchmark in _load(args):
         report = verify.verify(benchmark, args.subset, workers=args.workers, seconds=args.deadline)
         folder = benchmark.root if args.out is None else args.out
         several = args.benchmark == "builtin" and args.out is not None
         path = verify.write(report, folder / benchmark.name if several else folder)
         print(f"{_found(report)}\n  stored: {path}")
-        whole = whole and report.whole
-    return 0 if whole else 1
+        complete = complete and report.complete
+    return 0 if complete else 1
 
 
 def _found(report: Report) -> str:
     lost = report.lost
     counts = {kind: sum(c.problem == kind for c in lost.values()) for kind in ("missing", "broken")}
-    lines = [f"{report.label}: {report.questions} questions; {len(report.videos)} videos looked at"]
+    lines = [f"{report.label}: {report.questions} questions; {len(report.videos)} videos checked"]
     lines[0] += f", {counts['missing']} missing, {counts['broken']} broken"
     lines += [f"  rows: {report.rows_problem}"] if report.rows_problem else []
     lines += [f"  row: {message}" for message in report.bad_rows]

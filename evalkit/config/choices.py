@@ -61,7 +61,7 @@ def _settings(group: str, entry: plugins.Entry) -> DictConfig:
     if group == "benchmark":
         return OmegaConf.create({"name": entry.name, "root": None})
     expected = "settings (a mapping, or the Path of a YAML file)"
-    expected += ", or a dataclass that is a evalkit.method.Method" if group == "method" else ""
+    expected += ", or a dataclass that is an evalkit.method.Method" if group == "method" else ""
     value = entry.load(group, lambda found: _can_be_read(group, found), expected)
     found = _loaded(value) if isinstance(value, Path) else OmegaConf.create(_plain(entry, value))
     found["name"] = entry.name

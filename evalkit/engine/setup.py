@@ -88,4 +88,4 @@ class EngineSetup:
 
     @property
     def _foreign_reader(self) -> list[object]:
-        return [readers.REGISTRY.get(self.reader)] if readers.REGISTRY.entry(self.reader).foreign else []
+        return [readers.REGISTRY[self.reader]] if readers.REGISTRY.entry(self.reader).foreign else []

@@ -22,7 +22,7 @@ class PlainProtocol(Protocol):
     stop = ()
     subtitles = False
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """Text and options."""
         return f"{question.text}\n{' '.join(question.options)}"
 
@@ -76,7 +76,7 @@ def answer(
     }
 
 
-def said(answer: Answer) -> tuple[Any, ...]:
+def answer_key(answer: Answer) -> tuple[Any, ...]:
     """What must not depend on sharing, chunks or order: all but seconds and peak memory."""
     spent = answer.ledger
     assert spent is not None, answer.error

@@ -19,7 +19,7 @@ import torch
 
 from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.testing import clips
-from evalkit.testing.loop import DENSE, answer, engine, question, said
+from evalkit.testing.loop import DENSE, answer, answer_key, engine, question
 from evalkit.types import Video, VisualTokens
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LAYERS, SIDE = 6, 28  # of the budgets that are checked: decoder layers, and pix
 
 def is_a_frozen_dataclass(method: Method) -> None:
     """A method is a value: it can be compared, hashed and copied, and nothing can be set on it."""
-    expect(isinstance(method, Method), f"a evalkit.method.Method, got {method!r}")
+    expect(isinstance(method, Method), f"an evalkit.method.Method, got {method!r}")
     expect("__dataclass_fields__" in vars(type(method)), f"{type(method).__name__} to be decorated as a dataclass")
     twin = copy.deepcopy(method)
     expect(method == twin and hash(method) == hash(twin), f"{method!r} to equal its copy, and their hashes too")
@@ -69,7 +69,7 @@ def answers_are_those_of_the_ratio(method: Method) -> None:
         questions = [question(clip, number) for number in range(3)]
         points = [OperatingPoint("checked", method, ratio) for ratio in RATIOS]
         found = answer(engine(backbone(), chunk_cells=4), [DENSE, *points], questions)
-        same = all(said(found["checked", 1.0, q.id]) == said(found["dense", 1.0, q.id]) for q in questions)
+        same = all(answer_key(found["checked", 1.0, q.id]) == answer_key(found["dense", 1.0, q.id]) for q in questions)
         expect(
             same == method.identity_at_one,
             f"answers and costs at ratio 1 {'equal to' if method.identity_at_one else 'other than'} the dense run's, "
@@ -82,7 +82,10 @@ def answers_are_those_of_the_ratio(method: Method) -> None:
         for cells in (1, None):
             again = answer(engine(backbone(), chunk_cells=cells), free, questions)
             for key, one in again.items():
-                expect(said(one) == said(found[key]), f"the same answer with chunks of {cells} cells, {key} differs")
+                expect(
+                    answer_key(one) == answer_key(found[key]),
+                    f"the same answer with chunks of {cells} cells, {key} differs",
+                )
 
 
 def _expect_spent(method: Method, ratio: float, given: Any) -> None:

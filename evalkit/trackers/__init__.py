@@ -38,7 +38,7 @@ def connect(names: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]
     Raises ConfigError for an unknown name, a missing package, or options that the tracker refuses.
     """
     chosen = [names] if isinstance(names, str) else names
-    return [REGISTRY.get(name)(**options.get(name, {})) for name in dict.fromkeys(chosen)]
+    return [REGISTRY[name](**options.get(name, {})) for name in dict.fromkeys(chosen)]
 
 
 def track(runs: Sequence[Run], trackers: Sequence[Tracker], averages: Averages = official) -> None:

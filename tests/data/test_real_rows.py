@@ -92,7 +92,7 @@ def right_texts(name: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("protocol", REGISTRY.names())
+@pytest.mark.parametrize("protocol", list(REGISTRY))
 def test_every_real_row_is_scored_under_every_protocol(tree: Tree, protocol: str) -> None:
     """The right letter is right and every other one wrong; ReTaKe leaves out the rows without a right option."""
     rules, texts, without = get(protocol), right_texts(tree.benchmark.name), set()

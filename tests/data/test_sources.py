@@ -22,7 +22,7 @@ from tests.support import rows
 from tests.support.hub import Hub, serving
 
 COMMIT_A = "a" * 40
-MLVU = benchmarks.REGISTRY.get("mlvu").sources[0]
+MLVU = benchmarks.REGISTRY["mlvu"].sources[0]
 QUESTIONS = "MLVU/json/1_plotQA.json"
 
 
@@ -46,9 +46,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 # ---- plan
 
 
-@pytest.mark.parametrize("name", benchmarks.REGISTRY.names())
+@pytest.mark.parametrize("name", list(benchmarks.REGISTRY))
 def test_sources_are_pinned_or_ask_for_it(name: str) -> None:
-    for source in benchmarks.REGISTRY.get(name).sources:
+    for source in benchmarks.REGISTRY[name].sources:
         assert source.revision is None or COMMIT.fullmatch(source.revision)
         known = [archive.size for archive in source.archives if archive.size and archive.videos]
         assert source.total is None or sum(known) <= source.total
@@ -148,7 +148,7 @@ def test_only_asking_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
 def test_a_revision_must_be_pinned(revision: str | None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--revision"):
         fetch(
-            benchmarks.REGISTRY.get("lvbench").sources[0],
+            benchmarks.REGISTRY["lvbench"].sources[0],
             tmp_path,
             ["*"],
             revision=revision,

@@ -1,4 +1,4 @@
-"""Data folders are looked at as a whole, and no video can stop that."""
+"""Data folders are checked as a whole, and no video can stop that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPT, LONG = 0.1, 600.0  # seconds: for a process that hangs on purpose, and f
 
 def change_spec(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """LVBench's spec with other fields."""
-    spec = replace(benchmarks.REGISTRY.get("lvbench"), **changes)  # type: ignore[arg-type]
+    spec = replace(benchmarks.REGISTRY["lvbench"], **changes)  # type: ignore[arg-type]
     monkeypatch.setitem(benchmarks.REGISTRY.loaded, "lvbench", spec)
 
 
@@ -150,7 +150,7 @@ def test_missing_and_broken_are_told_apart(tmp_path: Path, clip: Path) -> None:
         "v2": (None, 2),
         "v3": ("broken", 2),
     }
-    assert not report.whole
+    assert not report.complete
     assert report.videos["v3"].path == "videos/v3.mp4"
 
 
@@ -179,7 +179,7 @@ def test_the_published_rows_are_known(name: str, rows_there: int, tmp_path: Path
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (benchmark,) = benchmarks.load(name, tmp_path)
     assert len(benchmark.questions) == rows_there
-    assert [k.content for k in benchmarks.REGISTRY.get(name).known_rows if k.ids == ids_sha256(benchmark)] == [
+    assert [k.content for k in benchmarks.REGISTRY[name].known_rows if k.ids == ids_sha256(benchmark)] == [
         rows_sha256(benchmark)
     ]
     assert verify.rows_problem(benchmark) == ""
@@ -208,7 +208,7 @@ def test_a_part_that_was_looked_at_says_so(tmp_path: Path, clip: Path) -> None:
     part = replace(benchmark, questions=benchmark.questions[:4])
     report = verify.verify(part)
     verify.write(replace(report, rows_sha256=rows_sha256(benchmark)), tmp_path)
-    assert verify.carry(benchmark, benchmark).notes[-1] == "2 of 4 videos not looked at by data verify"
+    assert verify.carry(benchmark, benchmark).notes[-1] == "2 of 4 videos not checked by data verify"
 
 
 @pytest.mark.parametrize("change", ["video comes", "video goes", "video changes", "rows change", "torn"])
@@ -250,12 +250,12 @@ def test_the_command(
     lvbench(tmp_path, clip)
     command = ["data", "verify", "lvbench", "--root", str(tmp_path), "--workers", "1"]
     assert main(command) == 0
-    assert "4 videos looked at, 0 missing, 0 broken" in capsys.readouterr().out
+    assert "4 videos checked, 0 missing, 0 broken" in capsys.readouterr().out
     (tmp_path / "videos" / "v1.mp4").unlink()
     assert main([*command, "--out", str(tmp_path / "elsewhere")]) == 1
     assert "missing: v1 (2 questions)" in capsys.readouterr().out
     stored = json.loads((tmp_path / "elsewhere" / "verify.json").read_text())
-    assert (stored["whole"], stored["missing"], stored["broken"]) == (False, ["v1"], [])
+    assert (stored["complete"], stored["missing"], stored["broken"]) == (False, ["v1"], [])
     assert stored["videos"]["v1"]["problem"] == "missing"
     assert main([*command[:-4], "--root", str(tmp_path / "nowhere")]) == 2
     assert main([*command, "--subset", "ci-7"]) == 2

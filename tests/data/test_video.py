@@ -84,7 +84,7 @@ REFUSED = {
 COLOURS = ["bt709.mp4", "full.mp4"]
 
 
-@pytest.fixture(params=REGISTRY.names())
+@pytest.fixture(params=list(REGISTRY))
 def reader(request: pytest.FixtureRequest) -> str:
     """Each reader, where its library works on this machine."""
     name = str(request.param)

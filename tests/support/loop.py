@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from evalkit.model.decoder import Decoder
 from evalkit.model.prefill_state import PrefillState
-from evalkit.testing.loop import DENSE, PlainProtocol, answer, engine, question, said
+from evalkit.testing.loop import DENSE, PlainProtocol, answer, engine, question
+from evalkit.testing.loop import answer_key as said
 
 __all__ = ["DENSE", "PlainProtocol", "answer", "engine", "question", "replied", "said"]
 

@@ -112,7 +112,7 @@ def test_settings_are_flat(tmp_path: Path) -> None:
 
 
 def test_off_means_that_nothing_is_imported() -> None:
-    packages = set(trackers.REGISTRY.names())
+    packages = set(trackers.REGISTRY)
     code = (
         f"import sys; from evalkit import trackers; print(trackers.connect([], {{}}), {packages!r} & set(sys.modules))"
     )
@@ -125,7 +125,7 @@ def test_an_unknown_tracker_is_refused() -> None:
         trackers.connect(["wandbb"], {})
 
 
-@pytest.mark.parametrize("name", trackers.REGISTRY.names())
+@pytest.mark.parametrize("name", list(trackers.REGISTRY))
 def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers.REGISTRY, "loaded", {})
     monkeypatch.setitem(sys.modules, name, None)

@@ -80,7 +80,7 @@ def score(benchmark: Benchmark, answers: Sequence[Path], protocol: str) -> Score
 
     Raises ConfigError for an unknown protocol and DataError for files that cannot be read.
     """
-    names = protocols.REGISTRY.names() if protocol == ALL else [protocol]
+    names = list(protocols.REGISTRY) if protocol == ALL else [protocol]
     chosen = [found for found in map(protocols.get, names) if protocol != ALL or found.covers(benchmark.name)]
     found = answer_files.read(answers, benchmark.questions)
     asked = [(question, found.by_id[question.id]) for question in benchmark.questions if question.id in found.by_id]
@@ -97,7 +97,7 @@ def _folder(name: str, path: Path) -> Path:
         raise ConfigError(f"{path}: expected a data folder or an annotation file ({', '.join(_ANNOTATIONS)})")
     beside = (file for file in path.parent.iterdir() if file.suffix in _ANNOTATIONS and file != path)
     others = sorted(file.name for file in beside if file.name != GENERATED)
-    if others and not benchmarks.REGISTRY.get(name).several_files:
+    if others and not benchmarks.REGISTRY[name].several_files:
         raise ConfigError(
             f"{path}: other annotation files lie beside it ({', '.join(others)}); name the folder instead"
         )

@@ -37,7 +37,7 @@ def load(name: str, root: Path | None) -> list[Benchmark]:
     """
     if name == BUILTIN:
         return _builtin(root)
-    if name not in REGISTRY.entries:
+    if name not in REGISTRY:
         raise ConfigError(f"no benchmark is called {name!r}; expected one of {REGISTRY.listed()}, or {BUILTIN}")
     return [_one(name, root)]
 
@@ -45,15 +45,15 @@ def load(name: str, root: Path | None) -> list[Benchmark]:
 def foreign_spec(name: str) -> tuple[BenchmarkSpec, ...]:
     """The spec of a benchmark that another package brings; empty for evalkit's own, whose code is evalkit's."""
     entry = REGISTRY.entries.get(name)
-    return (REGISTRY.get(name),) if entry is not None and entry.foreign else ()
+    return (REGISTRY[name],) if entry is not None and entry.foreign else ()
 
 
 def _builtin(root: Path | None) -> list[Benchmark]:
     if root is None:
         raise ConfigError("the built-in benchmarks need their folder: add benchmark.root=DIR")
-    found = [name for name in REGISTRY.names() if (root / name).is_dir()]
+    found = [name for name in REGISTRY if (root / name).is_dir()]
     if not found:
-        *names, last = REGISTRY.names()
+        *names, last = REGISTRY
         raise DataError(
             f"{root}: expected a folder {', '.join(names)} or {last} with generated videos, found none; "
             "run `python -m evalkit data make` first"
@@ -62,7 +62,7 @@ def _builtin(root: Path | None) -> list[Benchmark]:
 
 
 def _one(name: str, root: Path | None) -> Benchmark:
-    spec = REGISTRY.get(name)
+    spec = REGISTRY[name]
     if root is None:
         raise ConfigError(f"{name} needs its data folder: add benchmark.root=DIR\n{spec.layout}")
     if not root.is_dir():

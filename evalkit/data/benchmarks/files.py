@@ -1,4 +1,4 @@
-"""Finding and reading annotation files; every way in which a file can be structurally wrong becomes a DataError."""
+"""Finding and reading annotation files; a file of the wrong structure is a DataError."""
 
 from __future__ import annotations
 

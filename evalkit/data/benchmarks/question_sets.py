@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 
 def known_as(benchmark: Benchmark) -> str:
     """Whose set this is, judged by its size; "" where no known set has so many questions."""
-    return benchmarks.REGISTRY.get(benchmark.name).question_sets.get(
-        len(benchmark.questions) + len(benchmark.bad_rows), ""
-    )
+    return benchmarks.REGISTRY[benchmark.name].question_sets.get(len(benchmark.questions) + len(benchmark.bad_rows), "")
 
 
 def checked(benchmark: Benchmark, size: int) -> Benchmark:
     """The benchmark, if it is the known set of `size` questions; ConfigError otherwise."""
-    known = benchmarks.REGISTRY.get(benchmark.name).question_sets
+    known = benchmarks.REGISTRY[benchmark.name].question_sets
     if size not in known:
         names = ", ".join(f"{n} ({whose})" for n, whose in known.items()) or "none"
         raise ConfigError(f"{benchmark.name} has no question set called {size}; known are {names}")
@@ -60,9 +58,9 @@ def _listed(benchmark: Benchmark, file: Path) -> set[str]:
     if entries and isinstance(entries[0], dict):
         return _by_text(benchmark.questions, entries, file)
     ids = {str(entry) for entry in entries}
-    strangers = sorted(ids - {question.id for question in benchmark.questions})
-    if strangers or not ids:
-        came = f"{len(strangers)} others, such as {strangers[0]!r}" if strangers else "none"
+    unknown = sorted(ids - {question.id for question in benchmark.questions})
+    if unknown or not ids:
+        came = f"{len(unknown)} others, such as {unknown[0]!r}" if unknown else "none"
         example = benchmark.questions[0].id if benchmark.questions else "none"
         raise DataError(f"{file}: expected ids of {benchmark.label} such as {example!r}, came {came}; correct the list")
     return ids
@@ -71,13 +69,15 @@ def _listed(benchmark: Benchmark, file: Path) -> set[str]:
 def _by_text(questions: Sequence[Question], entries: Sequence[Any], file: Path) -> set[str]:
     ids: dict[tuple[str, ...], list[str]] = {}
     for question in questions:
-        ids.setdefault(_words(question.text, question.options), []).append(question.id)
+        ids.setdefault(_normalized(question.text, question.options), []).append(question.id)
     found = set()
     for number, row in enumerate(entries):
         match row:
             case {"question": str(text), "candidates": [*candidates]}:
                 bare = [str(candidate).partition(") ")[2] or str(candidate) for candidate in candidates]
-                same = ids.get(_words(text, bare), []) or ids.get(_words(text, [str(c) for c in candidates]), [])
+                same = ids.get(_normalized(text, bare), []) or ids.get(
+                    _normalized(text, [str(c) for c in candidates]), []
+                )
             case _:
                 raise DataError(f"{file}, row {number} (counted from 0): expected `question` and `candidates`")
         if len(same) != 1:
@@ -89,5 +89,5 @@ def _by_text(questions: Sequence[Question], entries: Sequence[Any], file: Path) 
     return found
 
 
-def _words(text: str, options: Sequence[str]) -> tuple[str, ...]:
+def _normalized(text: str, options: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(part.split()) for part in (text, *options))

@@ -29,7 +29,7 @@ def rows_sha256(benchmark: Benchmark) -> str:
 
 
 def stamp(benchmark: Benchmark) -> Any:
-    """What a generated set says of its making; None for real data or a stamp that cannot be read."""
+    """GENERATED.json of a generated set: seed and version; None for real data or a stamp that cannot be read."""
     try:
         return json.loads((benchmark.root / files.GENERATED).read_text(encoding="utf-8"))
     except (OSError, ValueError):

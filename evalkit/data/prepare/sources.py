@@ -31,7 +31,7 @@ def source(benchmark: str, repo: str | None = None) -> Source:
 
 def published(benchmark: str) -> tuple[Source, ...]:
     """The sources of a benchmark. ConfigError for an unknown benchmark, or one that names none."""
-    found = benchmarks.REGISTRY.get(benchmark).sources
+    found = benchmarks.REGISTRY[benchmark].sources
     if not found:
         raise ConfigError(f"{benchmark}: its package names no place where it is published; get it by other means")
     return found

@@ -72,7 +72,7 @@ def lists(benchmark: Benchmark) -> dict[str, Ids]:
     path = benchmark.root / FILE
     if path.is_file():
         return _stored(path.read_bytes(), str(path), benchmark)
-    published = benchmarks.REGISTRY.get(benchmark.name).subset_lists
+    published = benchmarks.REGISTRY[benchmark.name].subset_lists
     if published is not None and published_rows(benchmark):
         return _stored(published.read_bytes(), str(published), benchmark)
     return draw(benchmark)
@@ -80,7 +80,7 @@ def lists(benchmark: Benchmark) -> dict[str, Ids]:
 
 def published_rows(benchmark: Benchmark) -> str:
     """The rows' checksum that comes with evalkit for a generated set of this stamp; "" for all other data."""
-    lists_file = benchmarks.REGISTRY.get(benchmark.name).subset_lists if benchmark.generated else None
+    lists_file = benchmarks.REGISTRY[benchmark.name].subset_lists if benchmark.generated else None
     if lists_file is None:
         return ""
     published = json.loads(lists_file.read_text(encoding="utf-8"))
@@ -118,12 +118,12 @@ def _stored(data: bytes, where: str, benchmark: Benchmark) -> dict[str, Ids]:
         value = json.loads(data)
         rows = value["rows_sha256"]
         found = {name: tuple(value["subsets"][name]["questions"]) for name in SIZES}
-        whole = all(sha256(ids) == value["subsets"][name]["sha256"] for name, ids in found.items())
+        intact = all(sha256(ids) == value["subsets"][name]["sha256"] for name, ids in found.items())
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{where}: expected subset lists as evalkit writes them, got {error!r}; remove the file, {again}"
         ) from error
-    if not whole:
+    if not intact:
         raise DataError(f"{where}: a list does not match its checksum, it was edited; restore the file, {again}")
     if rows != (now := rows_sha256(benchmark)):
         raise DataError(
@@ -154,9 +154,9 @@ def _closest(videos: Mapping[str, Sequence[Question]], pool: Sequence[str], size
     for video in pool:
         strata[stratum(videos[video])].append(video)
     counts = {video: shares(videos[video]) for video in pool}
-    whole = shares(q for questions in videos.values() for q in questions)
+    full = shares(q for questions in videos.values() for q in questions)
     draws = (_first(_order(strata, rng), videos, size) for _ in range(DRAWS))
-    return sorted(min(draws, key=lambda chosen: distance(_sum(counts[video] for video in chosen), whole)))
+    return sorted(min(draws, key=lambda chosen: distance(_sum(counts[video] for video in chosen), full)))
 
 
 def _order(strata: Mapping[str, Sequence[str]], rng: Random) -> list[str]:
@@ -198,10 +198,10 @@ def shares(questions: Iterable[Question]) -> dict[str, float]:
     return found
 
 
-def distance(part: Mapping[str, float], whole: Mapping[str, float]) -> float:
+def distance(part: Mapping[str, float], full: Mapping[str, float]) -> float:
     """Sum of the squared differences between two sets' shares; rounded, so that every machine ranks draws alike."""
-    mine, all_ = (math.fsum(v for key, v in counts.items() if key.endswith("×")) for counts in (part, whole))
-    gaps = (part.get(key, 0.0) / mine - count / all_ for key, count in whole.items())
+    mine, all_ = (math.fsum(v for key, v in counts.items() if key.endswith("×")) for counts in (part, full))
+    gaps = (part.get(key, 0.0) / mine - count / all_ for key, count in full.items())
     return round(math.fsum(gap**2 for gap in gaps), 12)
 
 

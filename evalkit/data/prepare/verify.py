@@ -1,4 +1,4 @@
-"""Is a data folder whole? Rows against the known sets, and every video opened and its last frame decoded.
+"""Is a data folder complete? Rows are compared with the published sets; every video's first and last frame is decoded.
 
 What is found is stored as verify.json beside the data. A run that starts on the same rows and files repeats it in the
 notes of its tables.
@@ -36,7 +36,7 @@ FILE = "verify.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One video, and the state of its file when it was looked at."""
+    """One video, and the state of its file when it was checked."""
 
     path: str  # below the benchmark's root
     questions: int
@@ -59,7 +59,7 @@ class Report:
     videos: Mapping[str, Checked]  # by video id
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Nothing is missing, broken or unlike what is known."""
         return not (self.bad_rows or self.rows_problem or self.lost)
 
@@ -70,7 +70,7 @@ class Report:
 
 
 def decodes(path: Path) -> None:
-    """Open a video and decode its first and its last frame, which the evenly spread samplings look at both.
+    """Open a video and decode its first and its last frame, which evenly spread samplings both use.
 
     Raises VideoError.
     """
@@ -119,7 +119,7 @@ def rows_problem(benchmark: Benchmark) -> str:
     if benchmark.generated:
         differs = published and published != rows_sha256(benchmark)
         return "the rows are not those that evalkit generates; make them anew" if differs else ""
-    spec = benchmarks.REGISTRY.get(benchmark.name)
+    spec = benchmarks.REGISTRY[benchmark.name]
     if spec.question_sets and not known_as(benchmark):
         sizes = " or ".join(map(str, spec.question_sets))
         count = len(benchmark.questions) + len(benchmark.bad_rows)
@@ -131,7 +131,7 @@ def rows_problem(benchmark: Benchmark) -> str:
 
 
 def _checked(root: Path, path: Path, questions: int, fault: str | None) -> Checked:
-    """`fault` is None where there was no file to look at."""
+    """`fault` is None where there was no file to check."""
     size, modified = _state(path)
     problem = "missing" if fault is None else "broken" if fault else None
     message = f"{path}: expected a file, found none" if fault is None else fault
@@ -155,7 +155,7 @@ def write(report: Report, folder: Path) -> Path:
     path = folder / FILE
     fresh = path.with_name(f".{FILE}.{os.getpid()}")
     lists = {kind: [video for video, c in report.lost.items() if c.problem == kind] for kind in ("missing", "broken")}
-    summary: dict[str, object] = {"whole": report.whole, **lists}
+    summary: dict[str, object] = {"complete": report.complete, **lists}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps(summary | asdict(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -195,5 +195,5 @@ def _notes(seen: Mapping[str, Checked], videos: int) -> tuple[str, ...]:
         count = f"{len(lost)} {'video' if len(lost) == 1 else 'videos'} missing or broken"
         notes.append(f"{count} ({sum(checked.questions for checked in lost)} questions), found by data verify")
     if len(seen) < videos:
-        notes.append(f"{videos - len(seen)} of {videos} videos not looked at by data verify")
+        notes.append(f"{videos - len(seen)} of {videos} videos not checked by data verify")
     return tuple(notes)

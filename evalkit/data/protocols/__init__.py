@@ -23,10 +23,10 @@ def get(name: str) -> Protocol:
 
     Cheap: lmms-eval's code is imported when first used.
     """
-    base = name if name in REGISTRY.entries else str(name).removesuffix(_SUBTITLES)
-    if base not in REGISTRY.entries:
+    base = name if name in REGISTRY else str(name).removesuffix(_SUBTITLES)
+    if base not in REGISTRY:
         raise ConfigError(
             f"protocol: expected one of {REGISTRY.listed()}, or one of them with {_SUBTITLES} for a benchmark with "
             f"subtitles; got {name!r}"
         )
-    return REGISTRY.get(base) if base == name else REGISTRY.get(base).with_subtitles()
+    return REGISTRY[base] if base == name else REGISTRY[base].with_subtitles()

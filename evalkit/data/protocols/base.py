@@ -17,7 +17,7 @@ Average = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]  # (groups, corre
 
 @dataclass(frozen=True)
 class PromptContext:
-    """What a prompt may say about the video: the dense run's, so that every method is asked in the same words."""
+    """What a prompt may say about the video: the dense run's, so that every method gets the same prompt."""
 
     video: Video
     seconds: tuple[float, ...]  # when the dense run's frames are shown: frame number / average frame rate
@@ -41,11 +41,11 @@ class Protocol(ABC):
         return True
 
     @abstractmethod
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """The user's turn, without the video and without the model's chat template.
 
-        `shown` is needed where the words depend on the video, which is where subtitles are asked for; ConfigError
-        says so if it is missing.
+        `context` is needed where the prompt depends on the video, as with subtitles; ConfigError where it is
+        missing then.
         """
 
     def system(self, benchmark_name: str) -> str | None:
@@ -53,7 +53,7 @@ class Protocol(ABC):
         return None
 
     def prefill(self, benchmark_name: str) -> str:
-        """The words with which the model's reply is made to begin; they are not part of the reply that is read."""
+        """Text that begins the model's reply; it is not part of the reply that is read."""
         return ""
 
     @abstractmethod

@@ -57,13 +57,13 @@ class LmmsEval(Protocol):
     version: str = field(default_factory=lambda: f"lmms-eval {importlib.metadata.version('lmms-eval')}")
     stop: tuple[str, ...] = ("\n\n",)  # its tasks' default `until`, the few-shot delimiter
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """Their doc_to_text of the row."""
         if not self.subtitles:
             return _task(question.benchmark).doc_to_text(question.row)
         if _known(question.benchmark).file_with_subtitles is None:
             raise ConfigError(f"protocol={self.name}: {question.benchmark} has no subtitles; use protocol=lmms_eval")
-        return _subtitled(question, needed(shown, self.name))
+        return _subtitled(question, needed(context, self.name))
 
     def with_subtitles(self) -> Protocol:
         """Its tasks whose names end with w_subtitle."""
@@ -71,7 +71,7 @@ class LmmsEval(Protocol):
 
     def covers(self, benchmark_name: str) -> bool:
         """Whether lmms-eval has a task for it."""
-        return benchmarks.REGISTRY.get(benchmark_name).lmms_eval is not None
+        return benchmarks.REGISTRY[benchmark_name].lmms_eval is not None
 
     def scoring_note(self, benchmark_name: str) -> str:
         """As their comparison treats them."""
@@ -102,15 +102,15 @@ class LmmsEval(Protocol):
 PROTOCOL = LmmsEval()
 
 
-def _subtitled(question: Question, shown: PromptContext) -> str:
-    """Written out here: their function reads the video with OpenCV from a folder below HF_HOME. The words before the
-    question are theirs; the words around the subtitles are in no file but their code.
+def _subtitled(question: Question, context: PromptContext) -> str:
+    """Not by their function, which reads the video with OpenCV from a folder below HF_HOME. The text before the
+    question is taken from their task; the text around the subtitles is copied, as only their code has it.
     """
     frames = _yaml(_known(question.benchmark).file_with_subtitles)["lmms_eval_specific_kwargs"]["default"]["frame_num"]
     listed = "No subtitles available"
     if question.subtitle_path is not None:
         found = subtitles.cues(question)
-        listed = subtitles.at_spread_frames(found, frames, shown.video.frames, shown.video.fps)
+        listed = subtitles.at_spread_frames(found, frames, context.video.frames, context.video.fps)
     ending = {"post_prompt": "The best answer is:"}
     asked = _task(question.benchmark).doc_to_text(question.row, lmms_eval_specific_kwargs=ending)
     return f"This video's subtitles are listed below: \n{listed}\n{asked}"
@@ -145,7 +145,7 @@ def _yaml(task: str) -> dict[str, Any]:
 
 
 def _known(benchmark: str) -> LmmsEvalTask:
-    spec = benchmarks.REGISTRY.get(benchmark)
+    spec = benchmarks.REGISTRY[benchmark]
     if spec.lmms_eval is None:
         own = ", ".join(spec.protocols) or "none that is a table"
         raise ConfigError(f"lmms-eval has no task for {benchmark}; set protocol=NAME, {benchmark} has: {own}")

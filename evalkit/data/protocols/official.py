@@ -31,8 +31,8 @@ def _videomme(question: Question) -> str:
     return "\n".join([SELECT, question.row["question"], *question.row["options"], "The best answer is:"])
 
 
-def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
-    listed = subtitles.at(subtitles.cues(question), shown.seconds)
+def _videomme_subtitles(question: Question, context: PromptContext) -> str:
+    listed = subtitles.at(subtitles.cues(question), context.seconds)
     return f"{SUBTITLES}\n{listed}\n{_videomme(question)}" if listed else _videomme(question)
 
 

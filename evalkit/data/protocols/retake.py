@@ -27,10 +27,10 @@ def _videomme(question: Question) -> str:
     return "\n".join([question.row["question"], "Options:", *question.row["options"], ANSWER])
 
 
-def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
+def _videomme_subtitles(question: Question, context: PromptContext) -> str:
     """The whole file, its end cut off where question and subtitles are longer than 10,000 tokens."""
-    asked, listed = _videomme(question), subtitles.whole(subtitles.cues(question))
-    listed = _cut(listed, "<video>" + asked, shown.tokenizer)  # they count their placeholder's tokens too
+    asked, listed = _videomme(question), subtitles.all_lines(subtitles.cues(question))
+    listed = _cut(listed, "<video>" + asked, context.tokenizer)  # they count their placeholder's tokens too
     return f"{SUBTITLES}\n{listed}\n{asked}" if listed else asked
 
 

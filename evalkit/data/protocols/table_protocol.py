@@ -34,7 +34,7 @@ class TableProtocol(Protocol):
         """Whether it has a task."""
         return self._found(benchmark_name) is not None
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """The user's turn, byte for byte."""
         task = self._task(question.benchmark)
         if not self.subtitles:
@@ -44,7 +44,7 @@ class TableProtocol(Protocol):
                 f"protocol={self.name}: {question.benchmark} has no subtitles; "
                 f"use protocol={self.name.removesuffix('_subtitles')}"
             )
-        return task.ask_with_subtitles(question, needed(shown, self.name))
+        return task.ask_with_subtitles(question, needed(context, self.name))
 
     def system(self, benchmark_name: str) -> str | None:
         """From the table."""
@@ -81,21 +81,21 @@ class TableProtocol(Protocol):
     def _task(self, benchmark: str) -> Task:
         found = self._found(benchmark)
         if found is None:
-            own = ", ".join(benchmarks.REGISTRY.get(benchmark).protocols) or "none that is a table"
+            own = ", ".join(benchmarks.REGISTRY[benchmark].protocols) or "none that is a table"
             raise ConfigError(f"protocol={self.name} has no task for {benchmark}; {benchmark} has protocols: {own}")
         return found
 
     def _found(self, benchmark: str) -> Task | None:
         if benchmark in self.tasks:
             return self.tasks[benchmark]
-        return benchmarks.REGISTRY.get(benchmark).protocols.get(self.name.removesuffix("_subtitles"))
+        return benchmarks.REGISTRY[benchmark].protocols.get(self.name.removesuffix("_subtitles"))
 
 
-def needed(shown: PromptContext | None, name: str) -> PromptContext:
-    """`shown`, for a prompt that cannot be written without it."""
-    if shown is None:
-        raise ConfigError(f"protocol={name}: subtitles need to know the video and the frames' times; pass `shown`")
-    return shown
+def needed(context: PromptContext | None, name: str) -> PromptContext:
+    """`context`, for a prompt that cannot be written without it."""
+    if context is None:
+        raise ConfigError(f"protocol={name}: subtitles need to know the video and the frames' times; pass `context`")
+    return context
 
 
 def first_match(question: Question) -> str:

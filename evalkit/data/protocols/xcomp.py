@@ -5,8 +5,8 @@ The sentence with the video's length and number of frames that their model write
 model, not to the tasks; it is not here.
 
 Differs: empty replies are left out of one average over all questions, where theirs weighs each task's average by all
-its rows. Their log's 66.67 on MLVU is this average, 3 points above the official one. With subtitles, the words around
-the whole SRT file follow the template that the rest of the prompt comes from; they were not checked against their code.
+its rows. Their log's 66.67 on MLVU is this average, 3 points above the official one. With subtitles, the text around
+the whole SRT file follows the template that the rest of the prompt comes from; it was not checked against their code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _videomme(question: Question) -> str:
 
 
 def _videomme_subtitles(question: Question, _: PromptContext) -> str:
-    listed = subtitles.whole(subtitles.cues(question))
+    listed = subtitles.all_lines(subtitles.cues(question))
     return f"{_FRAMES} {SUBTITLES}\n{listed}\n{SELECT}\n{_asked(question)}" if listed else _videomme(question)
 
 

@@ -31,4 +31,4 @@ REGISTRY: Registry[Reader] = Registry(
 
 def reader_named(name: str) -> Reader:
     """The reader called `name`; its library is imported here and nowhere earlier. ConfigError for any other name."""
-    return REGISTRY.get(name)
+    return REGISTRY[name]

@@ -141,6 +141,3 @@ class Qwen25VL(Qwen2VL):
         width = vision.hidden_size
         mlp = 3 * 2 * width * vision.intermediate_size
         return flops.vision_cell(vision, segments, width, mlp, vision.out_hidden_size)
-
-
-FAMILIES: dict[str, type[Qwen2VL]] = {"qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
