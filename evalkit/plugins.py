@@ -12,13 +12,13 @@ The entry point's name is the name by which the thing is chosen. What it loads, 
     evalkit.backbones   settings with the keys of conf/backbone/tiny.yaml: a mapping, or the Path of a YAML file, which
                         may have a defaults list
     evalkit.families    a subclass of a decoder in evalkit/model/families, under the checkpoint's `model_type`
-    evalkit.benchmarks  a `evalkit.data.benchmarks.spec.BenchmarkSpec`
-    evalkit.protocols   a `evalkit.data.protocols.Protocol`, such as a `TableProtocol`
+    evalkit.benchmarks  an `evalkit.data.benchmarks.spec.BenchmarkSpec`
+    evalkit.protocols   an `evalkit.data.protocols.Protocol`, such as a `TableProtocol`
     evalkit.readers     a function as `evalkit.data.readers.Reader` describes
     evalkit.trackers    a function that takes the settings `tracker.NAME` as keywords and returns a
                         `evalkit.trackers.Tracker`
 
-Nothing is imported before it is chosen. A name that two packages give is an error whoever is asked for.
+Nothing is imported before it is chosen. A name that two packages give is an error, whichever thing of that kind is asked for.
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ class Registry(Generic[T]):
         """Whether there is such a thing."""
         return name in self.entries
 
+    @property
+    def _kind(self) -> str:
+        """One of the group, for messages."""
+        return f"{self.group.removesuffix('ies')}y" if self.group.endswith("ies") else self.group.removesuffix("s")
+
     def listed(self) -> str:
         """The names with where they come from, for messages."""
         return listed((entry.name, entry.origin) for entry in self.entries.values())
@@ -108,7 +113,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         """The thing called `name`, imported when first asked for. ConfigError if there is none or it is not usable."""
         if name not in self.loaded:
-            kind = self.group.removesuffix("s")
+            kind = self._kind
             found = self.entry(name).load(kind, self._check, self._expected, self._remedy)
             if self._named and found.name != name:
                 raise ConfigError(
@@ -121,8 +126,7 @@ class Registry(Generic[T]):
     def entry(self, name: str) -> Entry:
         """What is known of `name` before it is imported. ConfigError, with all names, if there is none."""
         if not isinstance(name, str) or name not in self:
-            kind = self.group.removesuffix("s")
-            raise ConfigError(f"{kind}: expected one of {self.listed()}; got {name!r}")
+            raise ConfigError(f"{self._kind}: expected one of {self.listed()}; got {name!r}")
         return self.entries[name]
 
 

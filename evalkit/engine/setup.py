@@ -81,11 +81,10 @@ class EngineSetup:
             "protocol": [self.protocol.name, self.protocol.version],
             "reader": self.reader,
             "seed": self.seed,
-            **(
-                {"plugins": theirs} if (theirs := identity.foreign_source(self.protocol, *self._foreign_reader)) else {}
-            ),
+            **({"plugins": theirs} if (theirs := self._foreign_source()) else {}),
         }
 
-    @property
-    def _foreign_reader(self) -> list[object]:
-        return [readers.REGISTRY[self.reader]] if readers.REGISTRY.entry(self.reader).foreign else []
+    def _foreign_source(self) -> str:
+        """Of what other packages bring: protocol, reader, model family."""
+        theirs = [readers.REGISTRY[self.reader]] if readers.REGISTRY.entry(self.reader).foreign else []
+        return identity.foreign_source(self.protocol, self.backbone.family, *theirs)
