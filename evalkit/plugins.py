@@ -18,7 +18,7 @@ The entry point's name is the name by which the thing is chosen. What it loads, 
     evalkit.trackers    a function that takes the settings `tracker.NAME` as keywords and returns a
                         `evalkit.trackers.Tracker`
 
-Nothing is imported before it is chosen. A name that two packages give is an error, whichever thing of that kind is asked for.
+Nothing is imported before it is chosen. A name that two packages give is an error for all things of that kind.
 """
 
 from __future__ import annotations

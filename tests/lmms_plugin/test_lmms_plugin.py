@@ -200,8 +200,9 @@ def ran(slice_: theirs.Slice, checkpoint: Path, tmp_path_factory: pytest.TempPat
 
 
 def counted(spent: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A ledger without what differs from run to run."""
-    return None if spent is None else {k: v for k, v in spent.items() if k not in ("seconds", "peak_bytes")}
+    """A ledger without what differs from run to run, or with what is run beside it."""
+    measured = ("seconds", "seconds_shared", "peak_bytes")
+    return None if spent is None else {k: v for k, v in spent.items() if k not in measured}
 
 
 def pairs(ran: Ran, method: str, ratio: float = 0.25) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
