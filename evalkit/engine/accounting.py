@@ -59,4 +59,5 @@ def kept(prefix: Prefix) -> KeptOverTime | None:
     return KeptOverTime(
         seconds=tuple(round(float(tokens.cell_seconds[t]), 3) for t in cells),
         tokens=tuple(round(int(context.visual_per_cell[t]) / len(context.layers), 2) for t in cells),
+        cells=tuple(cells),
     )

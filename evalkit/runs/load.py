@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from evalkit.analysis.grid import seconds
 from evalkit.errors import DataError
 from evalkit.method import Role
-from evalkit.runs import setups
+from evalkit.runs import parse_timing, setups
 from evalkit.runs.parse_answer import need, optional, read, typed
 
 if TYPE_CHECKING:
@@ -222,7 +221,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
     rows = list(_rows(path)) if path.is_file() else []
-    found = seconds.read(rows)
+    found = parse_timing.read(rows)
     for one in found:
         _check_belongs(one, config, str(path))
     return found

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
 from evalkit.analysis.grid.cells import QuestionSet, against, question_sets
+
 from evalkit.analysis.grid.equal_cost import against_dense, at_equal
 from evalkit.analysis.stats.paired_tests import change
 from evalkit.runs import load

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from evalkit.analysis.grid.cells import question_sets
 
 from evalkit.analysis.grid import curve_points
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.equal_cost import at_equal
 from evalkit.analysis.tables import paper
 from evalkit.commands import matched_points, run

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-
 from evalkit.analysis.grid.cells import question_sets
+
 from evalkit.analysis.grid.equal_cost import against_dense, at_equal
 from evalkit.analysis.stats import accuracy_interval
 from evalkit.analysis.stats.paired_tests import expected_half_width, holm

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import matplotlib
+from evalkit.analysis.grid.cells import ALL, COSTS, QuestionSet, question_sets
 
 from evalkit.analysis import plots
-from evalkit.analysis.grid.cells import ALL, COSTS, QuestionSet, question_sets
 from evalkit.runs.load import load
 from tests.support.plot_grids import RIGHT, crowd, grid, rows, write
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from evalkit.analysis.grid.cells import QuestionSet, question_sets
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from evalkit.analysis.grid.cells import QuestionSet, question_sets
 from evalkit.analysis.plots import styles
 from evalkit.analysis.plots.figure import draw
 from evalkit.analysis.plots.series import points, series

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import yaml
+from evalkit.analysis.grid.cells import question_sets
 
 from evalkit.__main__ import main
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.tables import differences, run_tables
 from evalkit.config import build
 from evalkit.errors import ConfigError, DataError

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid.cells import question_sets
+
 from evalkit.analysis.report import flips
 from evalkit.analysis.report.provenance import Value, made_with
 from evalkit.runs import load

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
+from evalkit.analysis.grid.cells import question_sets
 
 from evalkit.analysis import report
-from evalkit.analysis.grid.cells import question_sets
 from tests.support.browser import chromium, probe
 from tests.support.report_odd import ODD, hostile
 from tests.support.report_runs import averages, grid
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.analysis.grid.cells import Cell, Key
+
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 

@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from evalkit.analysis.grid.cells import question_sets
 
 from evalkit.analysis import report
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.runs import load
 from tests.support.report_odd import HOSTILE, ODD, hostile, rows
 from tests.support.report_page import Page, page, summary, tables

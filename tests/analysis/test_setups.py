@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import yaml
+from evalkit.analysis.grid.cells import question_sets
 
 from evalkit.__main__ import main
 from evalkit.analysis import plots
 from evalkit.analysis.compare import compare
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.grouping import by_setup
 from evalkit.analysis.tables import paper, run_tables
 from evalkit.runs import load

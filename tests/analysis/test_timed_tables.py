@@ -7,9 +7,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from evalkit.analysis.grid.cells import QuestionSet, question_sets
 
 from evalkit.analysis import plots
-from evalkit.analysis.grid.cells import QuestionSet, question_sets
 from evalkit.analysis.grid.costs import COLUMNS
 from evalkit.analysis.grid.equal_cost import at_equal
 from evalkit.analysis.grid.seconds import SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid.cells import QuestionSet, question_sets
+
 from evalkit.runs.load import load
 from tests.support.run_folders import ledger, row, write_run
 

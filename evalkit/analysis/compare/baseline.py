@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FILES = {"config.yaml", "answers.jsonl"}
 _SECTIONS = ("identity", "sampling", "method", "ratio", "protocol", "subset", "seed")
-_LEFT_OUT = {"prompt", "options", "duration_s", "kept"}  # the answers' own lines are enough to judge by
+_NOT_STORED = {"prompt", "options", "duration_s", "kept", "evidence_s"}  # the answers' own lines are enough to judge by
 _BENCHMARK = ("name", "label", "split", "questions", "generated", "notes")
 
 
@@ -78,7 +78,7 @@ def _write(folder: Path, run: Run) -> None:
 
 def _line(answer: Answer) -> dict[str, Any]:
     plain = answer.to_dict()
-    return {key: plain[key] for key in plain if key not in _LEFT_OUT} | {"ledger": None}
+    return {key: plain[key] for key in plain if key not in _NOT_STORED} | {"ledger": None}
 
 
 def _config(run: Run) -> dict[str, Any]:
