@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.analysis.grid.grouping import entries, of_setups
-from evalkit.analysis.grid.measured_points import pooled, sets
+from evalkit.analysis.grid.measured_points import MeasuredPoint, pooled, sets
 from evalkit.analysis.tables import accuracy, budget, differences, grid_rows
 from evalkit.analysis.tables.accuracy import Averages, official
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.analysis.grid.grouping import NamedRun
-    from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
+    from evalkit.analysis.grid.measured_points import QuestionSet
     from evalkit.analysis.grid.paired import Statistics
     from evalkit.analysis.plots import Figures
     from evalkit.analysis.tables.grid_rows import Table
@@ -64,7 +64,7 @@ class Results:
     def _of_runs(self) -> list[tuple[MeasuredPoint, list[dict[str, Any]], list[dict[str, Any]]]]:
         """Each run as a point on its benchmark, in table order, with its rows of the accuracy and the budget table."""
         single = {id(p.parts[0].run): p for own in self.question_sets for p in own.points if len(p.parts) == 1}
-        points = [single[id(entry.run)] for entry in self.named]
+        points = [single.get(id(e.run)) or MeasuredPoint(e.method, e.run.ratio, (e,)) for e in self.named]
         return [(point, accuracy.rows(point, self._averages), budget.rows(point)) for point in points]
 
     def rows_of(self, run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), Pareto plots (svg, png) and report.html,
 one file that needs nothing else. The same answers give the same files."""
-_COMPARE = """B against A: Δ accuracy (pp) with its 95 %% CI, tests and flips. Runs are paired by benchmark,
+_COMPARE = """B against A: Δ accuracy (pp) with its 95 % CI, tests and flips. Runs are paired by benchmark,
 method and ratio, those of one setup first; two single runs may differ in method, ratio or backbone. Settings that
 differ are named. Exit 2 where questions, protocol or sampling differ."""
 _GATE = """Exit 0: every run of the baseline holds; 1: one regressed, or is not shown to hold, the questions are named;

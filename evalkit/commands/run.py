@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> Outcome:
 
 
 def report(outcomes: Sequence[Outcome]) -> Results:
-    """Print the tables over all runs of these jobs, write them into the results folder, and return what was computed."""
+    """Print the tables over all runs of these jobs, write them into the results folder, and return the results."""
     folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
     found = Results(load.ordered([run for folder in folders for run in load.load(folder)]))
     if found.runs:

@@ -27,14 +27,14 @@ def _dense(own: QuestionSet, scores: Sequence[Row]) -> Iterator[str]:
     name = own.dense.method if own.dense else own.reference
     row = next((r for r in scores if own.dense and (r["method"], r["ratio"]) == (name, 1)), None)
     if row is None:
-        yield f"There is no dense run here ({own.reference}, the reference, at ratio 1), so nothing is compared with it."
+        yield f"There is no dense run here ({own.reference}, the reference, at ratio 1), so there is no comparison."
     elif not row["n"]:
         yield f"The dense run ({name} at ratio 1) has no scored question."
     else:
         yield (
             f"The dense run ({name} at ratio 1: every sampled frame, every token) is right on "
-            f"{grouped_number(row['percent'], 1)} % of {_count(row['n'], 'question')} about {_count(row['videos'], "
-            f"'video')} ({_interval(row['low'], row['high'])})."
+            f"{grouped_number(row['accuracy'], 1)} % of {_count(row['n'], 'question')} "
+            f"about {_count(row['videos'], 'video')} ({_interval(row['ci_low'], row['ci_high'])})."
         )
 
 
@@ -111,7 +111,8 @@ def _off(own: QuestionSet) -> Iterator[str]:
     """Which means are off, by duration too; a control that keeps nothing has no ratio to miss."""
     groups = [(point, *item) for point in own.points for item in point.costs_by_duration.items()]
     off = [
-        f"{point.method} at {point.ratio:g}{'' if kind == 'all' else f', {label}'}: {grouped_number(means['ratio_achieved'], 3)}"
+        f"{point.method} at {point.ratio:g}{'' if kind == 'all' else f', {label}'}: "
+        f"{grouped_number(means['ratio_achieved'], 3)}"
         for point, (kind, label), means in groups
         if means["ratio_off"]
     ]

@@ -30,8 +30,6 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
     average = next(filter(None, rows["average"]), "micro")
     if average != "micro":  # which is the accuracy beside it
         found[f"{average} (%)"] = [number(value, 1) for value in rows["average_accuracy"]]
-    expected = DIFFERENCES["expected_ci_half_width"]
-    found[expected.title] = [expected.text(value) for value in rows[expected.name]]
     excluded = rows[EXCLUDED].max(axis=1).fillna(0)
     counts = {"n": rows["n"], **{name: rows[name] for name in COUNTS}, DIFFERENCES["excluded"].title: excluded}
     shown = {name: values for name, values in counts.items() if name == "n" or values.any()}

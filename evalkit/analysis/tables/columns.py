@@ -83,7 +83,7 @@ GROUPS = _section(
         "group",
         "",
         TEXT,
-        "which questions: `all`; `average` for the protocol's averages; or a kind of group (`duration`, `task_type`, …)",
+        "which questions: `all`; `average`, the protocol's averages; or a kind of group (`duration`, `task_type`, …)",
     ),
     Column("value", "value", "", TEXT, "the label in the group; a question with several labels counts under each"),
 )
@@ -161,7 +161,7 @@ BUDGET = _section(
     Column("frames", "frames", "frames", 1, "distinct frames of the video that were decoded"),
     Column("cells", "cells", "cells", 1, "temporal cells encoded"),
     Column("tokens_encoded", "encoded", "tokens", 0, "visual tokens that left the vision encoder"),
-    Column("tokens_selected", "visual tokens", "tokens", 0, "visual tokens handed to the LLM"),
+    Column("tokens_selected", "selected", "tokens", 0, "visual tokens handed to the LLM"),
     Column(
         "llm_tokens_fed",
         "LLM tokens",

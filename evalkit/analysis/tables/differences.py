@@ -8,12 +8,12 @@ import pandas as pd
 
 from evalkit.analysis.grid.grouping import KEYS, reference
 from evalkit.analysis.grid.measured_points import paired
-from evalkit.analysis.stats.paired_tests import holm
+from evalkit.analysis.stats.paired_tests import expected_ci_half_width, holm
 from evalkit.analysis.tables.columns import DIFFERENCES, titles
 from evalkit.analysis.tables.formatting import delta_and_ci, p_value, render, setup_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from evalkit.analysis.grid.measured_points import MeasuredPoint
     from evalkit.analysis.grid.paired import Statistics
@@ -64,14 +64,26 @@ def section(by_setup: Mapping[Label, Sequence[dict[str, Any]]]) -> str:
         if own:
             gaps = any(row["excluded"] for row in own)
             table = render(pd.DataFrame([_text(row, gaps) for row in own]))
-            parts += [setup_line(setup), f"reference {own[0]['reference']}, at the same ratio\n", table]
+            parts += [
+                setup_line(setup),
+                f"reference {own[0]['reference']}, at the same ratio",
+                expected(row["n"] for row in own) + "\n",
+                table,
+            ]
             any_excluded |= gaps
     return "\n".join(["# Paired differences\n", *parts]) + _CAPTION + _EXCLUDED * any_excluded if parts else ""
 
 
+def expected(counts: Iterable[int]) -> str:
+    """The expected CI half-width: it depends on n alone, so that it needs no column."""
+    column = DIFFERENCES["expected_ci_half_width"]
+    halves = {n: column.text(expected_ci_half_width(n)) for n in counts}
+    return f"{column.title}: {', '.join(f'{half} pp at n = {n}' for n, half in halves.items())}"
+
+
 def _text(row: dict[str, Any], gaps: bool) -> dict[str, str]:
     delta, flip, mcnemar = titles(DIFFERENCES, ("delta_pp", "p_sign_flip_holm", "p_mcnemar_holm"))
-    shown = ("n", *(("excluded",) if gaps else ()), "expected_ci_half_width")
+    shown = ("n", *(("excluded",) if gaps else ()))
     return {
         "method": row["method"],
         "ratio": f"{row['ratio']:g}",

@@ -12,6 +12,7 @@ from evalkit.analysis.grid.seconds import caption as seconds_caption
 from evalkit.analysis.tables import column_texts, latex
 from evalkit.analysis.tables.column_texts import EXCLUDED, NAMES, SIGNIFICANT
 from evalkit.analysis.tables.columns import DIFFERENCES
+from evalkit.analysis.tables.differences import expected
 from evalkit.analysis.tables.formatting import head_lines, render, setup_line
 from evalkit.analysis.tables.grid_rows import AGAINST
 from evalkit.analysis.tables.latex import escape
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 _ACCURACY = (
     "± is half the 95 % CI of the accuracy (every question counts once), clustered by video; a column of another name "
-    "beside it is the protocol's own average. expected CI half-width is what so many questions can show of a "
-    "difference: half an interval at 10 % flips. n counts scored questions: failed ones are in no accuracy. Differences "
-    "are Δ accuracy in percentage points on the same questions, [95 % CI] bootstrapped over videos: from the dense run "
-    "(the reference at ratio 1), and from the reference at equal visual KV tokens and at equal compute (TFLOPs), where "
-    "it was run within 2 % of that cost. ≈ is interpolated between its two ratios next in cost, linearly in log cost: "
-    "its error is not known and no test applies; what was measured on both sides stands in a table of its own. – where "
-    "the reference never costs that, or a cost is not known."
+    "beside it is the protocol's own average. The expected CI half-width is what so many questions can show of a "
+    "difference: half an interval at 10 % flips. n counts scored questions: failed ones are in no accuracy. "
+    "Differences are Δ accuracy in percentage points on the same questions, [95 % CI] bootstrapped over videos: from "
+    "the dense run (the reference at ratio 1), and from the reference at equal visual KV tokens and at equal compute "
+    "(TFLOPs), where it was run within 2 % of that cost. ≈ is interpolated between its two ratios next in cost, "
+    "linearly in log cost: its error is not known and no test applies; what was measured on both sides stands in a "
+    "table of its own. – where the reference never costs that, or a cost is not known."
 )
 _BRACKET = (
     "Where the reference was not run at equal cost: Δ accuracy (pp) from its next cheaper and next dearer ratio, "
@@ -44,8 +45,8 @@ _TEST = (
 _EXCLUDED = " excluded counts questions without a score in one of the runs compared, in the comparison with most."
 _TOKENS = (
     "Means per question over the n answered ones. ratio is nominal, achieved is counted: visual KV entries at answer "
-    "time as a share of the dense run. visual tokens are those handed to the LLM; KV counts visual entries per layer, "
-    "KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages."
+    "time as a share of the dense run. selected are visual tokens handed to the LLM; KV counts visual entries per "
+    "layer, KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages."
 )
 _TIMES = "Stages and TTFT, the time to the first token, are in seconds; peak MB is the highest of all questions."
 _OFF = " ! achieved differs from nominal by more than 2 %."
@@ -59,7 +60,7 @@ def accuracy_markdown(tables: Sequence[Table]) -> str:
     parts = ["# Accuracy and differences\n"]
     for found, rows in tables:
         texts = column_texts.scores(rows), column_texts.differences(rows, starred=False)
-        parts += [*_head(found), *map(render, texts)]
+        parts += [*_head(found, expected(rows["n"])), *map(render, texts)]
         ends = column_texts.brackets(rows)
         parts += [] if ends.empty else [fill(_BRACKET, 120) + "\n", render(ends, left=("method", "at"))]
     caption = f"{_ACCURACY} p is by {_TEST} (–)." + _EXCLUDED * any(map(_any_excluded, tables))
@@ -75,9 +76,14 @@ def budget_markdown(tables: Sequence[Table]) -> str:
     return "\n".join([*parts, fill(f"{_TOKENS} {_times(*tables)}{_OFF * any(map(_any_off, tables))}", 120), ""])
 
 
-def _head(found: QuestionSet) -> list[str]:
+def _head(found: QuestionSet, *lines: str) -> list[str]:
+    own = [*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines)]
     title = f"{found.name}, split {found.split}" if found.split else found.name
-    return [f"## {title}\n", setup_line(found.setup), "\n".join([*_scope(found), f"- reference: {found.reference}\n"])]
+    return [
+        f"## {title}\n",
+        setup_line(found.setup),
+        "\n".join([*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines), ""]),
+    ]
 
 
 def _scope(found: QuestionSet) -> list[str]:
@@ -103,7 +109,9 @@ def _accuracy_latex(table: Table, place: int) -> str:
     found, rows = table
     scores, deltas = column_texts.scores(rows), column_texts.differences(rows, starred=True).iloc[:, len(NAMES) :]
     spans = [("", scores.shape[1]), (f"{DIFFERENCES['delta_pp'].title} vs. {found.reference}", len(AGAINST))]
-    caption = escape(f"Accuracy (percent) on {_sentence(found)} {_ACCURACY}") + _EXCLUDED * _any_excluded(table)
+    caption = escape(
+        f"Accuracy (percent) on {_sentence(found)} The {expected(rows['n'])}. {_ACCURACY}"
+    ) + _EXCLUDED * _any_excluded(table)
     caption += rf" $^*$~$p < {SIGNIFICANT}$ by {_TEST}."
     body = latex.tabular(pd.concat([scores, deltas], axis=1), spans)
     table_ = latex.table(body, caption=caption, label=_label("accuracy", place, found))
