@@ -140,14 +140,16 @@ class Engine:
         with clock.stage("select"):
             selected = None
             if tokens is not None and question_attention is not None:
-                question_attention.question(head, tail, backbone.header(tail))
+                question_attention.set_question(head, tail, backbone.reply_header(tail))
                 selected = method.select(tokens, budget, question_attention)
         with clock.stage("prefill"):
-            context = backbone.context()
+            context = backbone.new_state()
             backbone.prefill_text(context, head)
             if selected is not None:
                 coming = len(tail) if method.query_aware else 0
-                backbone.prefill_video(context, selected, method, budget, chunk_cells=self.chunk_cells, tail=coming)
+                backbone.prefill_video(
+                    context, selected, method, budget, chunk_cells=self.chunk_cells, suffix_tokens=coming
+                )
         asked, asking = (
             (0, OpCounts()) if question_attention is None else (question_attention.fed, question_attention.op_counts)
         )

@@ -131,7 +131,7 @@ class Grid:
 
     @cached_property
     def _aligns_text(self) -> bool:
-        return load.family(self.checkpoint).aligns_text
+        return load.family(self.checkpoint).positions_type.aligns_text
 
     def _method_notes(self, point: OperatingPoint) -> list[str]:
         return [f"{point.name}: {note}" for note in point.method.notes(aligns_text=self._aligns_text)]

@@ -122,10 +122,10 @@ def test_inputs_stay_as_they_were(name: str, backbone: Qwen2VL) -> None:
     kept = {f.name: copy.deepcopy(getattr(tokens, f.name)) for f in fields(VisualTokens)}
     method = built(name).method
     question_attention = QuestionAttention(backbone, tokens, method, budget(8, 0.5), chunk_cells=2)
-    question_attention.question([1], [2, 3], 2)
+    question_attention.set_question([1], [2, 3], 2)
     with torch.inference_mode():
         out = method.select(tokens, budget(8, 0.5), question_attention)
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1])
         backbone.prefill_video(context, out, method, budget(8, 0.5), chunk_cells=2)
     for key, value in kept.items():
