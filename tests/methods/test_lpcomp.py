@@ -70,7 +70,7 @@ def limits(tokens: VisualTokens, layers: int, ratio: float = 1.0) -> Budget:
 
 def fed(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> PrefillState:
     """Head and video."""
-    context = decoder.context()
+    context = decoder.new_state()
     decoder.prefill_text(context, HEAD)
     decoder.prefill_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
     return context

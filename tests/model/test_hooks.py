@@ -42,7 +42,7 @@ class PruneLate(Method):
 
 
 def feed(backbone: Qwen2VL, tokens: VisualTokens, method: Method, head: list[int], tail: list[int]) -> Tensor:
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, head)
     backbone.prefill_video(context, tokens, method, budget_of(backbone.layers, tokens, 1.0), chunk_cells=CHUNK_CELLS)
     return backbone.logits(backbone.prefill_text(context, tail))
@@ -132,7 +132,7 @@ def test_dropped_tokens_are_as_if_unseen(
 def test_every_layer_has_a_length_of_its_own(backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1, 2, 3])
         budget = budget_of(backbone.layers, tokens, 1.0)
         backbone.prefill_video(context, tokens, PruneLate(), budget, chunk_cells=CHUNK_CELLS)

@@ -54,8 +54,8 @@ def read(file: Path) -> dict[str, torch.Tensor]:
 def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens:
     """The trace's pixels, encoded."""
     t, h, w = trace["video_grid_thw"][0].tolist()
-    features = backbone.encode_patches(trace["pixel_values_videos_int8_x16"].float() / 16, (t, h, w))
-    return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.merge, w // backbone.merge))
+    features = backbone.vision.encode_patches(trace["pixel_values_videos_int8_x16"].float() / 16, (t, h, w))
+    return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.vision.merge, w // backbone.vision.merge))
 
 
 def budget_of(layers: int, tokens: VisualTokens, ratio: float) -> Budget:
@@ -73,9 +73,9 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     tokens = method.select(dense, budget, no_question)
     start = ids.index(backbone.model.config.video_token_id)
     tail = ids[start + len(dense) :]
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, ids[:start])
-    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(tail))
+    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(tail))
     hidden = backbone.prefill_text(context, tail)
 
     lengths, cache, positions = True, 0.0, True
