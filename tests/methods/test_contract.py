@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import fields, is_dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,27 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.config.build import CONF, points
 from evalkit.engine.records import OperatingPoint
 from evalkit.method import Budget, Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import Video, VisualTokens
-from tests.model.test_hooks import hooks
-from tests.model.test_model import visual
 from tests.support import clips
-from tests.support.configs import composed
+from tests.support.hooks import hooks
 from tests.support.loop import DENSE, answer, engine, question, said
+from tests.support.methods import NAMES, built
+from tests.support.visual_tokens import visual
 
-NAMES = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 TOLERANCE = 0.02  # between nominal and achieved ratio
-
-
-@cache
-def built(name: str, ratio: float = 1.0) -> OperatingPoint:
-    (point,) = points(composed(f"method={name}", f"ratio={ratio}"))
-    return point
 
 
 @pytest.fixture(scope="module")
