@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
 
 from evalkit.config import build
 from evalkit.config.choices import CONF
@@ -37,11 +36,8 @@ from methods.pivotkv import PivotKV
 from methods.qccomp import QCComp
 from methods.retake import ReTaKe
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import plain, qwen2
 from tests.support.configs import composed
 from tests.support.loop import question
-
-__all__ = ["qwen2"]  # a fixture
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen2")
@@ -65,11 +61,6 @@ def method(name: str) -> Method:
         return VARIANTS[name]
     (point,) = build.points(composed(f"method={name}", "ratio=1"))
     return point.method
-
-
-@pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
 
 
 @pytest.fixture(scope="module")
