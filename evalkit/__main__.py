@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evalkit.commands import analysis, model
 from evalkit.commands import data as data_commands
-from evalkit.data.protocols import NAMES
+from evalkit.data import benchmarks, protocols
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
@@ -50,12 +50,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     score = commands.add_parser("score", help="score anyone's answers under published protocols: no video, no model")
-    score.add_argument("benchmark", choices=("videomme", "mlvu", "lvbench"))
+    score.add_argument("benchmark", choices=list(benchmarks.REGISTRY))
     score.add_argument("--annotations", type=Path, required=True, help="data folder, or one annotation file")
     score.add_argument(
         "--answers", type=Path, nargs="+", required=True, help="jsonl, json, csv, tsv or xlsx; several count as one"
     )
-    score.add_argument("--protocol", default="all", help=f"{', '.join(NAMES)} or all (default: %(default)s)")
+    score.add_argument(
+        "--protocol", default="all", help=f"{', '.join(list(protocols.REGISTRY))} or all (default: %(default)s)"
+    )
     score.add_argument(
         "--questions", help="size of a known question set, which is checked, or a file listing the questions to keep"
     )

@@ -15,7 +15,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from evalkit.config.compose import CONF, explained
+from evalkit.config.choices import CONF, register
+from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             outcomes.append(run(cfg))
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+    register()
     sys.argv[1:] = arguments
     try:
         with explained("config"):

@@ -9,8 +9,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evalkit.config import checks
-from evalkit.config.compose import CONF, choices
+from evalkit.config import checks, choices
+from evalkit.config.choices import listed, settings
 from evalkit.data import benchmarks, protocols
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.protocols import Protocol
@@ -126,16 +126,20 @@ def _several(cfg: DictConfig, key: str) -> list[Any]:
 
 
 def _method_config(entry: Any) -> DictConfig:
-    """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
+    """A method by its name, `{from: NAME, name: ANOTHER, field: value …}` for one with other fields, or any class.
+
+    A class needs no name of its own in conf/method or elsewhere: `{_target_: package.Class, name: ANOTHER, …}`.
+    """
     changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
-    known = choices("method")
-    if (name := changes.get("from")) not in known:
+    if "_target_" in changes and "from" not in changes:
+        return changes
+    name = changes.get("from")
+    if name not in choices.names("method"):
         raise ConfigError(
-            f"methods: expected names among {', '.join(known)} (files in conf/method/), or "
-            f"{{from: NAME, name: ANOTHER, field: value}}; got {entry!r}"
+            f"methods: expected names among {listed('method')}, {{from: NAME, name: ANOTHER, field: value}}, or "
+            f"{{_target_: package.Class, name: ANOTHER, field: value}}; got {entry!r}"
         )
-    file = CONF / "method" / f"{name}.yaml"
-    config = OmegaConf.merge(OmegaConf.load(file), {key: value for key, value in changes.items() if key != "from"})
+    config = OmegaConf.merge(settings("method", name), {key: value for key, value in changes.items() if key != "from"})
     assert isinstance(config, DictConfig)
     return config
 
@@ -206,8 +210,8 @@ def checkpoint(cfg: DictConfig) -> Checkpoint:
 
 def _revision(cfg: DictConfig) -> str | None:
     """`backbone.revision`; None where it is the commit that the backbone's file gives for another `path`."""
-    found, file = cfg.backbone.get("revision"), CONF / "backbone" / f"{cfg.backbone.name}.yaml"
-    published: Any = OmegaConf.load(file) if file.is_file() else {}
+    found, name = cfg.backbone.get("revision"), cfg.backbone.name
+    published: Any = settings("backbone", name) if name in choices.names("backbone") else {}
     if found is None or (published.get("revision") == found and published.get("path") != cfg.backbone.path):
         return None
     return str(found)

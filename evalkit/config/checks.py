@@ -60,7 +60,6 @@ COMMON: Mapping[str, Rule] = {
     "backbone.threads": whole(1, optional=True),
     "backbone.chunk_cells": whole(1),
     "backbone.encode_cells": whole(1),
-    "reader": among(*readers.NAMES),
     "seed": whole(0),
 }
 EVALUATION: Mapping[str, Rule] = {
@@ -121,4 +120,5 @@ def _check(cfg: DictConfig, rules: Mapping[str, Rule], names: tuple[str, ...]) -
         value = OmegaConf.select(cfg, key)
         if not holds(value):
             raise ConfigError(f"{key}: expected {expected}, got {value!r}")
+    readers.REGISTRY.entry(cfg.reader)
     load.pick_device(cfg.backbone.device)

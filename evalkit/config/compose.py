@@ -15,10 +15,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from evalkit.config.choices import CONF, files, foreign, listed, register
 from evalkit.errors import ConfigError
 
-_INSTALLED = Path(__file__).parents[1] / "conf"  # in a wheel
-CONF = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"  # beside evalkit in a checkout
 NOT_A_NAME = "Config group override must be a string or a list"  # Hydra's ValueError for backbone=3
 HYDRA = "hydra"  # its own settings, beside ours
 OVERRIDE = "override "  # how an entry of defaults begins that makes a choice for a group of another file
@@ -26,6 +25,7 @@ OVERRIDE = "override "  # how an entry of defaults begins that makes a choice fo
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     """conf/NAME.yaml with these settings. ConfigError, in one line, for a name that it has not."""
+    register()
     with explained(name), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose(name, overrides=list(overrides))
 
@@ -54,20 +54,16 @@ def groups(name: str) -> dict[str, str | None]:
     return {group: choice for group, choice in entries if not group.startswith(OVERRIDE)}
 
 
-def choices(group: str) -> list[str]:
-    """The files of a group."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-
-
 def check_names(cfg: DictConfig, name: str) -> None:
     """ConfigError for a setting that `+` brought in and nothing reads, and for a group without a choice."""
     chosen = groups(name)
     for group, choice in chosen.items():
         if choice is not None and not isinstance(cfg.get(group), DictConfig):
-            raise ConfigError(f"{group}: expected one of {', '.join(choices(group))}; got {cfg.get(group)!r}")
+            raise ConfigError(f"{group}: expected one of {listed(group)}; got {cfg.get(group)!r}")
+        foreign(group)  # an error where two packages give one name
     _expect_known(cfg, "", _keys(CONF / f"{name}.yaml") - {HYDRA} | set(chosen))
     for group in {"backbone", "benchmark"} & set(chosen):
-        known = set[str]().union(*(_keys(file) for file in (CONF / group).glob("*.yaml")))
+        known = set[str]().union(*(_keys(file) for file in files(group).values()))
         _expect_known(cfg[group], f"{group}.", known)
 
 
@@ -85,7 +81,7 @@ def _line(error: Exception, name: str) -> str:
     """What was expected and what came."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"{group}: expected one of {', '.join(error.options)}; got {choice!r}"
+        return f"{group}: expected one of {listed(group)}; got {choice!r}"
     if isinstance(error, OverrideParseException):
         shape = "expected key=value, a list as key=[a,b], all of it quoted in a shell"
         return f"{shape}; got {error.override!r}: {str(error).splitlines()[0]}"

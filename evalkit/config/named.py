@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from evalkit.config import build, checks, compose
+from evalkit.config import build, checks, choices, compose
 from evalkit.model import load
 from evalkit.model.checkpoint import locate, read_json
 
@@ -30,7 +30,7 @@ def backbone(name: str, **options: Any) -> Backbone:
     """
     file = BUILTIN if name == "builtin" else name
     given = {key: value for key, value in options.items() if value is not None}
-    if file not in compose.choices("backbone"):
+    if file not in choices.names("backbone"):
         found = locate(name, options.get("revision"))
         family = (read_json(found, "config.json") or {}).get("model_type")
         file = BY_FAMILY.get(str(family), BY_FAMILY["qwen2_vl"])

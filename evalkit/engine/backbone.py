@@ -53,9 +53,14 @@ class Backbone:
         return weights_identity(self.checkpoint, self.adapter)
 
     @cached_property
+    def family(self) -> type[Qwen2VL]:
+        """The model family's class."""
+        return load.family(self.checkpoint)
+
+    @property
     def aligns_text(self) -> bool:
-        """How the family lays out text after a compressed video (Decoder.aligns_text)."""
-        return load.family(self.checkpoint).aligns_text
+        """How the family lays out text after a compressed video (Positions.aligns_text)."""
+        return bool(self.family.positions_type.aligns_text)
 
     @cached_property
     def model(self) -> Qwen2VL:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from evalkit.data import benchmarks
 from evalkit.engine import records, timing
 from evalkit.engine.setup import EngineSetup
 from evalkit.method import OperatingPoint
@@ -64,7 +65,7 @@ class Grid:
             opened: list[tuple[Benchmark, dict[OperatingPoint, RunFolder]]] = []
             for benchmark in self.benchmarks:
                 opened.append((benchmark, {}))
-                rows = identity.rows(benchmark)
+                rows = identity.rows(benchmark, *benchmarks.foreign_spec(benchmark.name))
                 for point in self.points if points is None else points:
                     config = self.config(benchmark, rows, point)
                     run = RunFolder(self.folder(benchmark, point, config), config, device)

@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import readers
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.runs import identity
@@ -80,7 +81,13 @@ class EngineSetup:
             "protocol": [self.protocol.name, self.protocol.version],
             "reader": self.reader,
             "seed": self.seed,
+            **({"plugins": theirs} if (theirs := self._foreign_source()) else {}),
         }
+
+    def _foreign_source(self) -> str:
+        """Of what other packages bring: protocol, reader, model family."""
+        theirs = [readers.REGISTRY[self.reader]] if readers.REGISTRY.entry(self.reader).foreign else []
+        return identity.foreign_source(self.protocol, self.backbone.family, *theirs)
 
 
 def _section(sampling: Sampling) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, tensors
 from evalkit.model.checkpoint import Checkpoint, check_settings, locate, read_json, weight_files
-from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, FAMILIES, Qwen2VL
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.families.registry import FAMILIES
+from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 from evalkit.model.weights_identity import weights_identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -152,7 +154,7 @@ def _config(found: Checkpoint, dtype: str) -> Any:
     family = (read_json(found, "config.json") or {}).get("model_type")
     if family not in FAMILIES:
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {family!r}"
+            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {family!r}"
         )
     with _explained(found):
         return AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)

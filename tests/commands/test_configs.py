@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
 from methods.lpcomp import LPComp
