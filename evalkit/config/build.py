@@ -98,7 +98,7 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             "{from: METHOD, name: ANOTHER, field: value}"
         )
     methods = [_build(config) for config in chosen]
-    steps = dict.fromkeys(map(_ratio, ratios))
+    steps = dict.fromkeys(map(ratio, ratios))
     return [OperatingPoint(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
 
 
@@ -144,6 +144,11 @@ def _method_config(entry: Any) -> DictConfig:
     return config
 
 
+def method(entry: Any) -> Method:
+    """The method of a file of conf/method. ConfigError where there is none, or its fields do not fit."""
+    return _build(_method_config(entry))
+
+
 def _build(config: DictConfig) -> Method:
     fields = {key: value for key, value in config.items() if key != "name"}
     try:
@@ -157,7 +162,8 @@ def _build(config: DictConfig) -> Method:
     return method
 
 
-def _ratio(value: Any) -> float:
+def ratio(value: Any) -> float:
+    """A share of the dense run's visual KV entries. ConfigError unless it is a number in (0, 1]."""
     if not checks.number(value) or not 0 < value <= 1:
         raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}")
     return float(value)

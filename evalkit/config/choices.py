@@ -21,7 +21,8 @@ from evalkit import plugins
 from evalkit.errors import ConfigError
 from evalkit.method import Method
 
-CONF = Path(__file__).parents[2] / "conf"
+_INSTALLED = Path(__file__).parents[1] / "conf"  # in a wheel
+CONF = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"  # beside evalkit in a checkout
 SCHEME = "evalkit-plugins"
 GROUPS = {"method": "methods", "backbone": "backbones", "benchmark": "benchmarks"}  # group of conf/ -> entry points
 

@@ -20,6 +20,7 @@ from evalkit.errors import ConfigError
 
 NOT_A_NAME = "Config group override must be a string or a list"  # Hydra's ValueError for backbone=3
 HYDRA = "hydra"  # its own settings, beside ours
+OVERRIDE = "override "  # how an entry of defaults begins that makes a choice for a group of another file
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -47,7 +48,10 @@ def groups(name: str) -> dict[str, str | None]:
     """The groups of which conf/NAME.yaml chooses, e.g. backbone, and its choices; None: none need be made."""
     plain = OmegaConf.load(CONF / f"{name}.yaml")
     assert isinstance(plain, DictConfig)
-    return {str(group): entry[group] for entry in plain.defaults if isinstance(entry, DictConfig) for group in entry}
+    entries = [
+        (str(key), value) for entry in plain.defaults if isinstance(entry, DictConfig) for key, value in entry.items()
+    ]
+    return {group: choice for group, choice in entries if not group.startswith(OVERRIDE)}
 
 
 def check_names(cfg: DictConfig, name: str) -> None:

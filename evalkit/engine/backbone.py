@@ -13,6 +13,7 @@ from evalkit.model.weights_identity import weights_identity
 if TYPE_CHECKING:
     import torch
 
+    from evalkit.data.sampling import Sampling
     from evalkit.model.checkpoint import Checkpoint
     from evalkit.model.families.qwen2_vl import Qwen2VL
 
@@ -34,6 +35,7 @@ class Backbone:
     chunk_cells: int = 16  # cells per prefill chunk
     encode_cells: int = 32  # cells per slice of the vision encoder: memory, no answer
     recorded: Mapping[str, Any] = field(default_factory=dict)  # as configured, for config.yaml
+    sampling: Sampling | None = None  # the preset that its configuration brings, for who names no other
 
     @property
     def torch_device(self) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class EngineSetup:
         return SetupRecord(
             identity_parts=self._identity_parts(),
             backbone=self.backbone.section,
-            sampling=vars(self.sampling),
+            sampling=_section(self.sampling),
             protocol={"name": self.protocol.name, "version": self.protocol.version},
             reader=self.reader,
             share=self.share,
@@ -88,3 +88,9 @@ class EngineSetup:
         """Of what other packages bring: protocol, reader, model family."""
         theirs = [readers.REGISTRY[self.reader]] if readers.REGISTRY.entry(self.reader).foreign else []
         return identity.foreign_source(self.protocol, self.backbone.family, *theirs)
+
+
+def _section(sampling: Sampling) -> dict[str, Any]:
+    """As the files of conf/sampling write it, without options that change nothing, so that stored runs compare."""
+    silent = {field.name: field.default for field in fields(sampling) if field.name != "fps"}
+    return {name: value for name, value in vars(sampling).items() if value != silent.get(name, MISSING)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -13,16 +14,16 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-import evalkit
 from evalkit.method import Method
+from evalkit.runs.answer_modules import CHANGES_ANSWERS, NOT_HASHED
 from evalkit.types import Benchmark
 
-ENGINE_ROOMS = ("data", "engine", "model", "method.py", "types.py")  # evalkit's code on the way to an answer
+PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers")
 
 
 def digest(value: Any) -> str:
-    """A short hash of plain values, independent of key order."""
+    """A hash of plain values (16 hexadecimal digits), independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -41,7 +42,7 @@ def rows(benchmark: Benchmark, *code: object) -> str:
 
 
 def method(method: Method) -> dict[str, Any]:
-    """Class, hyper-parameters, and the source of the class and of what its package lends it."""
+    """Class, hyper-parameters, and the source of the class and of the modules of its package that it uses."""
     cls = type(method)
     return {"class": f"{cls.__module__}.{cls.__qualname__}", "fields": asdict(method), "source": source(cls)}
 
@@ -95,14 +96,26 @@ def _used(module: ModuleType, seen: set[ModuleType]) -> set[ModuleType]:
 
 def code() -> dict[str, str]:
     """Versions of the libraries that compute, and a hash of evalkit's own code on the way to an answer."""
-    root = Path(evalkit.__file__).parent
-    files = sorted(f for room in ENGINE_ROOMS for f in _files(root / room))
-    own = digest([[f.relative_to(root).as_posix(), f.read_text(encoding="utf-8")] for f in files])
-    return {"evalkit": own, **{name: version(name) for name in LIBRARIES}}
+    return {"evalkit": own_code(), **{name: version(name) for name in LIBRARIES}}
 
 
-def _files(room: Path) -> Iterable[Path]:
-    return [room] if room.is_file() else room.rglob("*.py")
+def own_code(package: Path = PACKAGE) -> str:
+    """Hash of the modules that can change an answer, read below `package`, the folder of evalkit's code."""
+    return digest([[name, _hashed(_file(package, name).read_text(encoding="utf-8"))] for name in CHANGES_ANSWERS])
+
+
+def _hashed(text: str) -> str:
+    """The source without the top-level assignments to `NOT_HASHED`."""
+    lines = text.split("\n")
+    for node in reversed(ast.parse(text).body):
+        if isinstance(node, ast.Assign) and {ast.unparse(target) for target in node.targets} <= NOT_HASHED:
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines)
+
+
+def _file(package: Path, module: str) -> Path:
+    place = package.joinpath(*module.split(".")[1:])
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def run_id(parts: Mapping[str, Any]) -> str:
