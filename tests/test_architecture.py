@@ -15,6 +15,7 @@ SHARED: Mapping[str, set[str]] = {
     "errors": set(),
     "ledger": set(),
     "progress": set(),
+    "plugins": {"errors"},
     "types": {"ledger"},
     "method": {"errors", "types"},
 }
@@ -28,6 +29,7 @@ ARROWS: Mapping[str, set[str]] = {
     "trackers": {"analysis", "runs"},
     "engine": {"data", "model", "runs"},
     "tiny": {"data", "model"},
+    "testing": {"data", "engine", "model", "tiny"},
     "config": {"data", "engine", "model", "tiny"},
     "tune": {"config", "data", "engine", "model", "runs", "tiny"},
     "lmms_plugin": {"config", "data", "engine", "runs"},

@@ -9,6 +9,10 @@ list to the other, or renaming one, makes all earlier runs other runs: CHANGELOG
 
 from __future__ import annotations
 
+# Assignments in a benchmark's file that tell where its data are published and how to check them: an address that
+# changes makes no other run.
+NOT_HASHED = frozenset({"SOURCES", "KNOWN_ROWS"})
+
 CHANGES_ANSWERS = (
     "evalkit.method",
     "evalkit.types",
@@ -20,6 +24,7 @@ CHANGES_ANSWERS = (
     "evalkit.data.benchmarks.lvbench",
     "evalkit.data.benchmarks.mlvu",
     "evalkit.data.benchmarks.rows",
+    "evalkit.data.benchmarks.spec",
     "evalkit.data.benchmarks.videomme",
     # prompts, and how a reply is read
     "evalkit.data.protocols",
@@ -30,6 +35,7 @@ CHANGES_ANSWERS = (
     "evalkit.data.protocols.retake",
     "evalkit.data.protocols.subtitles",
     "evalkit.data.protocols.table_protocol",
+    "evalkit.data.protocols.task",
     "evalkit.data.protocols.xcomp",
     # which frames, and their pixels
     "evalkit.data.readers",
@@ -54,6 +60,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.chat_template",
     "evalkit.model.decoder",
     "evalkit.model.families.qwen2_vl",
+    "evalkit.model.families.registry",
     "evalkit.model.finite",
     "evalkit.model.flops",
     "evalkit.model.generation",
@@ -74,6 +81,8 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.ledger": "plain values: the counts are made in engine.accounting",
     "evalkit.model.checkpoint": "finds the files; their content is hashed as a part of its own",
     "evalkit.model.weights_identity": "the hash of the weights, which is a part of its own",
+    "evalkit.hub": "units of sizes, and errors of downloads",
+    "evalkit.plugins": "finds things by name; the source of what other packages bring is a part of its own",
     "evalkit.progress": "progress bars",
     "evalkit.runs.answer_modules": "this list; what it leaves out cannot change an answer",
     "evalkit.runs.atomic_write": "how files are written",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -14,7 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from evalkit.method import Method
-from evalkit.runs.answer_modules import CHANGES_ANSWERS
+from evalkit.runs.answer_modules import CHANGES_ANSWERS, NOT_HASHED
 from evalkit.types import Benchmark
 
 PACKAGE = Path(__file__).parents[1]
@@ -100,7 +101,16 @@ def code() -> dict[str, str]:
 
 def own_code(package: Path = PACKAGE) -> str:
     """Hash of the modules that can change an answer, read below `package`, the folder of evalkit's code."""
-    return digest([[name, _file(package, name).read_text(encoding="utf-8")] for name in CHANGES_ANSWERS])
+    return digest([[name, _hashed(_file(package, name).read_text(encoding="utf-8"))] for name in CHANGES_ANSWERS])
+
+
+def _hashed(text: str) -> str:
+    """The source without the top-level assignments to `NOT_HASHED`."""
+    lines = text.split("\n")
+    for node in reversed(ast.parse(text).body):
+        if isinstance(node, ast.Assign) and {ast.unparse(target) for target in node.targets} <= NOT_HASHED:
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines)
 
 
 def _file(package: Path, module: str) -> Path:

@@ -23,7 +23,11 @@ log = logging.getLogger(__name__)
 
 REGISTRY: Registry[Callable[..., Tracker]] = Registry(
     "trackers",
-    {name: f"evalkit.trackers.{name}:connect" for name in ("tensorboard", "wandb", "mlflow")},
+    {
+        "tensorboard": "evalkit.trackers.tensorboard:connect",
+        "wandb": "evalkit.trackers.wandb:connect",
+        "mlflow": "evalkit.trackers.mlflow:connect",
+    },
     check=callable,
     expected="a function that connects to a tracker",
     remedy="pip install 'evalkit[{name}]'",  # each is an extra of evalkit

@@ -73,3 +73,19 @@ def test_an_edit_makes_another_run_only_where_it_can_change_an_answer(copy: Path
     (copy / file).write_text(text + "# edited\n", encoding="utf-8")
     assert (identity.own_code(copy) != before) is changes
     (copy / file).write_text(text, encoding="utf-8")
+
+
+def test_where_a_benchmark_is_published_makes_no_other_run(copy: Path) -> None:
+    """A benchmark is one file: what of it only serves downloads and checks is left out of the hash."""
+    file, before = copy / "data" / "benchmarks" / "mlvu.py", identity.own_code(copy)
+    text = file.read_text(encoding="utf-8")
+    edits = {
+        ('repo="sy1998/MLVU_dev"', 'repo="someone/else"'): False,
+        ("c55efb38f066a0ed", "c55efb38f066a0ee"): False,
+        ("Letter of the last option", "Letter of the first option"): True,
+    }
+    for (old, new), changes in edits.items():
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new), encoding="utf-8")
+        assert (identity.own_code(copy) != before) is changes, old
+    file.write_text(text, encoding="utf-8")

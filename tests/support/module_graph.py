@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENTRY = re.compile(r"evalkit(\.\w+)+:\w+")
 
 
 @cache
@@ -26,15 +28,13 @@ def imported(file: Path, *, top_level: bool = False) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.JoinedStr) and (place := _by_name(node)):
-            yield f"{place}.*"
 
 
-def _by_name(node: ast.JoinedStr) -> str:
-    """`evalkit.data.readers` of import_module(f"evalkit.data.readers.{name}")."""
-    first = node.values[0] if node.values else None
-    text = first.value if isinstance(first, ast.Constant) else ""
-    return text.removesuffix(".") if isinstance(text, str) and text.startswith("evalkit.") and text[-1] == "." else ""
+def named(file: Path) -> Iterator[str]:
+    """Modules that a registry of evalkit.plugins loads when they are chosen: "evalkit.data.readers.pyav:read"."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ENTRY.fullmatch(node.value):
+            yield node.value.partition(":")[0]
 
 
 @cache
@@ -46,25 +46,24 @@ def graph() -> dict[str, frozenset[str]]:
 def _resolved(names: Iterable[str]) -> Iterator[str]:
     known = modules()
     for name in names:
-        package, _, last = name.rpartition(".")
-        if last == "*":
-            yield from (other for other in known if other.rpartition(".")[0] == package)
-        elif name in known:
+        package = name.rpartition(".")[0]
+        if name in known:
             yield name
         elif package in known:
             yield package
 
 
 def reached(start: Iterable[str]) -> set[str]:
-    """Modules that run when those of `start` are imported, packages above them included; not the package evalkit
-    itself, whose names are loaded on demand.
+    """Modules that run when those of `start` are imported, or that they choose by name.
+
+    Packages above them are included; not the package evalkit itself, whose names are loaded on demand.
     """
     todo, found = list(start), set[str]()
     while todo:
         name = todo.pop()
         if name not in found and name != "evalkit":
             found.add(name)
-            todo += [name.rpartition(".")[0], *graph()[name]]
+            todo += [name.rpartition(".")[0], *graph()[name], *named(modules()[name])]
     return found
 
 

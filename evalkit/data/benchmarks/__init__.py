@@ -22,7 +22,11 @@ __all__ = ["BUILTIN", "REGISTRY", "BenchmarkSpec", "duration_bucket", "foreign_s
 BUILTIN = "builtin"  # generated videos in the formats of several benchmarks, each in a folder of its name
 REGISTRY: Registry[BenchmarkSpec] = Registry(
     "benchmarks",
-    {name: f"evalkit.data.benchmarks.{name}:SPEC" for name in ("videomme", "mlvu", "lvbench")},
+    {
+        "videomme": "evalkit.data.benchmarks.videomme:SPEC",
+        "mlvu": "evalkit.data.benchmarks.mlvu:SPEC",
+        "lvbench": "evalkit.data.benchmarks.lvbench:SPEC",
+    },
     check=lambda value: isinstance(value, BenchmarkSpec),
     named=True,
     expected="an evalkit.data.benchmarks.BenchmarkSpec",

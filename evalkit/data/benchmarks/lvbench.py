@@ -136,6 +136,35 @@ def _unshaped(row: Row, name: str) -> dict[str, Any]:
     }
 
 
+SOURCES = (
+    Source(
+        repo="lmms-eval/LVBench",
+        revision=None,
+        archives=(
+            Archive(name="data/train-00000-of-00001.parquet", size=170e3, holds="the questions"),
+            *(
+                Archive(name=f"video_chunks/videos_chunk_{number:03d}.zip", size=size, holds="videos", videos=True)
+                for number, size in enumerate([s * GB for s in (3.42, 2.98, 5.04, 4.14, 4.20, 4.61)] + [None] * 8, 1)
+            ),
+        ),
+        total=61.8 * GB,
+        then="unpack the archives into videos/: they hold <key>.mp4",
+        terms="CC-BY-NC-SA-4.0, academic research only",
+    ),
+    Source(
+        repo="zai-org/LVBench",
+        revision=None,
+        archives=(Archive(name="video_info.meta.jsonl", size=486e3, holds="the questions"),),
+        then="get the videos yourself: this repository names them by their YouTube ids and holds none",
+        terms="CC-BY-NC-SA-4.0, academic research only",
+    ),
+)
+KNOWN_ROWS = (
+    KnownRows(  # source: lvbench_clean.json of VideoChat-Flash at 2f8e2f57
+        ids="e79702d8d21996ec7102cfebbc908de47724c02df12998ca84edeeea568d1400",
+        content="14a9af17b3c9265d8c3d1f588a1802bb1fcee3fd141825380167d7a8483aff97",
+    ),
+)
 SPEC = BenchmarkSpec(
     name="lvbench",
     label="LVBench",
@@ -148,36 +177,7 @@ SPEC = BenchmarkSpec(
     },
     protocols={"official": official.LVBENCH, "retake": retake.LVBENCH, "xcomp": xcomp.LVBENCH},
     lmms_eval=LmmsEvalTask(file="lvbench/lvbench.yaml"),
-    sources=(
-        Source(
-            repo="lmms-eval/LVBench",
-            revision=None,
-            archives=(
-                Archive(name="data/train-00000-of-00001.parquet", size=170e3, holds="the questions"),
-                *(
-                    Archive(name=f"video_chunks/videos_chunk_{number:03d}.zip", size=size, holds="videos", videos=True)
-                    for number, size in enumerate(
-                        [s * GB for s in (3.42, 2.98, 5.04, 4.14, 4.20, 4.61)] + [None] * 8, 1
-                    )
-                ),
-            ),
-            total=61.8 * GB,
-            then="unpack the archives into videos/: they hold <key>.mp4",
-            terms="CC-BY-NC-SA-4.0, academic research only",
-        ),
-        Source(
-            repo="zai-org/LVBench",
-            revision=None,
-            archives=(Archive(name="video_info.meta.jsonl", size=486e3, holds="the questions"),),
-            then="get the videos yourself: this repository names them by their YouTube ids and holds none",
-            terms="CC-BY-NC-SA-4.0, academic research only",
-        ),
-    ),
-    known_rows=(
-        KnownRows(  # source: lvbench_clean.json of VideoChat-Flash at 2f8e2f57
-            ids="e79702d8d21996ec7102cfebbc908de47724c02df12998ca84edeeea568d1400",
-            content="14a9af17b3c9265d8c3d1f588a1802bb1fcee3fd141825380167d7a8483aff97",
-        ),
-    ),
+    sources=SOURCES,
+    known_rows=KNOWN_ROWS,
     subset_lists=SUBSET_LISTS / "lvbench.json",
 )

@@ -163,6 +163,39 @@ _PART_BYTES = (
     33061239060,
     22147421187,
 )
+SOURCES = (
+    Source(
+        repo="MLVU/MVLU",
+        revision="06ddc388aa34746b3abba77972b7a7dfd977f7a3",
+        archives=(
+            Archive(name="MLVU/json/*.json", holds="the questions"),
+            Archive(name="MLVU/video/<task>/<name>.mp4", holds="one video each", videos=True),
+        ),
+        then="nothing: the files lie where they are read",
+        terms="CC-BY-NC-SA-4.0, research only; accept them on the data set's page and log in with `hf auth login`",
+        video_file=_video_file,
+    ),
+    Source(
+        repo="sy1998/MLVU_dev",
+        revision="96207eb9aa7101e2a495dd147684a7e618c79e12",
+        archives=(
+            Archive(name="mlvu/test-00000-of-00001.parquet", size=204e3, holds="the questions"),
+            *(
+                Archive(name=f"video_part_{number}.zip", size=size, holds="videos", videos=True)
+                for number, size in enumerate(_PART_BYTES, 1)
+            ),
+        ),
+        total=sum(_PART_BYTES),
+        then="unpack the archives in the folder itself: <name>.mp4, all in one folder",
+        terms="CC-BY-NC-SA-4.0, research only",
+    ),
+)
+KNOWN_ROWS = (
+    KnownRows(  # source: the official JSON files, JUNJIE99/MLVU at fd060c10
+        ids="c55efb38f066a0ed6e4e41591c03346ea868089dae4b5b56ee4dd690808a603c",
+        content="e08fc6b28dd817fd093a269a90283fa22ca25c190ca646eb50502e1f2c0851c7",
+    ),
+)
 SPEC = BenchmarkSpec(
     name="mlvu",
     label="MLVU",
@@ -176,38 +209,7 @@ SPEC = BenchmarkSpec(
         scoring_note="an unreadable reply is wrong; every reply to a row without a right option is wrong",
     ),
     several_files=True,
-    sources=(
-        Source(
-            repo="MLVU/MVLU",
-            revision="06ddc388aa34746b3abba77972b7a7dfd977f7a3",
-            archives=(
-                Archive(name="MLVU/json/*.json", holds="the questions"),
-                Archive(name="MLVU/video/<task>/<name>.mp4", holds="one video each", videos=True),
-            ),
-            then="nothing: the files lie where they are read",
-            terms="CC-BY-NC-SA-4.0, research only; accept them on the data set's page and log in with `hf auth login`",
-            video_file=_video_file,
-        ),
-        Source(
-            repo="sy1998/MLVU_dev",
-            revision="96207eb9aa7101e2a495dd147684a7e618c79e12",
-            archives=(
-                Archive(name="mlvu/test-00000-of-00001.parquet", size=204e3, holds="the questions"),
-                *(
-                    Archive(name=f"video_part_{number}.zip", size=size, holds="videos", videos=True)
-                    for number, size in enumerate(_PART_BYTES, 1)
-                ),
-            ),
-            total=sum(_PART_BYTES),
-            then="unpack the archives in the folder itself: <name>.mp4, all in one folder",
-            terms="CC-BY-NC-SA-4.0, research only",
-        ),
-    ),
-    known_rows=(
-        KnownRows(  # source: the official JSON files, JUNJIE99/MLVU at fd060c10
-            ids="c55efb38f066a0ed6e4e41591c03346ea868089dae4b5b56ee4dd690808a603c",
-            content="e08fc6b28dd817fd093a269a90283fa22ca25c190ca646eb50502e1f2c0851c7",
-        ),
-    ),
+    sources=SOURCES,
+    known_rows=KNOWN_ROWS,
     subset_lists=SUBSET_LISTS / "mlvu.json",
 )

@@ -70,6 +70,25 @@ def _subtitle(root: Path, stem: str) -> Path | None:
     return path if files.exists(path) else None
 
 
+SOURCES = (
+    Source(
+        repo="lmms-eval/Video-MME",
+        revision="ead1408f75b618502df9a1d8e0950166bf0a2a0b",
+        archives=(
+            Archive(name="videomme/test-00000-of-00001.parquet", holds="the questions"),
+            Archive(name="subtitle.zip", size=7.5e6, holds="subtitles of 744 videos"),
+            *(
+                Archive(name=f"videos_chunked_{number:02d}.zip", size=size, holds="videos", videos=True)
+                for number, size in enumerate(
+                    [s * GB for s in (5.18, 5.33, 4.86, 5.16, 5.10, 5.27, 5.22, 5.28, 5.09)] + [None] * 11, 1
+                )
+            ),
+        ),
+        total=101 * GB,
+        then="unpack the archives in the folder itself: they hold data/<videoID>.mp4 and subtitle/<videoID>.srt",
+        terms="academic research only; not to be redistributed",
+    ),
+)
 SPEC = BenchmarkSpec(
     name="videomme",
     label="VideoMME",
@@ -78,25 +97,7 @@ SPEC = BenchmarkSpec(
     question_sets={2700: "official"},
     protocols={"official": official.VIDEOMME, "retake": retake.VIDEOMME, "xcomp": xcomp.VIDEOMME},
     lmms_eval=LmmsEvalTask(file="videomme/videomme.yaml", file_with_subtitles="videomme/videomme_w_subtitle.yaml"),
-    sources=(
-        Source(
-            repo="lmms-eval/Video-MME",
-            revision="ead1408f75b618502df9a1d8e0950166bf0a2a0b",
-            archives=(
-                Archive(name="videomme/test-00000-of-00001.parquet", holds="the questions"),
-                Archive(name="subtitle.zip", size=7.5e6, holds="subtitles of 744 videos"),
-                *(
-                    Archive(name=f"videos_chunked_{number:02d}.zip", size=size, holds="videos", videos=True)
-                    for number, size in enumerate(
-                        [s * GB for s in (5.18, 5.33, 4.86, 5.16, 5.10, 5.27, 5.22, 5.28, 5.09)] + [None] * 11, 1
-                    )
-                ),
-            ),
-            total=101 * GB,
-            then="unpack the archives in the folder itself: they hold data/<videoID>.mp4 and subtitle/<videoID>.srt",
-            terms="academic research only; not to be redistributed",
-        ),
-    ),
+    sources=SOURCES,
     known_rows=(),  # its rows may not be passed on, so nobody has had them at hand here
     subset_lists=SUBSET_LISTS / "videomme.json",
 )

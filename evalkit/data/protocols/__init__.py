@@ -10,7 +10,12 @@ __all__ = ["REGISTRY", "Average", "PromptContext", "Protocol", "get"]
 
 REGISTRY: Registry[Protocol] = Registry(
     "protocols",
-    {name: f"evalkit.data.protocols.{name}:PROTOCOL" for name in ("lmms_eval", "official", "retake", "xcomp")},
+    {
+        "lmms_eval": "evalkit.data.protocols.lmms_eval:PROTOCOL",
+        "official": "evalkit.data.protocols.official:PROTOCOL",
+        "retake": "evalkit.data.protocols.retake:PROTOCOL",
+        "xcomp": "evalkit.data.protocols.xcomp:PROTOCOL",
+    },
     check=lambda value: isinstance(value, Protocol),
     named=True,
     expected="an evalkit.data.protocols.Protocol",

@@ -27,7 +27,7 @@ class PlainProtocol(Protocol):
     subtitles: bool = False
     limit: int = TOKENS[0]  # tokens of a reply
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """Question, options "A. …" on a line each, instruction."""
         if not question.options:
             return question.text

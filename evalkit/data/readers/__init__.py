@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 REGISTRY: Registry[Reader] = Registry(
     "readers",
-    {name: f"evalkit.data.readers.{name}:read" for name in ("pyav", "torchcodec", "decord")},
+    {
+        "pyav": "evalkit.data.readers.pyav:read",
+        "torchcodec": "evalkit.data.readers.torchcodec:read",
+        "decord": "evalkit.data.readers.decord:read",
+    },
     check=callable,
     expected="a function of a timeline and frame numbers",
     remedy="install its package, or set reader=pyav",
