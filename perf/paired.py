@@ -26,22 +26,22 @@ QUESTIONS = {103: 15, 900: 3}  # a video: the shapes of LVBench and VideoMME
 BAR = 1.0  # second
 
 
-def ours(marks: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
+def ours(scores: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
     """Interval and p-value, as the tables have them."""
-    found = change(marks[0].tolist(), marks[1].tolist(), videos)
-    return found.low, found.high, found.p_flip
+    found = change(scores[0].tolist(), scores[1].tolist(), videos)
+    return found.ci_low, found.ci_high, found.p_sign_flip
 
 
-def plain(marks: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
+def plain(scores: np.ndarray, videos: list[int]) -> tuple[float, float, float]:
     """The same, resample by resample."""
     members = [[i for i, video in enumerate(videos) if video == v] for v in sorted(set(videos), key=str)]
-    sums = np.array([marks[0, own].sum() - marks[1, own].sum() for own in members])
+    sums = np.array([scores[0, own].sum() - scores[1, own].sum() for own in members])
     sizes = np.array([len(own) for own in members])
-    rng, points = np.random.default_rng(0), []
+    rng, deltas = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         drawn = rng.integers(0, len(sums), len(sums))
-        points.append(100 * sums[drawn].sum() / sizes[drawn].sum())
-    low, high = np.percentile(points, [2.5, 97.5])
+        deltas.append(100 * sums[drawn].sum() / sizes[drawn].sum())
+    low, high = np.percentile(deltas, [2.5, 97.5])
     return float(low), float(high), _plain_flips(sums[sums != 0])
 
 
@@ -68,9 +68,9 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for videos in args.videos:
-        marks, clusters = answers(videos, QUESTIONS.get(videos, 3))
-        assert ours(marks, clusters) == pytest.approx(plain(marks, clusters)), "other results: the times say nothing"
-        seconds = in_turn([partial(form, marks, clusters) for form in (ours, plain)], args.runs)
+        scores, clusters = answers(videos, QUESTIONS.get(videos, 3))
+        assert ours(scores, clusters) == pytest.approx(plain(scores, clusters)), "other results: the times say nothing"
+        seconds = in_turn([partial(form, scores, clusters) for form in (ours, plain)], args.runs)
         rows.append(
             {
                 "videos": videos,

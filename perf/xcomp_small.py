@@ -71,8 +71,10 @@ def table(found: dict[OperatingPoint, Marks], rows: list[tuple[str, OperatingPoi
         both = sorted(found[point].keys() & found[other].keys())
         ours, theirs = ([found[a][q][0] for q in both] for a in (point, other))
         pairs.append(difference(ours, theirs, [(q[0], found[point][q][1]) for q in both]))
-    adjusted = holm([pair.p_flip for pair in pairs], without=[point == other for _, point, other in known])
-    lines = ["| method | weights | ratio | percent | against | points | 95 % interval | p (sign flips, Holm) | n |"]
+    adjusted = holm([pair.p_sign_flip for pair in pairs], without=[point == other for _, point, other in known])
+    lines = [
+        "| method | weights | ratio | accuracy (%) | reference | Δ accuracy (pp) | 95 % CI | p (sign flips, Holm) | n |"
+    ]
     lines.append("|:---|:---|---:|---:|:---|---:|---:|---:|---:|")
     for (name, point, other), pair, p in zip(known, pairs, adjusted, strict=True):
         right = [correct for correct, _ in found[point].values()]
@@ -81,7 +83,7 @@ def table(found: dict[OperatingPoint, Marks], rows: list[tuple[str, OperatingPoi
             lines.append("| " + " | ".join([*told, "", "", "", "", str(len(right))]) + " |")
             continue
         against = f"{other[1]} at {other[2]:g}, {weights(other)}"
-        numbers = [f"{pair.points:+.1f}", f"{pair.low:.1f} to {pair.high:.1f}", f"{p:.3f}", str(pair.n)]
+        numbers = [f"{pair.delta_pp:+.1f}", f"{pair.ci_low:.1f} to {pair.ci_high:.1f}", f"{p:.3f}", str(pair.n)]
         lines.append("| " + " | ".join([*told, against, *numbers]) + " |")
     return lines
 

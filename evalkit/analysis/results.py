@@ -61,25 +61,33 @@ class Results:
         ]
 
     @cached_property
-    def _of_runs(self) -> list[tuple[MeasuredPoint, list[dict[str, Any]], list[dict[str, Any]]]]:
-        """Each run as a point on its benchmark, in table order, with its rows of the accuracy and the budget table."""
-        single = {id(p.parts[0].run): p for own in self.question_sets for p in own.points if len(p.parts) == 1}
-        points = [single.get(id(e.run)) or MeasuredPoint(e.method, e.run.ratio, (e,)) for e in self.named]
-        return [(point, accuracy.rows(point, self._averages), budget.rows(point)) for point in points]
+    def _single(self) -> list[MeasuredPoint]:
+        """Each run as a point on its benchmark, in table order."""
+        known = {id(p.parts[0].run): p for own in self.question_sets for p in own.points if len(p.parts) == 1}
+        return [known.get(id(e.run)) or MeasuredPoint(e.method, e.run.ratio, (e,)) for e in self.named]
+
+    @cached_property
+    def _accuracy_rows(self) -> list[list[dict[str, Any]]]:
+        return [accuracy.rows(point, self._averages) for point in self._single]
+
+    @cached_property
+    def _budget_rows(self) -> list[list[dict[str, Any]]]:
+        return [budget.rows(point) for point in self._single]
 
     def rows_of(self, run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """One run's rows of the accuracy and of the budget table."""
-        return next((scores, costs) for point, scores, costs in self._of_runs if point.parts[0].run is run)
+        place = next(n for n, entry in enumerate(self.named) if entry.run is run)
+        return self._accuracy_rows[place], self._budget_rows[place]
 
     @cached_property
     def accuracy(self) -> pd.DataFrame:
         """One row per run × group of questions; columns as in accuracy.csv."""
-        return pd.DataFrame([row for _, rows, _ in self._of_runs for row in rows], columns=list(accuracy.COLUMNS))
+        return pd.DataFrame([row for own in self._accuracy_rows for row in own], columns=list(accuracy.COLUMNS))
 
     @cached_property
     def budget(self) -> pd.DataFrame:
         """One row per run × ("all" or duration bucket); columns as in budget.csv."""
-        return pd.DataFrame([row for *_, rows in self._of_runs for row in rows], columns=list(budget.COLUMNS))
+        return pd.DataFrame([row for own in self._budget_rows for row in own], columns=list(budget.COLUMNS))
 
     @cached_property
     def difference_rows(self) -> dict[Label, list[dict[str, Any]]]:

@@ -69,7 +69,7 @@ def cells(runs: list[Run]) -> dict[str, Cell]:
 
 
 def counted(cells: dict[str, Cell], point: str, fits: Callable[[Answer, Answer], bool], **groups: str) -> int:
-    """How many questions a filter must leave, from the answers themselves; `fits` gets the point's and the dense one."""
+    """How many questions a filter must leave, from the answers; `fits` gets the point's and the dense one."""
     dense, own = cells["uniform@1"].answers, cells[point].answers
 
     def grouped(key: Key) -> bool:

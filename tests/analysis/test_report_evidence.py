@@ -51,11 +51,8 @@ def test_answers_of_older_versions_have_none() -> None:
 def test_no_benchmark_is_read_for_them(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     """The answers say it: the report reads a benchmark's rows for the files of thumbnails alone."""
     read: list[Any] = []
-    monkeypatch.setattr(
-        benchmarks,
-        "load",
-        lambda *where: read.append(where) or [Benchmark(name="", label="", root=Path(), split="", questions=())],
-    )
+    empty = Benchmark(name="", label="", root=Path(), split="", questions=())
+    monkeypatch.setattr(benchmarks, "load", lambda *where: read.append(where) or [empty])
     document(Results(runs, averages), thumbnails_mb=0)
     assert read == []
     document(Results(runs, averages), thumbnails_mb=1)

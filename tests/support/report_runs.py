@@ -67,7 +67,7 @@ def _answer(q: int, method: str, ratio: float, per_video: int, cells: int, promp
     right = draw.random() < 0.3 + 0.5 * ratio
     letter = "B" if right else "A"
     length = 60.0 + video
-    kept = random.Random(f"{video} {q if asks and method == 'question_attention' else method} {ratio}")
+    kept = random.Random(f"{video} {q if asks and method == 'query_aware' else method} {ratio}")
     places = sorted(kept.sample(range(cells), max(1, round(cells * ratio)))) if method != "keeper" else range(cells)
     groups = {
         "duration": [DURATIONS[video % 3]],

@@ -24,7 +24,7 @@ CostsByDuration = Mapping[tuple[str, str], Row]  # ("all", "all") and duration b
 _TOKENS = ("frames", "tokens_selected", "llm_tokens_fed", "kv_tokens", "kv_mb")
 _TIMES = ("ttft_s", *(f"{stage}_s" for stage in seconds.STAGES))
 _NOTE = """
-Means per question over the n answered ones. selected are visual tokens handed to the LLM, LLM tokens all that were fed
+Means per question over the n answered ones. selected are visual tokens handed to the LLM, LLM all tokens that were fed
 to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
 all layers (10⁶). TTFT is the time to the first token; peak MB is the highest of all questions.
 """

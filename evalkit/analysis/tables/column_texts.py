@@ -57,11 +57,11 @@ def brackets(rows: pd.DataFrame) -> pd.DataFrame:
 def _bracket(row: dict[Hashable, Any], key: str) -> dict[str, str]:
     found = {"method": row["method"], "ratio": f"{row['ratio']:g}", "at": _TITLES[key]}
     delta = row[f"{key}_delta_pp"]
-    found[DIFFERENCES["delta_pp"].title] = _delta(delta, math.nan, math.nan, math.nan, starred=False, between=True)
+    found["Δ"] = _delta(delta, math.nan, math.nan, math.nan, starred=False, between=True)
     for end in ("lower", "upper"):
         title = PAPER[f"{end}_ratio"].title
         found[title] = f"{row[f'{key}_{end}_ratio']:g}"
-        found[f"vs. {title}"] = delta_and_ci(
+        found[f"Δ vs. {title}"] = delta_and_ci(
             *(row[f"{key}_{end}_{name}"] for name in ("delta_pp", "ci_low", "ci_high"))
         )
     return found

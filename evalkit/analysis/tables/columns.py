@@ -164,7 +164,7 @@ BUDGET = _section(
     Column("tokens_selected", "selected", "tokens", 0, "visual tokens handed to the LLM"),
     Column(
         "llm_tokens_fed",
-        "LLM tokens",
+        "LLM",
         "tokens",
         0,
         "all tokens fed to the LLM: text, video, scoring passes, generated ones",

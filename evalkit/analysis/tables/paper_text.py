@@ -79,11 +79,7 @@ def budget_markdown(tables: Sequence[Table]) -> str:
 def _head(found: QuestionSet, *lines: str) -> list[str]:
 
     title = f"{found.name}, split {found.split}" if found.split else found.name
-    return [
-        f"## {title}\n",
-        setup_line(found.setup),
-        "\n".join([*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines), ""]),
-    ]
+    return [f"## {title}\n", setup_line(found.setup), "\n".join([*own, ""])]
 
 
 def _scope(found: QuestionSet) -> list[str]:

@@ -32,7 +32,7 @@ _SPREADS = ("ttft_s", "generate_s", "total_s")  # as many as fit a page
 _BUDGET_CAPTION = """
 Means per question over all benchmarks; n counts answered questions. ratio is nominal, achieved is counted: visual KV
 entries at answer time as a share of the dense run. encoded are visual tokens that left the encoder, selected those
-handed to the LLM, LLM tokens all that were fed to it, text and scoring passes included. KV counts visual entries per
+handed to the LLM, LLM all tokens that were fed to it, text and scoring passes included. KV counts visual entries per
 layer and KV MB their bytes in all layers, at answer time. TFLOPs are 10¹² operations of matrix products, vision encoder
 included; they count work that questions share in full for each. TTFT is the time to the first token: all stages but
 generating. TTFT and stages are in seconds. peak MB is the highest of all questions.
