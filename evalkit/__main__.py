@@ -1,4 +1,4 @@
-"""`python -m evalkit`: everything beside running an evaluation (which is run_eval.py)."""
+"""The command line: `evalkit COMMAND …`, or `python -m evalkit COMMAND …`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from pathlib import Path
 
 from evalkit.commands import analysis, model
 from evalkit.commands import data as data_commands
-from evalkit.data.protocols import NAMES
+from evalkit.data import benchmarks, protocols
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
 
+NAME, RUN = "evalkit", "run"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line. Heavy imports happen in the commands, so that --help answers at once."""
-    top = argparse.ArgumentParser(prog="python -m evalkit", description=__doc__)
+    name = Path(sys.argv[0]).name
+    top = argparse.ArgumentParser(prog=name if name == NAME else f"python -m {NAME}", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    run = "run an evaluation, as python run_eval.py does: key=value …, or --help for the settings"
+    commands.add_parser(RUN, help=run, add_help=False)
 
     data = commands.add_parser("data", help="make, verify, plan, fetch or subset data sets").add_subparsers(
         required=True, metavar="ACTION"
@@ -45,12 +50,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     score = commands.add_parser("score", help="score anyone's answers under published protocols: no video, no model")
-    score.add_argument("benchmark", choices=("videomme", "mlvu", "lvbench"))
+    score.add_argument("benchmark", choices=list(benchmarks.REGISTRY))
     score.add_argument("--annotations", type=Path, required=True, help="data folder, or one annotation file")
     score.add_argument(
         "--answers", type=Path, nargs="+", required=True, help="jsonl, json, csv, tsv or xlsx; several count as one"
     )
-    score.add_argument("--protocol", default="all", help=f"{', '.join(NAMES)} or all (default: %(default)s)")
+    score.add_argument(
+        "--protocol", default="all", help=f"{', '.join(list(protocols.REGISTRY))} or all (default: %(default)s)"
+    )
     score.add_argument(
         "--questions", help="size of a known question set, which is checked, or a file listing the questions to keep"
     )
@@ -90,9 +97,14 @@ def _doctor(_: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 2 stands for wrong input, with the reason on stderr."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == [RUN]:  # Hydra reads the others, and sets up logging
+        from evalkit.commands import run_eval
+
+        return run_eval.main(words[1:])
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)  # ours; libraries only warn
-    args = parser().parse_args(argv)
+    args = parser().parse_args(words)
     try:
         return int(args.run(args))
     except EvalkitError as error:

@@ -22,6 +22,11 @@ class Seconds:
     prefill: float = 0.0
     generate: float = 0.0
 
+    @property
+    def total(self) -> float:
+        """All stages together."""
+        return self.decode + self.encode + self.select + self.prefill + self.generate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flops:
@@ -57,6 +62,11 @@ class Ledger:
     seconds_shared: bool = True
     seconds: Seconds = field(default_factory=Seconds)
     flops: Flops | None = None  # None: not counted (answers of older versions)
+
+    @property
+    def kv_tokens(self) -> float:
+        """Visual KV entries at answer time, mean over layers."""
+        return sum(self.kv_tokens_per_layer) / len(self.kv_tokens_per_layer)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to answers.jsonl."""

@@ -153,3 +153,12 @@ class Method:
     def evict(self, chunk: LayerChunk) -> Evicted | None:
         """After a layer's attention on a video chunk: what of it stays in that layer's cache; None for all."""
         return None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One method at one ratio."""
+
+    name: str  # of the method's configuration
+    method: Method
+    ratio: float  # in (0, 1], as Budget.ratio

@@ -1,78 +1,115 @@
-"""The arrow of dependencies: conf → methods → evalkit → libraries, and the rooms inside evalkit."""
+"""The rooms of evalkit and the arrows between them, as design and docs draw them: no more and no fewer."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-WORDS = {"evalkit.types", "evalkit.method", "evalkit.ledger", "evalkit.errors"}
-# room -> rooms that it may import from, beside the words and itself
-ALLOWED = {
-    "data": set(),
-    "model": set(),
-    "tiny": {"model", "data"},
-    "engine": {"data", "model", "evidence", "tiny", "trackers"},
-    "evidence": {"data"},
-    "trackers": {"evidence"},
-    "tune": {"data", "model", "engine", "tiny"},
+from tests.support.module_graph import ROOT, circles, graph, imported, modules
+
+# What every room may import (values, the contract with methods, errors, progress bars), and what that imports itself.
+SHARED: Mapping[str, set[str]] = {
+    "errors": set(),
+    "ledger": set(),
+    "progress": set(),
+    "types": {"ledger"},
+    "method": {"errors", "types"},
 }
+# room -> the rooms that it imports from
+ARROWS: Mapping[str, set[str]] = {
+    "hub": set(),  # names and sizes of files on the Hugging Face hub
+    "runs": set(),
+    "data": {"hub"},
+    "model": {"hub"},
+    "analysis": {"runs", "data"},
+    "trackers": {"analysis", "runs"},
+    "engine": {"data", "model", "runs"},
+    "tiny": {"data", "model"},
+    "config": {"data", "engine", "model", "tiny"},
+    "tune": {"config", "data", "engine", "model", "runs", "tiny"},
+    "lmms_plugin": {"config", "data", "engine", "runs"},
+    "api": {"config", "data", "engine", "runs"},
+    "": {"api", "data", "engine"},  # the names of evalkit itself, each loaded when it is used
+    "commands": {"analysis", "config", "data", "engine", "hub", "model", "runs", "trackers"},
+    "__main__": {"analysis", "commands", "data", "tiny", "tune"},
+}
+KNOW_HYDRA = {"config", "commands", "tune", "lmms_plugin"}  # beside run_eval.py
 HEAVY = {"torch", "transformers", "lmms_eval", "pandas", "av", "datasets", "matplotlib", "scipy", "jinja2", "PIL"}
 TRACKERS = {"tensorboard", "wandb", "mlflow"}
 
 
-def imports(file: Path, *, top_level: bool = False) -> Iterator[str]:
-    """Names of the modules that a file imports."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in tree.body if top_level else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def room(module: str) -> str:
+    """`engine` of evalkit.engine.answer; "" of evalkit itself."""
+    return [*module.split("."), ""][1]
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+def test_the_arrows_are_those_of_the_plan() -> None:
+    found: dict[str, set[str]] = {room(name): set() for name in modules()}
+    for name, others in graph().items():
+        found[room(name)] |= {room(other) for other in others} - {room(name)}
+    shared = {name: others for name, others in found.items() if name in SHARED}
+    assert shared == SHARED
+    between = {name: others - set(SHARED) for name, others in found.items() if name not in SHARED}
+    assert between == ARROWS
+
+
+def test_there_is_no_circle() -> None:
+    """Between modules of one room neither, nor through imports in functions or for type checkers."""
+    assert circles(graph()) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a", "d"}}
+    assert circles(graph) == [("b", "c"), ("d",)]
 
 
 def test_evalkit_knows_no_method() -> None:
-    assert sources("evalkit")
-    for file in sources("evalkit"):
-        assert not [m for m in imports(file) if m.split(".")[0] == "methods"], file
+    for name, file in modules().items():
+        assert not [other for other in imported(file) if other.split(".")[0] == "methods"], name
 
 
-@pytest.mark.parametrize("room", sorted(ALLOWED))
-def test_rooms_import_only_what_they_may(room: str) -> None:
-    for file in sources(f"evalkit/{room}"):
-        for module in imports(file):
-            parts = module.split(".")
-            if parts[0] == "evalkit" and len(parts) > 1 and (ROOT / "evalkit" / parts[1]).is_dir():
-                assert parts[1] == room or parts[1] in ALLOWED[room], f"{file} imports {module}"
+def test_hydra_stays_at_the_border() -> None:
+    know = {room(name) for name, file in modules().items() if libraries(name) & {"hydra", "omegaconf"}}
+    assert know == KNOW_HYDRA
+    assert not {lib for name in modules("methods") for lib in libraries(name, "methods")} & {"hydra", "omegaconf"}
 
 
-def test_words_import_nothing_heavy() -> None:
-    for word in WORDS:
-        file = ROOT / f"{word.replace('.', '/')}.py"
-        assert not {m.split(".")[0] for m in imports(file, top_level=True)} & HEAVY, file
+def test_import_evalkit_loads_nothing() -> None:
+    code = (
+        "import sys, evalkit\n"
+        f"assert not {HEAVY | TRACKERS | {'hydra', 'omegaconf', 'numpy', 'yaml'}!r} & set(sys.modules)\n"
+        "assert [name for name in sys.modules if name.startswith('evalkit')] == ['evalkit']\n"
+        "assert set(evalkit.__all__) <= set(dir(evalkit))\n"
+        "evalkit.Method, evalkit.Budget, evalkit.VideoError\n"
+        "assert 'torch' not in sys.modules\n"
+        "missing = [name for name in evalkit.__all__ if getattr(evalkit, name) is None]\n"
+        "assert not missing, missing\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def libraries(name: str, package: str = "evalkit", *, top_level: bool = False) -> set[str]:
+    file = modules(package)[name]
+    return {other.split(".")[0] for other in imported(file, top_level=top_level)}
+
+
+def test_shared_modules_import_nothing_heavy() -> None:
+    for name in (*SHARED, "hub"):
+        assert not libraries(f"evalkit.{name}", top_level=True) & HEAVY, name
 
 
 def test_only_models_import_transformers() -> None:
-    for file in [*sources("evalkit"), *sources("methods")]:
-        room = file.relative_to(ROOT).parts[1]
-        if room not in {"model", "tiny", "tune"}:
-            assert "transformers" not in {m.split(".")[0] for m in imports(file)}, file
+    know = {room(name) for name in modules() if "transformers" in libraries(name)}
+    assert know <= {"model", "tiny", "tune"}
+    assert not [name for name in modules("methods") if "transformers" in libraries(name, "methods")]
 
 
 def test_lmms_eval_is_imported_on_demand() -> None:
-    theirs = ROOT / "evalkit" / "lmms_plugin" / "model.py"  # the class that lmms-eval itself imports by name
-    for file in set(sources("evalkit")) - {theirs}:
-        assert "lmms_eval" not in {m.split(".")[0] for m in imports(file, top_level=True)}, file
+    theirs = "evalkit.lmms_plugin.model"  # the class that lmms-eval itself imports by name
+    assert [name for name in modules() if "lmms_eval" in libraries(name, top_level=True)] == [theirs]
 
 
 @pytest.mark.parametrize("command", [["-m", "evalkit", "--help"], ["run_eval.py", "--help"]])

@@ -20,7 +20,7 @@ from evalkit.__main__ import main
 from evalkit.commands import run
 from evalkit.config import build
 from evalkit.data.protocols.lmms_eval import LmmsEval
-from evalkit.engine.records import OperatingPoint
+from evalkit.method import OperatingPoint
 from evalkit.model import chat_template
 from evalkit.model.positions import MRopePositions
 from evalkit.runs import load

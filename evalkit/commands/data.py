@@ -6,34 +6,31 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data.benchmarks import BUILTIN, REGISTRY
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from evalkit.data.prepare.verify import Report
     from evalkit.types import Benchmark
 
-REAL = ("videomme", "mlvu", "lvbench")
-
 
 def add(actions: Any) -> None:
     """Add the four commands to the sub-parsers of `data`."""
-    verify = _action(
-        actions, "verify", _verify, (*REAL, "builtin"), "are all rows and videos there, and do they decode?"
-    )
+    verify = _action(actions, "verify", _verify, True, "are all rows and videos there, and do they decode?")
     verify.add_argument("--root", type=Path, required=True, help="folder with annotations and videos")
     verify.add_argument("--out", type=Path, help="folder for verify.json (default: the data's own, where runs find it)")
     verify.add_argument("--workers", type=_positive, default=2, help="decoding processes (default: %(default)s)")
     verify.add_argument("--deadline", type=_seconds, default=120.0, help="seconds a video (default: %(default)g)")
-    plan = _action(actions, "plan", _plan, REAL, "which published files a subset needs")
+    plan = _action(actions, "plan", _plan, False, "which published files a subset needs")
     plan.add_argument("--root", type=Path, help="folder with the annotations; without it no video is named")
-    fetch = _action(actions, "fetch", _fetch, REAL, "download a benchmark from the Hugging Face hub; resumes")
+    fetch = _action(actions, "fetch", _fetch, False, "download a benchmark from the Hugging Face hub; resumes")
     fetch.add_argument("--root", type=Path, required=True, help="where to")
     fetch.add_argument("--revision", help="commit of the data set (default: the one that `data plan` shows)")
     fetch.add_argument("--repo", help="which of the sources in `data plan` (default: the first)")
     fetch.add_argument("--files", nargs="+", metavar="NAME", help="these files only; may hold *")
     fetch.add_argument("--endpoint", help="address of another hub, e.g. a mirror")
     fetch.add_argument("--list", action="store_true", help="ask the hub for names and sizes, fetch nothing")
-    subset = _action(actions, "subset", _subset, (*REAL, "builtin"), "show, store or judge the nested subsets", False)
+    subset = _action(actions, "subset", _subset, True, "show, store or judge the nested subsets", False)
     subset.add_argument("--root", type=Path, required=True, help="folder with the annotations")
     subset.add_argument("--write", action="store_true", help="draw them and store subsets.json beside the annotations")
     subset.add_argument(
@@ -42,10 +39,10 @@ def add(actions: Any) -> None:
 
 
 def _action(
-    actions: Any, name: str, run: Any, benchmarks: tuple[str, ...], about: str, with_subset: bool = True
+    actions: Any, name: str, run: Any, with_builtin: bool, about: str, with_subset: bool = True
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
-    parser.add_argument("benchmark", choices=benchmarks)
+    parser.add_argument("benchmark", choices=[*REGISTRY, *([BUILTIN] if with_builtin else [])])
     if with_subset:
         parser.add_argument("--subset", default="full", help="full, ci-600, ci-200 or ci-50 (default: %(default)s)")
     parser.set_defaults(run=run)
@@ -55,7 +52,7 @@ def _action(
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a complete number above 0, got {text}")
     return value
 
 
@@ -77,21 +74,21 @@ def _verify(args: argparse.Namespace) -> int:
     from evalkit.data.prepare import subsets, verify
 
     subsets.check(args.subset)
-    whole = True
+    complete = True
     for benchmark in _load(args):
         report = verify.verify(benchmark, args.subset, workers=args.workers, seconds=args.deadline)
         folder = benchmark.root if args.out is None else args.out
         several = args.benchmark == "builtin" and args.out is not None
         path = verify.write(report, folder / benchmark.name if several else folder)
         print(f"{_found(report)}\n  stored: {path}")
-        whole = whole and report.whole
-    return 0 if whole else 1
+        complete = complete and report.complete
+    return 0 if complete else 1
 
 
 def _found(report: Report) -> str:
     lost = report.lost
     counts = {kind: sum(c.problem == kind for c in lost.values()) for kind in ("missing", "broken")}
-    lines = [f"{report.label}: {report.questions} questions; {len(report.videos)} videos looked at"]
+    lines = [f"{report.label}: {report.questions} questions; {len(report.videos)} videos checked"]
     lines[0] += f", {counts['missing']} missing, {counts['broken']} broken"
     lines += [f"  rows: {report.rows_problem}"] if report.rows_problem else []
     lines += [f"  row: {message}" for message in report.bad_rows]

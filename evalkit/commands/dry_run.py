@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,9 +12,8 @@ import torch
 from evalkit.analysis.tables.formatting import render, significant
 from evalkit.data import video as video_file
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import EvalkitError
-from evalkit.model import load
+from evalkit.method import OperatingPoint
 from evalkit.model.flops import OpCounts
 from evalkit.types import Benchmark, Video
 
@@ -30,16 +29,17 @@ matrix speed; decoding is not in it."""
 
 def estimate(grid: Grid) -> str:
     """The table that `dry_run=true` prints."""
-    model = load.skeleton(grid.checkpoint, dtype=grid.cfg.backbone.dtype)
-    frame_encoder = grid.frame_encoder(model)
-    speed = matrix_speed(grid.device, model.model.dtype)
+    backbone = grid.setup.backbone
+    model = backbone.skeleton()
+    frame_encoder = grid.setup.frame_encoder(model)
+    speed = matrix_speed(backbone.torch_device, model.model.dtype)
     rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.points, frame_encoder, speed)]
     texts = [{key: significant(v) if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     return f"Nothing is run. {ASSUMED}\n\n{render(pd.DataFrame(texts), left=('benchmark', 'method'))}"
 
 
 def _rows(
-    benchmark: Benchmark, points: list[OperatingPoint], frame_encoder: FrameEncoder, speed: float
+    benchmark: Benchmark, points: Sequence[OperatingPoint], frame_encoder: FrameEncoder, speed: float
 ) -> Iterator[dict[str, Any]]:
     videos, broken = _probe(benchmark)
     for point in points:
@@ -72,8 +72,8 @@ def _video(
     point: OperatingPoint, video: Video, asked: int, frame_encoder: FrameEncoder, speed: float
 ) -> dict[str, float]:
     """Frames, tokens and cache of one video at one operating point, if `select` and later verbs keep the ratio."""
-    budget = frame_encoder.budget(point, video)
-    plan = point.method.frames(video, budget)
+    planned = frame_encoder.plan(point, video)
+    plan, budget = planned.frames, planned.budget
     model = frame_encoder.backbone
     cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
     tokens = cells * (plan.height // model.pixels_per_token) * (plan.width // model.pixels_per_token)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid import curve_points
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
+from evalkit.method import OperatingPoint
 from evalkit.runs import load
 
 if TYPE_CHECKING:

@@ -44,20 +44,17 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _repository(name: str) -> tuple[str, str | None]:
     """Hub id and revision of a backbone's configuration, or of a hub id itself."""
-    from omegaconf import OmegaConf
-
-    from evalkit.config.compose import CONF
+    from evalkit.config import choices
     from evalkit.model.checkpoint import HUB_ID
 
     if HUB_ID.fullmatch(name):
         return name, None
-    files = {file.stem: file for file in (CONF / "backbone").glob("*.yaml")}
-    if name not in files:
+    if name not in choices.names("backbone"):
         raise ConfigError(
-            f"model fetch: expected a backbone among {sorted(files)} (files in conf/backbone/) or a hub id "
-            f"(owner/name), got {name!r}"
+            f"model fetch: expected a backbone among {choices.listed('backbone')}, or a hub id (owner/name); "
+            f"got {name!r}"
         )
-    backbone: Any = OmegaConf.load(files[name])
+    backbone: Any = choices.settings("backbone", name)
     path = backbone.get("path")
     if path is None or not HUB_ID.fullmatch(path):
         raise ConfigError(f"model fetch: backbone={name} takes no weights from the hub; there is nothing to fetch")

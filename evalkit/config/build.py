@@ -9,19 +9,71 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evalkit.config import checks
-from evalkit.config.compose import CONF, choices
-from evalkit.data import benchmarks
+from evalkit.config import checks, choices
+from evalkit.config.choices import listed, settings
+from evalkit.data import benchmarks, protocols
 from evalkit.data.prepare import subsets, verify
+from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
-from evalkit.engine.records import OperatingPoint
+from evalkit.engine.backbone import Backbone
+from evalkit.engine.grid import Grid
+from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 ADAPTERS = WEIGHTS.with_name("adapters")
+
+
+def grid(cfg: DictConfig) -> Grid:
+    """What run_eval.py runs. ConfigError or DataError for settings or data that it cannot run."""
+    checks.evaluation(cfg)
+    chosen, named, against = points(cfg), order(cfg), reference(cfg)
+    timed = checks.timed_videos(cfg.timing)
+    found = question_sets(cfg)
+    return Grid(
+        points=chosen,
+        benchmarks=found,
+        setup=setup(cfg, protocols.get(cfg.protocol)),
+        results_dir=Path(cfg.results_dir),
+        order=named,
+        reference=against,
+        subset=str(cfg.subset),
+        timed_videos=timed,
+    )
+
+
+def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:
+    """What all operating points have in common; no weight is read yet."""
+    return EngineSetup(
+        sampling=sampling(cfg),
+        protocol=protocol,
+        backbone=backbone(cfg),
+        reader=cfg.reader,
+        seed=cfg.seed,
+        share=cfg.get("share", True),
+    )
+
+
+def backbone(cfg: DictConfig) -> Backbone:
+    """Checkpoint and loading options. ConfigError where the checkpoint is not on this machine."""
+    chosen = cfg.backbone
+    recorded = OmegaConf.to_container(chosen, resolve=True)
+    assert isinstance(recorded, dict)
+    return Backbone(
+        name=str(chosen.name),
+        checkpoint=checkpoint(cfg),
+        dtype=chosen.dtype,
+        device=chosen.device,
+        rope=chosen.rope,
+        adapter=adapter(cfg),
+        threads=chosen.threads,
+        chunk_cells=chosen.chunk_cells,
+        encode_cells=chosen.encode_cells,
+        recorded={str(key): value for key, value in recorded.items()},
+    )
 
 
 def question_sets(cfg: DictConfig) -> list[Benchmark]:
@@ -46,7 +98,7 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             "{from: METHOD, name: ANOTHER, field: value}"
         )
     methods = [_build(config) for config in chosen]
-    steps = dict.fromkeys(map(_ratio, ratios))
+    steps = dict.fromkeys(map(ratio, ratios))
     return [OperatingPoint(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
 
 
@@ -74,18 +126,27 @@ def _several(cfg: DictConfig, key: str) -> list[Any]:
 
 
 def _method_config(entry: Any) -> DictConfig:
-    """A file of conf/method by its name, or `{from: NAME, name: ANOTHER, field: value …}` for one with other fields."""
+    """A method by its name, `{from: NAME, name: ANOTHER, field: value …}` for one with other fields, or any class.
+
+    A class needs no name of its own in conf/method or elsewhere: `{_target_: package.Class, name: ANOTHER, …}`.
+    """
     changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
-    known = choices("method")
-    if (name := changes.get("from")) not in known:
+    if "_target_" in changes and "from" not in changes:
+        return changes
+    name = changes.get("from")
+    if name not in choices.names("method"):
         raise ConfigError(
-            f"methods: expected names among {', '.join(known)} (files in conf/method/), or "
-            f"{{from: NAME, name: ANOTHER, field: value}}; got {entry!r}"
+            f"methods: expected names among {listed('method')}, {{from: NAME, name: ANOTHER, field: value}}, or "
+            f"{{_target_: package.Class, name: ANOTHER, field: value}}; got {entry!r}"
         )
-    file = CONF / "method" / f"{name}.yaml"
-    config = OmegaConf.merge(OmegaConf.load(file), {key: value for key, value in changes.items() if key != "from"})
+    config = OmegaConf.merge(settings("method", name), {key: value for key, value in changes.items() if key != "from"})
     assert isinstance(config, DictConfig)
     return config
+
+
+def method(entry: Any) -> Method:
+    """The method of a file of conf/method. ConfigError where there is none, or its fields do not fit."""
+    return _build(_method_config(entry))
 
 
 def _build(config: DictConfig) -> Method:
@@ -101,7 +162,8 @@ def _build(config: DictConfig) -> Method:
     return method
 
 
-def _ratio(value: Any) -> float:
+def ratio(value: Any) -> float:
+    """A share of the dense run's visual KV entries. ConfigError unless it is a number in (0, 1]."""
     if not checks.number(value) or not 0 < value <= 1:
         raise ConfigError(f"ratio: expected a number in (0, 1], got {value!r}")
     return float(value)
@@ -148,8 +210,8 @@ def checkpoint(cfg: DictConfig) -> Checkpoint:
 
 def _revision(cfg: DictConfig) -> str | None:
     """`backbone.revision`; None where it is the commit that the backbone's file gives for another `path`."""
-    found, file = cfg.backbone.get("revision"), CONF / "backbone" / f"{cfg.backbone.name}.yaml"
-    published: Any = OmegaConf.load(file) if file.is_file() else {}
+    found, name = cfg.backbone.get("revision"), cfg.backbone.name
+    published: Any = settings("backbone", name) if name in choices.names("backbone") else {}
     if found is None or (published.get("revision") == found and published.get("path") != cfg.backbone.path):
         return None
     return str(found)

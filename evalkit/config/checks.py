@@ -60,7 +60,6 @@ COMMON: Mapping[str, Rule] = {
     "backbone.threads": whole(1, optional=True),
     "backbone.chunk_cells": whole(1),
     "backbone.encode_cells": whole(1),
-    "reader": among(*readers.NAMES),
     "seed": whole(0),
 }
 EVALUATION: Mapping[str, Rule] = {
@@ -105,6 +104,15 @@ def tuning(cfg: DictConfig) -> None:
     _check(cfg, {**COMMON, **TUNING}, names=("backbone", "method"))
 
 
+def timed_videos(value: Any) -> int:
+    """The setting `timing`; ConfigError unless it is an integer from 0 on."""
+    if not whole(0)[1](value):
+        raise ConfigError(
+            f"timing: expected how many videos to time each method and ratio on (0: none), got {value!r}; e.g. timing=8"
+        )
+    return int(value)
+
+
 def _check(cfg: DictConfig, rules: Mapping[str, Rule], names: tuple[str, ...]) -> None:
     for group in names:
         name(f"{group}.name", cfg[group].get("name"))
@@ -112,4 +120,5 @@ def _check(cfg: DictConfig, rules: Mapping[str, Rule], names: tuple[str, ...]) -
         value = OmegaConf.select(cfg, key)
         if not holds(value):
             raise ConfigError(f"{key}: expected {expected}, got {value!r}")
+    readers.REGISTRY.entry(cfg.reader)
     load.pick_device(cfg.backbone.device)

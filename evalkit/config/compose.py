@@ -15,15 +15,17 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from evalkit.config.choices import CONF, files, foreign, listed, register
 from evalkit.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf"
 NOT_A_NAME = "Config group override must be a string or a list"  # Hydra's ValueError for backbone=3
 HYDRA = "hydra"  # its own settings, beside ours
+OVERRIDE = "override "  # how an entry of defaults begins that makes a choice for a group of another file
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     """conf/NAME.yaml with these settings. ConfigError, in one line, for a name that it has not."""
+    register()
     with explained(name), initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose(name, overrides=list(overrides))
 
@@ -46,12 +48,10 @@ def groups(name: str) -> dict[str, str | None]:
     """The groups of which conf/NAME.yaml chooses, e.g. backbone, and its choices; None: none need be made."""
     plain = OmegaConf.load(CONF / f"{name}.yaml")
     assert isinstance(plain, DictConfig)
-    return {str(group): entry[group] for entry in plain.defaults if isinstance(entry, DictConfig) for group in entry}
-
-
-def choices(group: str) -> list[str]:
-    """The files of a group."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    entries = [
+        (str(key), value) for entry in plain.defaults if isinstance(entry, DictConfig) for key, value in entry.items()
+    ]
+    return {group: choice for group, choice in entries if not group.startswith(OVERRIDE)}
 
 
 def check_names(cfg: DictConfig, name: str) -> None:
@@ -59,10 +59,11 @@ def check_names(cfg: DictConfig, name: str) -> None:
     chosen = groups(name)
     for group, choice in chosen.items():
         if choice is not None and not isinstance(cfg.get(group), DictConfig):
-            raise ConfigError(f"{group}: expected one of {', '.join(choices(group))}; got {cfg.get(group)!r}")
+            raise ConfigError(f"{group}: expected one of {listed(group)}; got {cfg.get(group)!r}")
+        foreign(group)  # an error where two packages give one name
     _expect_known(cfg, "", _keys(CONF / f"{name}.yaml") - {HYDRA} | set(chosen))
     for group in {"backbone", "benchmark"} & set(chosen):
-        known = set[str]().union(*(_keys(file) for file in (CONF / group).glob("*.yaml")))
+        known = set[str]().union(*(_keys(file) for file in files(group).values()))
         _expect_known(cfg[group], f"{group}.", known)
 
 
@@ -80,7 +81,7 @@ def _line(error: Exception, name: str) -> str:
     """What was expected and what came."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"{group}: expected one of {', '.join(error.options)}; got {choice!r}"
+        return f"{group}: expected one of {listed(group)}; got {choice!r}"
     if isinstance(error, OverrideParseException):
         shape = "expected key=value, a list as key=[a,b], all of it quoted in a shell"
         return f"{shape}; got {error.override!r}: {str(error).splitlines()[0]}"

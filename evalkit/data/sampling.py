@@ -108,7 +108,10 @@ class Sampling:
         return tuple(pool[place] for place in places)
 
     def size(self, video: Video, pixels_per_token: int) -> tuple[int, int]:
-        """Height and width of a resized frame in pixels, multiples of `unit`. VideoError for a frame like a thread."""
+        """Height and width of a resized frame in pixels, multiples of `pixels_per_token`.
+
+        VideoError for an aspect ratio above MAX_ASPECT.
+        """
         height, width = video.height, video.width
         if max(height, width) > MAX_ASPECT * min(height, width):
             raise VideoError(
@@ -233,9 +236,9 @@ def qwen_vl_utils_pool(total: int, rate: float, fps: float) -> list[int]:
 
 
 def smart_resize(height: int, width: int, pixels_per_token: int, min_pixels: int, max_pixels: float) -> tuple[int, int]:
-    """The size nearest to `height` × `width` whose sides are multiples of `unit`, between the two numbers of pixels.
+    """The size nearest to `height` × `width` with sides that are multiples of `pixels_per_token`, within the limits.
 
-    A frame so long that its short side would vanish keeps one unit there, so it may exceed `max_pixels`.
+    A frame so long that its short side would vanish keeps one token there, so it may exceed `max_pixels`.
     """
     # source: Qwen2-VL's image processor
     rows, columns = round(height / pixels_per_token), round(width / pixels_per_token)

@@ -70,15 +70,15 @@ def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> li
     for plan in plans:
         _check(plan, video)
     read = reader_named(reader)
-    rooms = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
-    if not rooms:
+    arrays = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
+    if not arrays:
         return []
     file = _timeline(video)
     shown: dict[int, int] = {}
     for index, stand_in, rgb in _shots(file, read, sorted({index for plan in plans for index in plan.indices})):
         shown[index] = stand_in
-        _place(index, rgb, rooms)
-    frames = {key: _frames(file, pixels, [shown[index] for index in key[0]]) for key, pixels in rooms.items()}
+        _place(index, rgb, arrays)
+    frames = {key: _frames(file, pixels, [shown[index] for index in key[0]]) for key, pixels in arrays.items()}
     return [frames[_key(plan)] for plan in plans]
 
 
@@ -174,10 +174,10 @@ def _second_pass(file: Timeline, missing: Sequence[int], wanted: int) -> Iterato
         )
 
 
-def _place(index: int, rgb: np.ndarray, rooms: Mapping[Key, np.ndarray]) -> None:
+def _place(index: int, rgb: np.ndarray, arrays: Mapping[Key, np.ndarray]) -> None:
     """Put a frame into every plan that wants it, resized once per size."""
     sizes: dict[Size, np.ndarray] = {}
-    for (indices, size), pixels in rooms.items():
+    for (indices, size), pixels in arrays.items():
         row = bisect_left(indices, index)
         if row == len(indices) or indices[row] != index:
             continue

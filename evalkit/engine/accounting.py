@@ -1,4 +1,4 @@
-"""What one answer spent and rested on, counted when it has been given."""
+"""What one answer cost, counted when it has been given."""
 
 from __future__ import annotations
 
@@ -8,55 +8,63 @@ from evalkit.ledger import Flops, Ledger
 from evalkit.types import KeptOverTime
 
 if TYPE_CHECKING:
-    from evalkit.engine.encoded_video import Prefix
+    from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.stage_times import Clock
     from evalkit.model.families.qwen2_vl import Qwen2VL
     from evalkit.model.flops import OpCounts
 
 
-def flops(backbone: Qwen2VL, prefix: Prefix, prefilled: OpCounts, generated: OpCounts) -> Flops:
-    """Operations of each stage; `prefilled` is the work on everything before the answer's second token."""
-    tokens = prefix.encoded.tokens
+def flops(backbone: Qwen2VL, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
+    """Operations of each stage; `before` is everything that was computed before the answer's second token."""
+    tokens = prefilled.encoded.tokens
+    chosen = 0 if prefilled.selected is None else prefilled.selected.flops
     return Flops(
         encode=0 if tokens is None else backbone.encode_flops(len(tokens.cell_seconds), tokens.grid),
-        select=backbone.flops(prefix.asking) + (0 if prefix.selected is None else prefix.selected.flops),
-        prefill=backbone.flops(prefilled),
+        select=backbone.flops(prefilled.selection_op_counts) + chosen,
+        prefill=backbone.flops(before),
         generate=backbone.flops(generated),
     )
 
 
 def ledger(
-    backbone: Qwen2VL, prefix: Prefix, *, words: int, visual: tuple[int, ...], clock: Clock, operations: Flops
+    backbone: Qwen2VL,
+    prefilled: PrefilledVideo,
+    *,
+    n_text_tokens: int,
+    visual: tuple[int, ...],
+    clock: Clock,
+    operations: Flops,
 ) -> Ledger:
-    """What a question spent: `words` text tokens fed, `visual` entries per layer when its answer began."""
-    encoded, dense = prefix.encoded, prefix.budget.dense_tokens
-    selected = 0 if prefix.selected is None else len(prefix.selected)
+    """What a question cost: `n_text_tokens` fed, `visual` KV entries in each layer when its answer began."""
+    encoded, dense = prefilled.encoded, prefilled.budget.dense_tokens
+    selected = 0 if prefilled.selected is None else len(prefilled.selected)
     return Ledger(
         frames_decoded=len(encoded.plan.indices),
         cells=0 if encoded.tokens is None else len(encoded.tokens.cell_seconds),
         tokens_dense=dense,
         tokens_encoded=0 if encoded.tokens is None else len(encoded.tokens),
         tokens_selected=selected,
-        llm_tokens_fed=words + selected + prefix.asked,
+        llm_tokens_fed=n_text_tokens + selected + prefilled.selection_tokens,
         kv_tokens_per_layer=visual,
         kv_bytes=sum(visual) * backbone.kv_entry_bytes,
-        ratio_nominal=prefix.point.ratio,
+        ratio_nominal=prefilled.point.ratio,
         ratio_achieved=sum(visual) / (len(visual) * dense),
-        shared_prefix=prefix.shared,
+        shared_prefix=prefilled.shared,
         peak_bytes=max(encoded.peak_bytes, clock.meter.peak_bytes()),
         seconds_shared=encoded.shared,
-        seconds=clock.seconds(*encoded.clocks, prefix.clock),
+        seconds=clock.seconds(*encoded.clocks, prefilled.clock),
         flops=operations,
     )
 
 
-def kept(prefix: Prefix) -> KeptOverTime | None:
+def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     """What is left of each cell in the cache; text that follows changes nothing of it."""
-    tokens, context = prefix.encoded.tokens, prefix.context
+    tokens, state = prefilled.encoded.tokens, prefilled.state
     if tokens is None:
         return None
-    cells = [t for t, held in enumerate(context.visual_per_cell.tolist()) if held]
+    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries]
     return KeptOverTime(
-        seconds=tuple(round(float(tokens.cell_seconds[t]), 3) for t in cells),
-        tokens=tuple(round(int(context.visual_per_cell[t]) / len(context.layers), 2) for t in cells),
+        seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
+        tokens=tuple(round(int(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
+        cells=tuple(cells),
     )

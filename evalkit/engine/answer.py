@@ -18,11 +18,11 @@ import torch
 from evalkit.data import video as video_file
 from evalkit.data.protocols.base import PromptContext
 from evalkit.engine import accounting, records
-from evalkit.engine.encoded_video import EncodedVideo, Prefix
+from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVideo
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import ConfigError
+from evalkit.method import OperatingPoint
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.types import Answer, Question, VisualTokens
@@ -68,15 +68,15 @@ class Engine:
         clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
         try:
             video = video_file.probe(path)
-            plans = {point: self.frame_encoder.plan(point, video) for point in pending}
+            planned = [self.frame_encoder.plan(point, video) for point in pending]
             with clock.stage("decode"):
-                frames = self.frame_encoder.decode(video, list(plans.values()))
+                frames = self.frame_encoder.decode(video, [one.frames for one in planned])
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             yield from _lost(pending, error)
             return
         union = len({i for plan in frames for i in plan.indices})
-        for plan in dict.fromkeys(plans.values()):
-            group = {point: pending[point] for point in pending if plans[point] == plan}
+        for plan in dict.fromkeys(one.frames for one in planned):
+            group = [one for one in planned if one.frames == plan]
             decoding = clock.part(len(plan.indices) / union if union else 0.0)
             encoding = Clock(meter)
             try:
@@ -84,116 +84,129 @@ class Engine:
                 with torch.inference_mode(), encoding.stage("encode"):
                     tokens = self.frame_encoder.encode(video, plan, frames[plan]) if plan in frames else None
             except Exception as error:  # noqa: BLE001 – as above
-                yield from _lost(group, error)
+                yield from _lost({one.point: pending[one.point] for one in group}, error)
                 continue
-            dense = self.frame_encoder.budget(next(iter(group)), video).frames
+            dense = group[0].budget.frames  # the same at every ratio
             encoded = EncodedVideo(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
-            for point, questions in group.items():
-                question_attention = None if tokens is None else self._asker(point, encoded, tokens)
-                # one prefix for all questions, or one for each where the method asks
-                for batch in [[q] for q in questions] if point.method.query_aware else [questions]:
-                    yield from self._batch(point, encoded, question_attention, batch)
+            for one in group:
+                yield from self._answer_all(one, encoded, pending[one.point])
 
-    def _asker(self, point: OperatingPoint, encoded: EncodedVideo, tokens: VisualTokens) -> QuestionAttention:
-        """What a method may ask of one video; it keeps what does not depend on the question."""
-        budget = self.frame_encoder.budget(point, encoded.video)
+    def _answer_all(
+        self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question]
+    ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        """One operating point's answers: from one prefilled cache, or from one for each question where it is query
+        aware.
+        """
+        attention = None if encoded.tokens is None else self._question_attention(planned, encoded.tokens)
+        for batch in [[q] for q in questions] if planned.point.method.query_aware else [questions]:
+            yield from self._batch(planned, encoded, attention, batch)
+
+    def _question_attention(self, planned: PlannedVideo, tokens: VisualTokens) -> QuestionAttention:
+        """Question→token attention over one video; what does not depend on the question is computed once."""
         return QuestionAttention(
-            self.frame_encoder.backbone, tokens, point.method, budget, chunk_cells=self.chunk_cells
+            self.frame_encoder.backbone, tokens, planned.point.method, planned.budget, chunk_cells=self.chunk_cells
         )
 
     def _batch(
         self,
-        point: OperatingPoint,
+        planned: PlannedVideo,
         encoded: EncodedVideo,
         question_attention: QuestionAttention | None,
         questions: Sequence[Question],
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        point = planned.point
         try:
             with torch.inference_mode():
-                prefix = self._prefix(point, encoded, question_attention, questions)
+                prefilled = self._prefill(planned, encoded, question_attention, questions)
         except Exception as error:  # noqa: BLE001 – as above
             yield from _lost({point: questions}, error)
             return
         for question in questions:
             try:
                 with torch.inference_mode():
-                    answer = self._answer(prefix, question)
+                    answer = self._answer(prefilled, question)
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost({point: [question]}, error)
             else:
                 yield point, answer
 
-    def _prefix(
+    def _prefill(
         self,
-        point: OperatingPoint,
+        planned: PlannedVideo,
         encoded: EncodedVideo,
         question_attention: QuestionAttention | None,
         questions: Sequence[Question],
-    ) -> Prefix:
-        """Head and video, fed. A question is looked at only where the method asks."""
-        backbone, method, tokens = self.frame_encoder.backbone, point.method, encoded.tokens
-        budget, clock = self.frame_encoder.budget(point, encoded.video), Clock(self.meter)
+    ) -> PrefilledVideo:
+        """Prefill what comes before the video, and the video."""
+        backbone, method, tokens = self.frame_encoder.backbone, planned.point.method, encoded.tokens
+        clock = Clock(self.meter)
         clock.meter.reset_peak()
-        # without a question the words are not there yet; what comes before the video is the same for all of a benchmark
+        # only a query-aware method sees the question; what comes before the video is the same for all of a benchmark
         prompt = self._prompt(questions[0], encoded) if method.query_aware else ""
-        head, tail = self._ids(prompt, questions[0].benchmark, encoded)
+        prefix_ids, suffix_ids = self._ids(prompt, questions[0].benchmark, encoded)
         with clock.stage("select"):
             selected = None
             if tokens is not None and question_attention is not None:
-                question_attention.set_question(head, tail, backbone.reply_header(tail))
-                selected = method.select(tokens, budget, question_attention)
+                question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
+                selected = method.select(tokens, planned.budget, question_attention)
         with clock.stage("prefill"):
-            context = backbone.new_state()
-            backbone.prefill_text(context, head)
+            state = backbone.new_state()
+            backbone.prefill_text(state, prefix_ids)
             if selected is not None:
-                coming = len(tail) if method.query_aware else 0
+                following = len(suffix_ids) if method.query_aware else 0
                 backbone.prefill_video(
-                    context, selected, method, budget, chunk_cells=self.chunk_cells, suffix_tokens=coming
+                    state, selected, method, planned.budget, chunk_cells=self.chunk_cells, suffix_tokens=following
                 )
-        asked, asking = (
-            (0, OpCounts()) if question_attention is None else (question_attention.fed, question_attention.op_counts)
+        return PrefilledVideo(
+            planned.point,
+            planned.budget,
+            encoded,
+            selected,
+            state,
+            clock,
+            selection_tokens=0 if question_attention is None else question_attention.fed,
+            selection_op_counts=OpCounts() if question_attention is None else question_attention.op_counts,
+            shared=len(questions) > 1,
         )
-        return Prefix(point, encoded, budget, selected, context, clock, asked, asking, shared=len(questions) > 1)
 
-    def _answer(self, prefix: Prefix, question: Question) -> Answer:
-        backbone, context = self.frame_encoder.backbone, prefix.context
-        prompt = self._prompt(question, prefix.encoded)
-        head, tail = self._ids(prompt, question.benchmark, prefix.encoded)
-        clock, mark = Clock(self.meter), context.mark()
+    def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
+        backbone, state = self.frame_encoder.backbone, prefilled.state
+        prompt = self._prompt(question, prefilled.encoded)
+        prefix_ids, suffix_ids = self._ids(prompt, question.benchmark, prefilled.encoded)
+        clock, mark = Clock(self.meter), state.mark()
         try:
             with clock.stage("prefill"):
-                first = backbone.next_token(context, backbone.prefill_text(context, tail))
-            visual, prefilled = tuple(context.visual), context.op_counts
+                first = backbone.next_token(state, backbone.prefill_text(state, suffix_ids))
+            visual, before = tuple(state.visual), state.op_counts
             with clock.stage("generate"):
                 limit = self.protocol.max_new_tokens(question.benchmark)
-                ids = backbone.generate(context, first, limit, self.protocol.stop)
-            generated = context.op_counts - prefilled
+                ids = backbone.generate(state, first, limit, self.protocol.stop)
+            generated = state.op_counts - before
         finally:
-            context.rewind(mark)
+            state.rewind(mark)
         text = backbone.tokenizer.decode(ids, skip_special_tokens=True)
-        words = len(head) + len(tail) + max(0, len(ids) - 1)  # the last generated token is not fed
         return records.answered(
-            prefix.point,
+            prefilled.point,
             question,
-            prefix.encoded.video,
+            prefilled.encoded.video,
             prompt=prompt,
             text=text,
             gold=self.protocol.gold(question),
             reply=self.protocol.read(question, text),
             ledger=accounting.ledger(
                 backbone,
-                prefix,
-                words=words,
+                prefilled,
+                n_text_tokens=len(prefix_ids) + len(suffix_ids) + max(0, len(ids) - 1),  # the last one is not fed
                 visual=visual,
                 clock=clock,
-                operations=accounting.flops(backbone, prefix, prefilled, generated),
+                operations=accounting.flops(backbone, prefilled, before, generated),
             ),
-            kept=accounting.kept(prefix),
+            kept=accounting.kept(prefilled),
             repeated=records.is_repeated(ids, limit),
         )
 
     def _prompt(self, question: Question, encoded: EncodedVideo) -> str:
-        """The protocol's words, which may name the moments that the dense run is shown."""
+        """The user's turn, which may name the times of the dense run's frames."""
         seconds = tuple(i / encoded.video.fps for i in encoded.dense_frames)
         return self.protocol.prompt(
             question, PromptContext(encoded.video, seconds, self.frame_encoder.backbone.tokenizer)

@@ -1,4 +1,4 @@
-"""What an answer rests on: a video's encoded frames, and the prefill state of one operating point before a question."""
+"""The states of one video on its way to an answer: planned, encoded, prefilled."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evalkit.engine.records import OperatingPoint
     from evalkit.engine.stage_times import Clock
-    from evalkit.method import Budget
+    from evalkit.method import Budget, OperatingPoint
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.types import FramePlan, Video, VisualTokens
 
 
 @dataclass(frozen=True)
-class EncodedVideo:
-    """One set of frames of a video, encoded; no tokens where a plan wants no frames."""
+class PlannedVideo:
+    """One operating point on one video: the limits that hold there, and the frames that it wants within them."""
 
-    video: Video
-    plan: FramePlan
-    dense_frames: tuple[int, ...]  # that the dense run is shown, whatever the plan
-    tokens: VisualTokens | None
-    clocks: tuple[Clock, ...]  # decoding, encoding
-    peak_bytes: int  # of encoding
-    shared: bool  # the video's work was done for several operating points or questions at once
+    point: OperatingPoint
+    budget: Budget
+    frames: FramePlan
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """What an operating point has read before a question comes."""
+class EncodedVideo:
+    """One set of frames of a video, encoded for every operating point that wants it."""
+
+    video: Video
+    plan: FramePlan
+    dense_frames: tuple[int, ...]  # frame numbers of the dense run, whatever the plan
+    tokens: VisualTokens | None  # None: the plan wants no frames
+    clocks: tuple[Clock, ...]  # decoding, encoding
+    peak_bytes: int  # of encoding
+    shared: bool  # the video was decoded and encoded for several operating points or questions at once
+
+
+@dataclass(frozen=True)
+class PrefilledVideo:
+    """One operating point's KV cache with everything that comes before a question."""
 
     point: OperatingPoint
-    encoded: EncodedVideo
     budget: Budget
-    selected: VisualTokens | None
-    context: PrefillState
+    encoded: EncodedVideo
+    selected: VisualTokens | None  # what the method handed to the LLM; None: no frames
+    state: PrefillState
     clock: Clock
-    asked: int  # tokens that went through the LLM to choose what to feed
-    asking: OpCounts  # what the LLM did with them
-    shared: bool
+    selection_tokens: int  # tokens that went through the LLM so that the method could choose
+    selection_op_counts: OpCounts  # what the LLM computed for that choice
+    shared: bool  # several questions are answered from this cache

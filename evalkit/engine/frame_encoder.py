@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.engine.records import OperatingPoint
+from evalkit.engine.encoded_video import PlannedVideo
 from evalkit.errors import MethodError
-from evalkit.method import Budget
+from evalkit.method import Budget, OperatingPoint
 from evalkit.types import FramePlan, Frames, Video, VisualTokens
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class FrameEncoder:
-    """How a run looks at videos, the same for all operating points."""
+    """How a run decodes and encodes videos, the same for all operating points."""
 
     backbone: Qwen2VL
     sampling: Sampling
@@ -35,7 +35,7 @@ class FrameEncoder:
     seed: int = 0
 
     def budget(self, point: OperatingPoint, video: Video) -> Budget:
-        """The limits of one operating point on one video."""
+        """The limits of one operating point on one video. Where frames are planned, too, `plan` computes it once."""
         count = self.sampling.count(video, self.backbone.cell_frames)
         height, width = self.sampling.size(video, self.backbone.pixels_per_token)
         return Budget(
@@ -50,9 +50,10 @@ class FrameEncoder:
             seed=self.seed,
         )
 
-    def plan(self, point: OperatingPoint, video: Video) -> FramePlan:
-        """The frames an operating point wants, checked."""
-        plan = point.method.frames(video, self.budget(point, video))
+    def plan(self, point: OperatingPoint, video: Video) -> PlannedVideo:
+        """An operating point's limits on a video and the frames that it wants. MethodError for frames out of order."""
+        budget = self.budget(point, video)
+        plan = point.method.frames(video, budget)
         ascending = all(a < b for a, b in zip(plan.indices, plan.indices[1:], strict=False))
         sized = plan.height % self.backbone.pixels_per_token == plan.width % self.backbone.pixels_per_token == 0
         if not ascending or not sized or (plan.indices and not plan.slots):
@@ -60,7 +61,7 @@ class FrameEncoder:
                 f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in "
                 f"multiples of {self.backbone.pixels_per_token}; got {plan}"
             )
-        return replace(plan, nearest=self.sampling.nearest_size(video))
+        return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)))
 
     def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
         """The frames of every plan that wants any, from one pass over the file."""

@@ -1,13 +1,12 @@
-"""Operating points, and the answers that are written for them."""
+"""The lines of answers.jsonl: a question with its reply, and one that could not be answered."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.data.benchmarks import duration_bucket
-from evalkit.method import Method
+from evalkit.method import OperatingPoint
 from evalkit.types import Answer, BadRow, KeptOverTime, Question, Reply, Video
 
 if TYPE_CHECKING:
@@ -17,15 +16,6 @@ if TYPE_CHECKING:
 
 
 QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One method at one ratio."""
-
-    name: str  # of the method's configuration
-    method: Method
-    ratio: float
 
 
 def answered(
@@ -62,6 +52,7 @@ def answered(
         duration_s=round(video.duration_s, 3),
         kept=kept,
         repeated=repeated,
+        evidence_s=question.evidence_s,
     )
 
 
@@ -97,4 +88,5 @@ def failed(point: OperatingPoint, row: Question | BadRow, error: str) -> Answer:
         prompt_sha="",
         ledger=None,
         options=row.options if isinstance(row, Question) else (),
+        evidence_s=row.evidence_s if isinstance(row, Question) else (),
     )

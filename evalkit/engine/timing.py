@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.errors import ConfigError, VideoError
+from evalkit.errors import VideoError
 from evalkit.ledger import Timing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.engine.answer import Engine
-    from evalkit.engine.records import OperatingPoint
+    from evalkit.method import OperatingPoint
     from evalkit.runs.folder import RunFolder
     from evalkit.types import Answer, Benchmark, Question
 
@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 24  # bytes
-
-
-def count(value: Any) -> int:
-    """The setting `timing`; ConfigError unless it is a whole number from 0 on."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(
-            f"timing: expected how many videos to time each method and ratio on (0: none), got {value!r}; e.g. timing=8"
-        )
-    return value
 
 
 def drawn(benchmark: Benchmark, videos: int, seed: int) -> Drawn:
@@ -64,11 +55,11 @@ def _readable(benchmark: Benchmark) -> Iterable[tuple[Question, float]]:
             continue  # its questions are failed rows among the answers
 
 
-def conditions(device: torch.device, backbone: Mapping[str, Any]) -> dict[str, Any]:
+def conditions(device: torch.device, threads: int | None, encode_cells: int) -> dict[str, Any]:
     """What changes seconds and no answer; measurements under different conditions are never put together."""
     cuda = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if cuda else device.type
-    return {"device": name, "threads": backbone["threads"], "encode_cells": backbone["encode_cells"]}
+    return {"device": name, "threads": threads, "encode_cells": encode_cells}
 
 
 class Timer:

@@ -22,17 +22,15 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from omegaconf import OmegaConf
 
-from evalkit.config import build as run_settings
+from evalkit.config import build
 from evalkit.engine import records
-from evalkit.engine.grid import load_engine
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.lmms_plugin import requests as theirs
 from evalkit.lmms_plugin import settings
 from evalkit.lmms_plugin.budget import Records
 from evalkit.lmms_plugin.requests import Asked
-from evalkit.model.weights_identity import weights_identity
 from evalkit.progress import progress
-from evalkit.runs import folder, identity
+from evalkit.runs import environment, identity
 from evalkit.types import Answer, Question
 
 log = logging.getLogger("evalkit")
@@ -61,22 +59,22 @@ class Evalkit(lmms):  # type: ignore[misc]
         if device is not None:
             chosen.setdefault("backbone.device", device)
         cfg = settings.composed(chosen)
-        (self._arm,) = run_settings.points(cfg)
-        sampling, checkpoint = run_settings.sampling(cfg), run_settings.checkpoint(cfg)
-        self._engine = load_engine(cfg, checkpoint, sampling, theirs.TaskProtocol(0, ()))
+        (self._point,) = build.points(cfg)
+        setup = build.setup(cfg, theirs.TaskProtocol(0, ()))
+        self._engine = setup.engine
         self._results_dir = Path(cfg.results_dir)
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
         parts = {
             "code": identity.code(),
-            "weights": weights_identity(checkpoint, run_settings.adapter(cfg)),
-            "commit": checkpoint.commit,
+            "weights": setup.backbone.weights,
+            "commit": setup.backbone.checkpoint.commit,
             "generation": self._engine.frame_encoder.backbone.processors.fields,
-            "method": identity.method(self._arm.method),
+            "method": identity.method(self._point.method),
         }
         made_with = {str(key): plain[key] for key in ("backbone", "sampling", "ratio", "reader", "share", "seed")}
         device_name = str(self._engine.frame_encoder.backbone.device)
-        self._made_with = {**made_with, "identity_parts": parts, "environment": folder.environment(device_name)}
+        self._made_with = {**made_with, "identity_parts": parts, "environment": environment.environment(device_name)}
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Evalkit:
@@ -126,10 +124,10 @@ class Evalkit(lmms):  # type: ignore[misc]
             if isinstance(a.row, Question):
                 groups.setdefault((a.row.video_path, a.protocol), []).append(a.row)
             else:
-                yield records.failed(self._arm, a.row, a.row.message)
+                yield records.failed(self._point, a.row, a.row.message)
         for (_, protocol), questions in groups.items():
             engine = replace(self._engine, protocol=protocol)
-            yield from (answer for _, answer in engine.answers({self._arm: questions}))
+            yield from (answer for _, answer in engine.answers({self._point: questions}))
 
     def _result(self, answer: Answer) -> Any:
         """`input_tokens`: all that were fed to the LLM, the ledger's llm_tokens_fed; `output_tokens`: the reply's."""

@@ -154,7 +154,7 @@ def _config(found: Checkpoint, dtype: str) -> Any:
     family = (read_json(found, "config.json") or {}).get("model_type")
     if family not in FAMILIES:
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {sorted(FAMILIES)}, got model_type {family!r}"
+            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {family!r}"
         )
     with _explained(found):
         return AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)

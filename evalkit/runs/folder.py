@@ -10,12 +10,7 @@ import fcntl
 import json
 import logging
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,24 +18,16 @@ import yaml
 
 from evalkit.errors import DataError, RunLockedError
 from evalkit.ledger import Timing
+from evalkit.runs import atomic_write, environment
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
 
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
 ANSWERS = "answers.jsonl"
 TIMING = "timing.jsonl"
-PACKAGES = (
-    "evalkit",
-    "torch",
-    "torchvision",
-    "transformers",
-    "lmms-eval",
-    "av",
-    "torchcodec",
-    "decord",
-    "numpy",
-    "pandas",
-)
+SUMMARY = "summary.json"
 
 
 class RunFolder:
@@ -55,8 +42,8 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
-            self._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-            self._write("environment.json", json.dumps(made_with(config, device), indent=2) + "\n")
+            self._write(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            self._write(ENVIRONMENT, json.dumps(environment.provenance(config, device), indent=2) + "\n")
             lines = self._mend(ANSWERS)
             self.status = {line["question_id"]: line["status"] for line in lines}
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
@@ -129,15 +116,13 @@ class RunFolder:
         """Write the summary, release the lock, return the summary."""
         counts = {s: sum(v == s for v in self.status.values()) for s in ("ok", "unparsed", "failed")}
         summary = {"questions": len(self.status), **counts, "repeated": sum(self._repeated.values())}
-        self._write("summary.json", json.dumps(summary, indent=2) + "\n")
+        self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
         self._out.close()
         self._lock.close()
         return summary
 
     def _write(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.new"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        atomic_write.replace(self.path / name, text)
 
 
 def _put(out: IO[str], line: Mapping[str, Any]) -> None:
@@ -145,50 +130,3 @@ def _put(out: IO[str], line: Mapping[str, Any]) -> None:
     out.write("\n")
     out.flush()
     os.fsync(out.fileno())
-
-
-def made_with(config: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """environment.json: the process's, and which weights were loaded (the identity of those, adapter included)."""
-    backbone = config.get("backbone", {})
-    weights = {
-        "identity": config.get("identity_parts", {}).get("weights"),
-        "path": backbone.get("path"),
-        "commit": backbone.get("commit"),
-        "adapter": backbone.get("adapter"),
-    }
-    return {**environment(device), "weights": weights}
-
-
-@cache
-def environment(device: str) -> dict[str, Any]:
-    """What the run was made with; asked once for all run folders of a process."""
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "device": device,
-        "versions": {name: package_version(name) for name in PACKAGES},
-        "git": git_state(),
-    }
-
-
-def package_version(name: str) -> str | None:
-    """Installed version of a distribution, None where it is absent."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of evalkit's checkout and whether it has uncommitted changes; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *args: str) -> str:
-    out = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True)
-    return out.stdout.strip()

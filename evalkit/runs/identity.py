@@ -6,45 +6,78 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
-import evalkit
 from evalkit.method import Method
+from evalkit.runs.answer_modules import CHANGES_ANSWERS
 from evalkit.types import Benchmark
 
-ENGINE_ROOMS = ("data", "engine", "model", "method.py", "types.py")  # evalkit's code on the way to an answer
+PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers")
 
 
 def digest(value: Any) -> str:
-    """A short hash of plain values, independent of key order."""
+    """A hash of plain values (16 hexadecimal digits), independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def rows(benchmark: Benchmark) -> str:
-    """Hash of everything in the question set that can change an answer or its score; never of paths."""
+def rows(benchmark: Benchmark, *code: object) -> str:
+    """Hash of everything in the question set that can change an answer or its score; never of paths.
+
+    `code`: objects of another package that read or ask it; their source is part of the hash.
+    """
+    theirs = foreign_source(*code)
     return digest(
         [[q.id, q.video_id, q.text, q.options, q.answer, dict(q.row)] for q in benchmark.questions]
         + [[b.id, b.message] for b in benchmark.bad_rows]
+        + ([theirs] if theirs else [])
     )
 
 
 def method(method: Method) -> dict[str, Any]:
-    """Class, hyper-parameters, and the source of the class and of what its package lends it."""
+    """Class, hyper-parameters, and the source of the class and of the modules of its package that it uses."""
     cls = type(method)
     return {"class": f"{cls.__module__}.{cls.__qualname__}", "fields": asdict(method), "source": source(cls)}
 
 
 def source(cls: type) -> str:
-    """Hash of the source files of a method: its module's, and those in the same package that the module uses."""
-    modules = sorted(_used(sys.modules[cls.__module__], set()), key=lambda m: m.__name__)
-    return digest([inspect.getsource(module) for module in modules])
+    """Hash of the source files of a method: its module's, and those of its package and of methods that it uses."""
+    return _source(_used(sys.modules[cls.__module__], set()))
+
+
+def foreign_source(*things: object) -> str:
+    """Hash of the source files outside evalkit of what makes up these objects; "" where all of it is evalkit's own.
+
+    Followed are classes, functions, and what fields of dataclasses, mappings and sequences hold.
+    """
+    found: set[ModuleType] = set()
+    for name in {name for thing in things for name in _modules(thing)}:
+        if name.split(".")[0] not in {"evalkit", *sys.stdlib_module_names} and name in sys.modules:
+            _used(sys.modules[name], found)
+    return _source(found) if found else ""
+
+
+def _modules(thing: object) -> Iterator[str]:
+    if isinstance(thing, str | bytes | int | float | None):
+        return
+    yield thing.__module__ if isinstance(thing, type | FunctionType) else type(thing).__module__
+    if is_dataclass(thing) and not isinstance(thing, type):
+        thing = [getattr(thing, field.name) for field in fields(thing)]
+    if isinstance(thing, Mapping):
+        thing = list(thing.values())
+    if isinstance(thing, Sequence):
+        for part in thing:
+            yield from _modules(part)
+
+
+def _source(modules: Iterable[ModuleType]) -> str:
+    return digest([inspect.getsource(module) for module in sorted(modules, key=lambda m: m.__name__)])
 
 
 def _used(module: ModuleType, seen: set[ModuleType]) -> set[ModuleType]:
@@ -53,23 +86,28 @@ def _used(module: ModuleType, seen: set[ModuleType]) -> set[ModuleType]:
     for value in list(vars(module).values()):
         name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
         other = sys.modules.get(name) if isinstance(name, str) else None
-        if other is not None and name and name.split(".")[0] == package != "evalkit" and other not in seen:
+        if other is None or other in seen or not isinstance(name, str) or name.split(".")[0] == "evalkit":
+            continue
+        if name.split(".")[0] == package or (isinstance(value, type) and issubclass(value, Method)):
             _used(other, seen)
     return seen
 
 
 def code() -> dict[str, str]:
     """Versions of the libraries that compute, and a hash of evalkit's own code on the way to an answer."""
-    root = Path(evalkit.__file__).parent
-    files = sorted(f for room in ENGINE_ROOMS for f in _files(root / room))
-    own = digest([[f.relative_to(root).as_posix(), f.read_text(encoding="utf-8")] for f in files])
-    return {"evalkit": own, **{name: version(name) for name in LIBRARIES}}
+    return {"evalkit": own_code(), **{name: version(name) for name in LIBRARIES}}
 
 
-def _files(room: Path) -> Iterable[Path]:
-    return [room] if room.is_file() else room.rglob("*.py")
+def own_code(package: Path = PACKAGE) -> str:
+    """Hash of the modules that can change an answer, read below `package`, the folder of evalkit's code."""
+    return digest([[name, _file(package, name).read_text(encoding="utf-8")] for name in CHANGES_ANSWERS])
 
 
-def of(parts: Mapping[str, Any]) -> str:
+def _file(package: Path, module: str) -> Path:
+    place = package.joinpath(*module.split(".")[1:])
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+
+def run_id(parts: Mapping[str, Any]) -> str:
     """The identity of a run from its parts."""
     return digest(dict(parts))

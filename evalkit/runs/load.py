@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from evalkit.analysis.grid import seconds
 from evalkit.errors import DataError
 from evalkit.method import Role
-from evalkit.runs import setups
+from evalkit.runs import parse_timing, setups
+from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
 from evalkit.runs.parse_answer import need, optional, read, typed
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Run:
     def environment(self) -> dict[str, Any]:
         """What environment.json says of the machine; {} where it is not there or cannot be read."""
         try:
-            found = json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+            found = json.loads((self.folder / ENVIRONMENT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def reference(self) -> str | None:
-        """The method that the configuration holds the others against; None in run folders that do not record it."""
+        """The method that the others are compared with, by configuration; None in run folders that do not record it."""
         return self._grid.get("reference")
 
     @property
@@ -107,7 +107,7 @@ def load(folder: Path) -> list[Run]:
 
     Raises DataError when there is no run, a file is malformed, or two folders hold the same run.
     """
-    runs = [_run(file.parent) for file in sorted(folder.rglob("answers.jsonl"))]
+    runs = [_run(file.parent) for file in sorted(folder.rglob(ANSWERS))]
     if not runs:
         raise DataError(
             f"{folder}: expected run folders with config.yaml and answers.jsonl in it, found none. "
@@ -135,7 +135,7 @@ def ordered(runs: Sequence[Run]) -> list[Run]:
 
 
 def refer(runs: Sequence[Run], reference: str) -> list[Run]:
-    """The same runs, held against `reference` whatever they record. DataError where no run is of that method."""
+    """The same runs, compared with `reference` whatever they record. DataError where no run is of that method."""
     known = list(dict.fromkeys(run.method for run in runs))
     if reference not in known:
         raise DataError(f"reference: expected a method among {', '.join(known)}, got {reference!r}")
@@ -154,9 +154,9 @@ def _refuse_twins(runs: list[Run]) -> None:
 
 
 def _run(folder: Path) -> Run:
-    config = _config(folder / "config.yaml")
+    config = _config(folder / CONFIG)
     last: dict[str, Answer] = {}
-    for where, row in _rows(folder / "answers.jsonl"):
+    for where, row in _rows(folder / ANSWERS):
         answer = read(row, where)
         _check_belongs(answer, config, where)
         last[answer.question_id] = answer
@@ -164,7 +164,7 @@ def _run(folder: Path) -> Run:
         folder=folder,
         config=config,
         answers=tuple(last[key] for key in sorted(last)),
-        timings=_timings(folder / "timing.jsonl", config),
+        timings=_timings(folder / TIMING, config),
     )
 
 
@@ -222,7 +222,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
     rows = list(_rows(path)) if path.is_file() else []
-    found = seconds.read(rows)
+    found = parse_timing.read(rows)
     for one in found:
         _check_belongs(one, config, str(path))
     return found

@@ -1,4 +1,4 @@
-"""Trackers: finished runs are logged to TensorBoard, W&B or MLflow as well, for who keeps experiments there.
+"""Trackers: finished runs are logged to TensorBoard, W&B or MLflow as well, for those who keep experiments there.
 
 Off by default. A tracker is a view of run folders, never their place: it gets the numbers of the tables, once a job has
 ended and its answers are stored. Logging a run again updates it, and a tracker that fails costs a warning.
@@ -7,23 +7,27 @@ ended and its answers are stored. Logging a run again updates it, and a tracker 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evalkit.analysis.tables.accuracy import Averages, official
-from evalkit.errors import ConfigError
+from evalkit.plugins import Registry
 from evalkit.trackers.process import log_all
 from evalkit.trackers.tracked import Tracked, Tracker, tracked
 
 if TYPE_CHECKING:
-    from evalkit.runs.load import Run
+    from evalkit.analysis.results import Results
 
-__all__ = ["NAMES", "Tracked", "Tracker", "connect", "track", "tracked"]
+__all__ = ["REGISTRY", "Tracked", "Tracker", "connect", "track", "tracked"]
 
 log = logging.getLogger(__name__)
 
-NAMES = ("tensorboard", "wandb", "mlflow")  # each a module here, a package that it needs, and an extra of evalkit
+REGISTRY: Registry[Callable[..., Tracker]] = Registry(
+    "trackers",
+    {name: f"evalkit.trackers.{name}:connect" for name in ("tensorboard", "wandb", "mlflow")},
+    check=callable,
+    expected="a function that connects to a tracker",
+    remedy="pip install 'evalkit[{name}]'",  # each is an extra of evalkit
+)
 _AGAIN = "Answers and tables are complete. The same command logs all runs again and answers nothing twice."
 
 
@@ -33,25 +37,12 @@ def connect(names: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]
     Raises ConfigError for an unknown name, a missing package, or options that the tracker refuses.
     """
     chosen = [names] if isinstance(names, str) else names
-    return [_connect(name, options.get(name, {})) for name in dict.fromkeys(chosen)]
+    return [REGISTRY[name](**options.get(name, {})) for name in dict.fromkeys(chosen)]
 
 
-def _connect(name: str, options: Mapping[str, Any]) -> Tracker:
-    if name not in NAMES:
-        raise ConfigError(f"trackers: expected names among {list(NAMES)}, got {name!r}")
-    try:
-        module = import_module(f"evalkit.trackers.{name}")
-    except ImportError as error:
-        raise ConfigError(
-            f"trackers: {name} needs a package that cannot be imported ({error}): pip install 'evalkit[{name}]'"
-        ) from error
-    tracker: Tracker = module.connect(**options)
-    return tracker
-
-
-def track(runs: Sequence[Run], trackers: Sequence[Tracker], averages: Averages = official) -> None:
+def track(results: Results, trackers: Sequence[Tracker]) -> None:
     """Log every run to every tracker. One that fails, or hangs, is warned of and gets no more runs."""
-    seen = [tracked(run, averages) for run in runs] if trackers else []
+    seen = [tracked(run, results) for run in results.runs] if trackers else []
     for tracker in trackers:
         name, (done, text) = type(tracker).__name__, log_all(seen, tracker)
         if done == len(seen):

@@ -21,7 +21,7 @@ from evalkit.types import Frames, Video
 
 if TYPE_CHECKING:
     from evalkit.engine.frame_encoder import FrameEncoder
-    from evalkit.engine.records import OperatingPoint
+    from evalkit.method import OperatingPoint
     from evalkit.tiny.videos.world import World
 
 ENDLESS = 10**6  # samples: the steps say when it ends
@@ -76,7 +76,7 @@ class Builtin(torch.utils.data.Dataset[Sample]):
             height=SIZE,
             width=SIZE,
         )
-        plan = self.frame_encoder.plan(self.point, video)
+        plan = self.frame_encoder.plan(self.point, video).frames
         times = symbols.moments(cells)
         film = vision.film(world, times, np.arange(cells)).flatten(0, 1).numpy()
         seconds = tuple(float(times[i]) * SECONDS for i in plan.indices)

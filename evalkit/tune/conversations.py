@@ -18,7 +18,7 @@ from evalkit.tune.sample import Sample
 
 if TYPE_CHECKING:
     from evalkit.engine.frame_encoder import FrameEncoder
-    from evalkit.engine.records import OperatingPoint
+    from evalkit.method import OperatingPoint
     from evalkit.types import Video
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Conversations(torch.utils.data.Dataset[Sample]):
         raise DataError(f"expected videos whose frames decode, got {len(self.rows)} of which none does")
 
     def _sample(self, row: Row, video: Video) -> Sample:
-        plan = self.frame_encoder.plan(self.point, video)
+        plan = self.frame_encoder.plan(self.point, video).frames
         frames = self.frame_encoder.decode(video, [plan])[plan]
         head, tail, targets = tokenised(self.frame_encoder.backbone, row.turns)
         return Sample(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from evalkit.config import build, checks, compose
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError, DataError
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.engine.frame_encoder import FrameEncoder
-    from evalkit.engine.records import OperatingPoint
+    from evalkit.method import OperatingPoint
     from evalkit.model.families.qwen2_vl import Qwen2VL
     from evalkit.tune.sample import Sample
 

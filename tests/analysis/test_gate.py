@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from evalkit.__main__ import main
-from evalkit.analysis.compare import baseline
 from evalkit.runs import load
+from evalkit.runs.stored import FILES
 from tests.support.run_folders import row, write_run
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def test_a_stored_baseline_is_a_results_folder_without_what_differs_between_mach
     assert gate(folder, tmp_path / "run", "--agree", "1") == 0
     assert sorted(p.name for p in folder.iterdir()) == ["mlvu-uniform-r0.5", "mlvu-uniform-r1"]
     texts = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    assert {p.name for p in texts} == baseline.FILES
+    assert {p.name for p in texts} == FILES
     assert not [p for p, text in texts.items() if b"/home/me" in text or b"seconds" in text]
     assert gate(folder, tmp_path / "run", "--update") == 0
     assert {p: p.read_bytes() for p in texts} == texts

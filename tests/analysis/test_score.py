@@ -225,7 +225,7 @@ def test_command(tmp_path, videomme, capsys, caplog):
     assert command(*use, answers, "--protocol", "official") == 0
     assert "75.0000 micro" in capsys.readouterr().out
     for wrong, complaint in (
-        ((answers, "--protocol", "nobody"), "known are lmms_eval, official, retake, xcomp"),
+        ((answers, "--protocol", "nobody"), "expected one of lmms_eval, official, retake, xcomp"),
         ((tmp_path / "none.jsonl",), "expected an answer file, there is none"),
         ((answers, "--questions", "2700"), "the annotations have 6"),
     ):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
 from methods.lpcomp import LPComp
@@ -127,3 +128,11 @@ def test_every_number_of_a_preset_has_a_source() -> None:
 
 def test_conf_is_where_the_package_looks() -> None:
     assert (Path(__file__).parents[2] / "conf").samefile(CONF)
+
+
+def test_no_log_file_is_opened() -> None:
+    """Hydra's own job logging writes run_eval.log into the working directory."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        cfg = compose("config", return_hydra_config=True)
+    handlers = cfg.hydra.job_logging.handlers
+    assert {handler["class"] for handler in handlers.values()} == {"logging.StreamHandler"}

@@ -336,7 +336,7 @@ def test_duration_bucket_refuses_what_is_no_length(seconds):
 
 
 def test_unknown_names_and_no_folder():
-    with pytest.raises(ConfigError, match="videomme, mlvu, lvbench, builtin"):
+    with pytest.raises(ConfigError, match="videomme, mlvu, lvbench \\(evalkit\\), or builtin"):
         load("nextqa", Path())
     for name in ("videomme", "mlvu", "lvbench", "builtin"):
         with pytest.raises(ConfigError, match=r"benchmark\.root=DIR"):

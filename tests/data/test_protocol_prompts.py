@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from evalkit.data.benchmarks import load
-from evalkit.data.protocols import NAMES, PromptContext, get
+from evalkit.data.protocols import REGISTRY, PromptContext, get
 from evalkit.data.protocols.subtitles import cues
 from evalkit.data.video import probe
 from evalkit.errors import ConfigError, DataError
@@ -122,10 +122,10 @@ def test_system_turn_prefill_and_length():
         "Based on your observations, select the best option that accurately addresses the question."
     )
     assert official.prefill("mlvu") == "Best Option: ("
-    others = [(p, b) for p in NAMES for b in ("videomme", "mlvu", "lvbench") if (p, b) != ("official", "mlvu")]
+    others = [(p, b) for p in REGISTRY for b in ("videomme", "mlvu", "lvbench") if (p, b) != ("official", "mlvu")]
     assert {(get(p).system(b), get(p).prefill(b)) for p, b in others} == {(None, "")}
-    assert [get(p).max_new_tokens("mlvu") for p in NAMES] == [16, 100, 128, 16]
-    assert [get(p).stop for p in NAMES] == [("\n\n",), (), (), ()]
+    assert [get(p).max_new_tokens("mlvu") for p in REGISTRY] == [16, 100, 128, 16]
+    assert [get(p).stop for p in REGISTRY] == [("\n\n",), (), (), ()]
 
 
 def test_prompts_of_videochat_flash(whole_golden, tmp_path):
@@ -234,7 +234,7 @@ def test_lmms_evals_subtitles_are_theirs(tmp_path, question, monkeypatch, frames
     assert prompt != theirs.videomme_doc_to_text_subtitle(asked.row, {"frame_num": 2})  # negative control
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(REGISTRY))
 def test_subtitles_are_a_protocol_of_their_own(question, subtitled, name):
     protocol = get(f"{name}_subtitles")
     assert protocol.name == f"{name}_subtitles"
@@ -263,8 +263,8 @@ def test_subtitle_files_as_people_write_them(subtitled):
     text = first + " \r\n01:00:02,000 --> 01:00:03,000\r\n<i>three</i>\r\n"
     subtitled.subtitle_path.write_bytes(text.encode())
     first, second = cues(subtitled)
-    assert (first.start, first.end, first.words) == (0.0, 1.25, "One two")
-    assert (second.start, second.words) == (3602.0, "three")
+    assert (first.start, first.end, first.plain) == (0.0, 1.25, "One two")
+    assert (second.start, second.plain) == (3602.0, "three")
 
 
 @pytest.mark.parametrize("name", ["official", "retake", "xcomp"])

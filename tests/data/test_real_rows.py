@@ -19,7 +19,7 @@ from evalkit.__main__ import main
 from evalkit.commands import run
 from evalkit.data.benchmarks import files, load
 from evalkit.data.prepare import subsets, verify
-from evalkit.data.protocols import NAMES, get
+from evalkit.data.protocols import REGISTRY, get
 from evalkit.errors import DataError
 from evalkit.runs.folder import ANSWERS
 from evalkit.types import LETTERS, Benchmark
@@ -92,7 +92,7 @@ def right_texts(name: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("protocol", NAMES)
+@pytest.mark.parametrize("protocol", list(REGISTRY))
 def test_every_real_row_is_scored_under_every_protocol(tree: Tree, protocol: str) -> None:
     """The right letter is right and every other one wrong; ReTaKe leaves out the rows without a right option."""
     rules, texts, without = get(protocol), right_texts(tree.benchmark.name), set()

@@ -16,14 +16,13 @@ from evalkit.__main__ import main
 from evalkit.data import benchmarks
 from evalkit.data.prepare import sources, subsets
 from evalkit.data.prepare.download import fetch
-from evalkit.data.prepare.sources import SOURCES
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT
 from tests.support import rows
 from tests.support.hub import Hub, serving
 
 COMMIT_A = "a" * 40
-MLVU = SOURCES["mlvu"][0]
+MLVU = benchmarks.REGISTRY["mlvu"].sources[0]
 QUESTIONS = "MLVU/json/1_plotQA.json"
 
 
@@ -47,9 +46,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 # ---- plan
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("name", list(benchmarks.REGISTRY))
 def test_sources_are_pinned_or_ask_for_it(name: str) -> None:
-    for source in SOURCES[name]:
+    for source in benchmarks.REGISTRY[name].sources:
         assert source.revision is None or COMMIT.fullmatch(source.revision)
         known = [archive.size for archive in source.archives if archive.size and archive.videos]
         assert source.total is None or sum(known) <= source.total
@@ -148,7 +147,13 @@ def test_only_asking_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("revision", [None, "main", "ead1408"])
 def test_a_revision_must_be_pinned(revision: str | None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--revision"):
-        fetch(SOURCES["lvbench"][0], tmp_path, ["*"], revision=revision, endpoint="http://127.0.0.1:9")
+        fetch(
+            benchmarks.REGISTRY["lvbench"].sources[0],
+            tmp_path,
+            ["*"],
+            revision=revision,
+            endpoint="http://127.0.0.1:9",
+        )
 
 
 def test_unknown_names_are_explained(hub: Hub, tmp_path: Path) -> None:
@@ -195,6 +200,6 @@ def test_a_disk_that_is_too_small(hub: Hub, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_run_never_fetches() -> None:
     """Nothing but the command imports the downloader."""
-    package = Path(sources.__file__).parents[1]
-    users = [f.name for f in package.rglob("*.py") if "data.fetch" in f.read_text(encoding="utf-8")]
-    assert users == ["data_commands.py"]
+    package = Path(sources.__file__).parents[2]
+    users = [f.name for f in package.rglob("*.py") if "prepare.download" in f.read_text(encoding="utf-8")]
+    assert users == ["data.py"]

@@ -17,6 +17,7 @@ from evalkit.analysis.stats import accuracy_interval
 from evalkit.commands import run
 from evalkit.config import build
 from evalkit.data import benchmarks
+from evalkit.data.benchmarks.files import SUBSET_LISTS
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.prepare.checksums import rows_sha256
 from evalkit.data.prepare.subsets import FULL, NAMES, SIZES
@@ -167,7 +168,7 @@ def test_the_built_in_lists_are_those_of_the_built_in_rows(tmp_path: Path) -> No
     `data subset builtin --root DIR --write` and copy each subsets.json to evalkit/data/lists/NAME.json.
     """
     for benchmark in generated(tmp_path):
-        published = json.loads((subsets.PUBLISHED / f"{benchmark.name}.json").read_text(encoding="utf-8"))
+        published = json.loads((SUBSET_LISTS / f"{benchmark.name}.json").read_text(encoding="utf-8"))
         assert published == json.loads(json.dumps(subsets.document(benchmark)))
         assert subsets.lists(benchmark) == subsets.draw(benchmark)
         assert verify.rows_problem(benchmark) == ""
@@ -317,11 +318,11 @@ def test_gaps_are_differences_of_accuracy(tmp_path: Path) -> None:
     for name, ids in {FULL: tuple(right), **lists}.items():
         marks = [right[id_] for id_ in ids if id_ in right]
         assert table.loc[name, "n"] == len(marks)
-        assert table.loc[name, "percent"] == pytest.approx(100 * sum(marks) / len(marks))
+        assert table.loc[name, "accuracy"] == pytest.approx(100 * sum(marks) / len(marks))
         assert table.loc[name, "gap"] == pytest.approx(
             100 * (sum(marks) / len(marks) - sum(right.values()) / len(right))
         )
-    half = table["half_width"]
+    half = table["ci_half_width"]
     assert half[FULL] == 0 < half["ci-600"] < half["ci-200"] < half["ci-50"]
     part = [a for a in run.answers if a.question_id in set(lists["ci-50"]) and a.correct is not None]
     assert (

@@ -1,4 +1,4 @@
-"""Data folders are looked at as a whole, and no video can stop that."""
+"""Data folders are checked as a whole, and no video can stop that."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from evalkit.__main__ import main
 from evalkit.data import benchmarks
-from evalkit.data.benchmarks.question_sets import SETS
+from evalkit.data.benchmarks.spec import KnownRows
 from evalkit.data.prepare import subsets, verify
-from evalkit.data.prepare.checksums import KNOWN, Known, ids_sha256, rows_sha256
+from evalkit.data.prepare.checksums import ids_sha256, rows_sha256
 from evalkit.data.prepare.worker_pool import Worker, ask_all
 from evalkit.errors import ConfigError, EvalkitError, VideoError
 from evalkit.types import Benchmark
@@ -22,6 +22,12 @@ from tests.support import clips, rows
 
 ANNOTATIONS = Path(__file__).parents[3] / "shared" / "annotations"
 PROMPT, LONG = 0.1, 600.0  # seconds: for a process that hangs on purpose, and for one that does not
+
+
+def change_spec(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    """LVBench's spec with other fields."""
+    spec = replace(benchmarks.REGISTRY["lvbench"], **changes)  # type: ignore[arg-type]
+    monkeypatch.setitem(benchmarks.REGISTRY.loaded, "lvbench", spec)
 
 
 def fine_or_not(path: Path) -> None:
@@ -144,7 +150,7 @@ def test_missing_and_broken_are_told_apart(tmp_path: Path, clip: Path) -> None:
         "v2": (None, 2),
         "v3": ("broken", 2),
     }
-    assert not report.whole
+    assert not report.complete
     assert report.videos["v3"].path == "videos/v3.mp4"
 
 
@@ -154,10 +160,10 @@ def test_missing_and_broken_are_told_apart(tmp_path: Path, clip: Path) -> None:
 def test_rows_are_held_against_the_known_sets(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = lvbench(tmp_path, clip)
     assert "expected 1549 or 1519 or 1492 rows, got 8" in verify.rows_problem(benchmark)
-    monkeypatch.setitem(SETS, "lvbench", {8: "of this test"})
+    change_spec(monkeypatch, question_sets={8: "of this test"})
     assert verify.rows_problem(benchmark) == ""
-    known = Known(ids=ids_sha256(benchmark), content=rows_sha256(benchmark))
-    monkeypatch.setitem(KNOWN, "lvbench", (known,))
+    known = KnownRows(ids=ids_sha256(benchmark), content=rows_sha256(benchmark))
+    change_spec(monkeypatch, known_rows=(known,))
     assert verify.rows_problem(benchmark) == ""
     first, *rest = benchmark.questions
     changed = replace(benchmark, questions=(replace(first, answer="A"), *rest))
@@ -173,7 +179,9 @@ def test_the_published_rows_are_known(name: str, rows_there: int, tmp_path: Path
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (benchmark,) = benchmarks.load(name, tmp_path)
     assert len(benchmark.questions) == rows_there
-    assert [k.content for k in KNOWN[name] if k.ids == ids_sha256(benchmark)] == [rows_sha256(benchmark)]
+    assert [k.content for k in benchmarks.REGISTRY[name].known_rows if k.ids == ids_sha256(benchmark)] == [
+        rows_sha256(benchmark)
+    ]
     assert verify.rows_problem(benchmark) == ""
     edited = replace(benchmark, questions=(replace(benchmark.questions[0], text="?"), *benchmark.questions[1:]))
     assert verify.rows_problem(edited)
@@ -200,7 +208,7 @@ def test_a_part_that_was_looked_at_says_so(tmp_path: Path, clip: Path) -> None:
     part = replace(benchmark, questions=benchmark.questions[:4])
     report = verify.verify(part)
     verify.write(replace(report, rows_sha256=rows_sha256(benchmark)), tmp_path)
-    assert verify.carry(benchmark, benchmark).notes[-1] == "2 of 4 videos not looked at by data verify"
+    assert verify.carry(benchmark, benchmark).notes[-1] == "2 of 4 videos not checked by data verify"
 
 
 @pytest.mark.parametrize("change", ["video comes", "video goes", "video changes", "rows change", "torn"])
@@ -238,16 +246,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, clip: Path) -> None:
 def test_the_command(
     tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SETS, "lvbench", {8: "of this test"})
+    change_spec(monkeypatch, question_sets={8: "of this test"})
     lvbench(tmp_path, clip)
     command = ["data", "verify", "lvbench", "--root", str(tmp_path), "--workers", "1"]
     assert main(command) == 0
-    assert "4 videos looked at, 0 missing, 0 broken" in capsys.readouterr().out
+    assert "4 videos checked, 0 missing, 0 broken" in capsys.readouterr().out
     (tmp_path / "videos" / "v1.mp4").unlink()
     assert main([*command, "--out", str(tmp_path / "elsewhere")]) == 1
     assert "missing: v1 (2 questions)" in capsys.readouterr().out
     stored = json.loads((tmp_path / "elsewhere" / "verify.json").read_text())
-    assert (stored["whole"], stored["missing"], stored["broken"]) == (False, ["v1"], [])
+    assert (stored["complete"], stored["missing"], stored["broken"]) == (False, ["v1"], [])
     assert stored["videos"]["v1"]["problem"] == "missing"
     assert main([*command[:-4], "--root", str(tmp_path / "nowhere")]) == 2
     assert main([*command, "--subset", "ci-7"]) == 2

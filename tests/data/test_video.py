@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.data.readers import NAMES, pyav
+from evalkit.data.readers import REGISTRY, pyav
 from evalkit.data.readers.timeline import scan
 from evalkit.data.sampling import Sampling
 from evalkit.data.video import decode, probe, resize, resize_nearest
@@ -84,7 +84,7 @@ REFUSED = {
 COLOURS = ["bt709.mp4", "full.mp4"]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=list(REGISTRY))
 def reader(request: pytest.FixtureRequest) -> str:
     """Each reader, where its library works on this machine."""
     name = str(request.param)
@@ -504,7 +504,7 @@ def test_wrong_plans(folder: Path, indices: list[int], message: str) -> None:
 
 def test_unknown_reader(folder: Path) -> None:
     video = probe(folder / "dense.mp4")
-    with pytest.raises(ConfigError, match="expected one of pyav, torchcodec, decord, got 'opencv'; set reader=pyav"):
+    with pytest.raises(ConfigError, match=r"expected one of pyav, torchcodec, decord \(evalkit\); got 'opencv'"):
         decode(video, [plan(video, [0])], "opencv")
 
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from evalkit.data import video as video_file
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
@@ -123,7 +122,7 @@ def test_shuffled_and_single_show_what_they_say(clip: Path, backbone: Qwen2VL) -
     video = video_file.probe(clip)
     seen = {}
     for name, method in (("uniform", Uniform()), ("shuffled", Shuffled()), ("single", Single())):
-        plan = loop.plan(OperatingPoint(name, method, 0.5), video)
+        plan = loop.plan(OperatingPoint(name, method, 0.5), video).frames
         (frames,) = video_file.decode(video, [plan])
         seen[name] = [clips.number(frames.pixels[slot]) for slot in plan.slots]
     pairs = {tuple(seen["uniform"][i : i + 2]) for i in range(0, 16, 2)}

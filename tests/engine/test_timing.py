@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from evalkit.config import checks
 from evalkit.data import video as video_file
 from evalkit.engine import timing
-from evalkit.engine.records import OperatingPoint
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError
 from evalkit.ledger import Ledger
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
 from evalkit.runs.folder import TIMING, RunFolder
@@ -271,4 +271,4 @@ def test_a_failed_measurement_is_recorded_and_tried_again(
 @pytest.mark.parametrize("value", [-1, 2.5, "many", None, True])
 def test_a_wrong_number_of_videos_is_explained(value: Any) -> None:
     with pytest.raises(ConfigError, match="timing=8"):
-        timing.count(value)
+        checks.timed_videos(value)

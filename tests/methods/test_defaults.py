@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from tests.support.configs import composed
 
 FILES = sorted((CONF / "method").glob("*.yaml"))

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
 
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -27,21 +26,14 @@ from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods.lpcomp import LPComp
 from methods.qccomp import QCComp, clips
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import HEAD, frames, limits, plain, qwen2
-from tests.model.test_model import visual
 from tests.support import clips as videos
 from tests.support.loop import answer, engine, question, said
-
-__all__ = ["qwen2"]  # a fixture
+from tests.support.small_qwen2 import HEAD, frames, limits
+from tests.support.visual_tokens import visual
 
 TAIL, HEADER = [6, 7, 8, 9, 10, 11, 12], 5  # the last two begin the reply
 WINDOWS = [(0, 4), (2, 6), (4, 8)]
 SMALL: dict[str, Any] = {"clip": 2, "window": 8, "stride": 4, "chunk": 16}  # frames, for videos of a few cells
-
-
-@pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
 
 
 def question_attention(

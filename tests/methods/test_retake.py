@@ -17,8 +17,8 @@ from methods import pivotkv
 from methods.dpselect import DPSelect, change, moments
 from methods.pivotkv import PivotKV, received, reforged
 from methods.retake import ReTaKe
-from tests.model.test_model import visual
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 
 def series(*values: float) -> Tensor:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import ConfigError, ModelError
+from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.kv_cache import PreallocatedLayer
 from evalkit.model.load import load

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evalkit.engine.records import OperatingPoint, is_repeated
+from evalkit.engine.records import is_repeated
 from evalkit.errors import ModelError
+from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.finite import check_finite
 from evalkit.model.load import load

@@ -16,10 +16,10 @@ from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.generation import applied
 from evalkit.model.load import check, load
-from tests.model.test_model import visual
 from tests.support.checkpoints import published
 from tests.support.loop import replied
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 PROMPTS = [[5, 6, 7, 5, 6], [40, 41, 42], list(range(100, 130))]
 COUNT = 12

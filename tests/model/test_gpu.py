@@ -10,8 +10,8 @@ from evalkit.model.attention import attend
 from evalkit.model.load import load
 from methods.pivotkv import received
 from methods.retake import ReTaKe
-from tests.model.test_model import visual
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 pytestmark = [
     pytest.mark.gpu,

@@ -15,8 +15,9 @@ from evalkit.method import Budget, Method
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
-from tests.model.test_model import visual
+from tests.support.hooks import hooks
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 CHUNK_CELLS = 2
 STEP = CHUNK_CELLS * 16  # tokens of a chunk
@@ -158,10 +159,6 @@ class Faulty(Method):
         if not self.index:
             raise BugError
         return Evicted(index=torch.tensor(self.index))
-
-
-def hooks(backbone: Qwen2VL) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.model.modules())
 
 
 def test_no_hook_is_left_behind_even_after_a_bug(backbone: Qwen2VL) -> None:

@@ -9,7 +9,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -27,18 +26,7 @@ from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
 from tests.support.loop import replied
 from tests.support.parity import budget_of
-
-
-def noise(frames: int, height: int = 112, width: int = 112, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-
-
-def visual(backbone: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
-    pixels = noise(frames, height, width)
-    with torch.inference_mode():
-        features = backbone.encode(pixels, slice_cells=32)
-    grid = (height // backbone.pixels_per_token, width // backbone.pixels_per_token)
-    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
+from tests.support.visual_tokens import noise, visual
 
 
 def test_patches_equal_the_processors(backbone: Qwen2VL, checkpoint: Path) -> None:

@@ -18,7 +18,6 @@ import evalkit
 from evalkit.__main__ import main
 from evalkit.commands import run
 from evalkit.config import build
-from evalkit.engine.grid import Grid
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT
 from evalkit.model.checkpoint import locate
@@ -160,7 +159,7 @@ def test_a_run_takes_the_backbones_own_revision(hub: Hub, tmp_path: Path, monkey
         assert (found.commit, found.revision) == (COMMIT_A, revision)
     rows.write_json(tmp_path / "data" / "json" / "1_plotQA.json", [rows.mlvu_row()])
     data = ("benchmark=mlvu", f"benchmark.root={tmp_path / 'data'}", f"results_dir={tmp_path / 'results'}")
-    grid = Grid(composed("backbone=qwen2_vl_7b", f"backbone.path={REPO}", "backbone.device=cpu", *data))
+    grid = build.grid(composed("backbone=qwen2_vl_7b", f"backbone.path={REPO}", "backbone.device=cpu", *data))
     recorded = grid.config(grid.benchmarks[0], "rows", grid.points[0])["backbone"]
     assert (recorded["path"], recorded["commit"], recorded["revision"]) == (REPO, COMMIT_A, None)
     assert recorded["generation"] == {"repetition_penalty": 1.05}

@@ -5,6 +5,7 @@ The vision tower is left out: features are random, sizes and times as the engine
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,17 +15,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
 
 from evalkit.config import build
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.grid import Grid
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import MethodError
-from evalkit.method import Method, no_question
+from evalkit.method import Method, OperatingPoint, no_question
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -37,11 +36,8 @@ from methods.pivotkv import PivotKV
 from methods.qccomp import QCComp
 from methods.retake import ReTaKe
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import plain, qwen2
 from tests.support.configs import composed
 from tests.support.loop import question
-
-__all__ = ["qwen2"]  # a fixture
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen2")
@@ -65,11 +61,6 @@ def method(name: str) -> Method:
         return VARIANTS[name]
     (point,) = build.points(composed(f"method={name}", "ratio=1"))
     return point.method
-
-
-@pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +99,7 @@ def frame_encoder(decoder: Decoder) -> FrameEncoder:
 def encoded(decoder: Decoder, method: Method, video: Video, ratio: float) -> VisualTokens | None:
     """What the engine encodes for a method; None where it wants no frames."""
     look = frame_encoder(decoder)
-    plan = look.plan(OperatingPoint("method", method, ratio), video)
+    plan = look.plan(OperatingPoint("method", method, ratio), video).frames
     if not plan.indices:
         return None
     pixels = np.zeros((len(plan.indices), plan.height, plan.width, 3), np.uint8)
@@ -227,15 +218,25 @@ def test_equal_rows_of_text_pass_rows_and_columns_too(families: dict[str, Decode
 def config(path: Path, *overrides: str) -> dict[str, Any]:
     """config.yaml of a run on a checkpoint, without its questions."""
     cfg = composed("benchmark.root=.", f"backbone.path={path}", "ratio=0.5", *overrides)
-    grid = object.__new__(Grid)
-    grid.cfg, grid.sampling, grid.protocol = cfg, build.sampling(cfg), protocols.get("official")
     asked = (question(path / "a.mp4", 0),)
     (point,) = build.points(cfg)
     benchmark = Benchmark(name="mlvu", label="MLVU", root=path, split="dev", questions=asked)
+    grid = Grid(
+        points=[point],
+        benchmarks=[benchmark],
+        setup=build.setup(cfg, protocols.get("official")),
+        results_dir=path,
+        order=[point.name],
+        reference=point.name,
+    )
     return grid.config(benchmark, "rows", point)
 
 
-def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path) -> None:
+def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: Path) -> None:
+    qwen25 = shutil.copytree(qwen25, tmp_path / "qwen25")  # a run needs a tokenizer, which the shared one has not
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, qwen25)
+
     def notes(path: Path, *overrides: str) -> list[str]:
         return list(config(path, *overrides)["benchmark"]["notes"])
 
@@ -268,6 +269,6 @@ def test_a_misspelt_choice_is_refused() -> None:
 def test_plans_carry_the_samplings_resize(families: dict[str, Decoder]) -> None:
     video, point = replace(clip(40, 2, 3), height=900, width=1600), OperatingPoint("uniform", method("uniform"), 0.5)
     plain = frame_encoder(families["qwen2_vl"])
-    assert plain.plan(point, video).nearest is None
+    assert plain.plan(point, video).frames.nearest is None
     shrinking = replace(plain, sampling=replace(plain.sampling, long_side=448, resize="nearest"))
-    assert shrinking.plan(point, video).nearest == (252, 448)
+    assert shrinking.plan(point, video).frames.nearest == (252, 448)

@@ -59,5 +59,5 @@ def test_code_names_the_libraries_that_compute() -> None:
 
 
 def test_key_order_does_not_matter() -> None:
-    assert identity.of({"a": 1, "b": [2, 3]}) == identity.of({"b": [2, 3], "a": 1})
-    assert identity.of({"a": 1, "b": [2, 3]}) != identity.of({"a": 1, "b": [3, 2]})
+    assert identity.run_id({"a": 1, "b": [2, 3]}) == identity.run_id({"b": [2, 3], "a": 1})
+    assert identity.run_id({"a": 1, "b": [2, 3]}) != identity.run_id({"a": 1, "b": [3, 2]})

@@ -96,7 +96,7 @@ def test_kill_9_loses_nothing_and_releases_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from test_store import answer, run\n"
+        "from test_run_folder import answer, run\n"
         "folder = run(Path(sys.argv[1]))\n"
         "for name in 'abc':\n"
         "    folder.append(answer(name))\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from evalkit.config.build import CONF
+from evalkit.config.choices import CONF
 
 
 def composed(*overrides: str) -> DictConfig:

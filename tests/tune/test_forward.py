@@ -24,9 +24,9 @@ from evalkit.tune import forward
 from evalkit.types import Pruned, VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
-from tests.model.test_model import visual
 from tests.support.closeness import RTOL, apart
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 VARIANTS = [LPComp(schedule=s, keep=k, frame_ratio=1.0) for s in ("cosine", "stepwise") for k in ("suffix", "uniform")]

@@ -23,7 +23,7 @@ from evalkit.method import Budget
 from evalkit.model import adapter
 from evalkit.model.load import load
 from evalkit.model.weights_identity import weights_identity
-from evalkit.runs.folder import made_with
+from evalkit.runs.environment import provenance
 from evalkit.tune import settings, train
 from evalkit.tune.builtin import Builtin
 from evalkit.tune.tunable import TunableBackbone
@@ -194,7 +194,7 @@ def test_the_adapter_is_part_of_the_identity(left: tuple[Path, float, float], tm
 def test_environment_names_the_weights() -> None:
     backbone = {"path": "builtin", "commit": None, "adapter": "tuned/weights"}
     config = {"identity_parts": {"weights": "abc"}, "backbone": backbone}
-    assert made_with(config, "cpu")["weights"] == {"identity": "abc", **backbone}
+    assert provenance(config, "cpu")["weights"] == {"identity": "abc", **backbone}
 
 
 def test_other_weights_than_it_was_tuned_on(

@@ -11,8 +11,8 @@ import torch
 
 from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.engine.records import OperatingPoint
 from evalkit.errors import DataError
+from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.videos.world import TRAIN_SEEDS

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.compare import pairing
 from evalkit.errors import DataError
-from evalkit.runs import setups
+from evalkit.runs import stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from evalkit.runs.load import Run
-    from evalkit.types import Answer
-
-FILES = {"config.yaml", "answers.jsonl"}
-_SECTIONS = ("identity", "sampling", "method", "ratio", "protocol", "subset", "seed")
-_LEFT_OUT = {"prompt", "options", "duration_s", "kept"}  # the answers' own lines are enough to judge by
-_BENCHMARK = ("name", "label", "split", "questions", "generated", "notes")
 
 
 def store(run: Path, folder: Path) -> list[Path]:
@@ -38,7 +29,7 @@ def store(run: Path, folder: Path) -> list[Path]:
     for path in old:
         shutil.rmtree(path)
     for name, one in places.items():
-        _write(folder / name, one)
+        stored.write(folder / name, one)
     return [folder / name for name in places]
 
 
@@ -59,31 +50,10 @@ def _stored(folder: Path) -> list[Path]:
     if not folder.exists():
         return []
     entries = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    foreign = [p for p in entries if not p.is_dir() or {inner.name for inner in p.iterdir()} != FILES]
+    foreign = [p for p in entries if not p.is_dir() or {inner.name for inner in p.iterdir()} != stored.FILES]
     if foreign:
         raise DataError(
-            f"{folder}: expected a folder of stored runs ({', '.join(sorted(FILES))}), found {foreign[0].name}; "
+            f"{folder}: expected a folder of stored runs ({', '.join(sorted(stored.FILES))}), found {foreign[0].name}; "
             "name another folder for the baseline"
         )
     return entries
-
-
-def _write(folder: Path, run: Run) -> None:
-    folder.mkdir(parents=True)
-    text = yaml.safe_dump(_config(run), sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(text, encoding="utf-8", newline="\n")
-    lines = (json.dumps(_line(answer), ensure_ascii=False) + "\n" for answer in run.answers)
-    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def _line(answer: Answer) -> dict[str, Any]:
-    plain = answer.to_dict()
-    return {key: plain[key] for key in plain if key not in _LEFT_OUT} | {"ledger": None}
-
-
-def _config(run: Run) -> dict[str, Any]:
-    benchmark = {key: run.config["benchmark"].get(key) for key in _BENCHMARK}
-    kept = {key: run.config[key] for key in _SECTIONS if key in run.config}
-    parts = setups.recorded(run.config)
-    setup = {"identity_parts": parts} if parts else {}
-    return {"benchmark": benchmark, "backbone": {"name": run.setup.base[0]}, **kept, **setup}

@@ -76,11 +76,12 @@ def annotated(name: str, path: Path, question_set: str | None = None) -> Benchma
 
 
 def score(benchmark: Benchmark, answers: Sequence[Path], protocol: str) -> Scored:
-    """The answers in the files under `protocol`, one of `protocols.NAMES` or "all".
+    """The answers in the files under `protocol`: a protocol's name, or "all" for those that cover the benchmark.
 
     Raises ConfigError for an unknown protocol and DataError for files that cannot be read.
     """
-    chosen = [protocols.get(name) for name in (protocols.NAMES if protocol == ALL else (protocol,))]
+    names = list(protocols.REGISTRY) if protocol == ALL else [protocol]
+    chosen = [found for found in map(protocols.get, names) if protocol != ALL or found.covers(benchmark.name)]
     found = answer_files.read(answers, benchmark.questions)
     asked = [(question, found.by_id[question.id]) for question in benchmark.questions if question.id in found.by_id]
     return Scored(
@@ -96,7 +97,7 @@ def _folder(name: str, path: Path) -> Path:
         raise ConfigError(f"{path}: expected a data folder or an annotation file ({', '.join(_ANNOTATIONS)})")
     beside = (file for file in path.parent.iterdir() if file.suffix in _ANNOTATIONS and file != path)
     others = sorted(file.name for file in beside if file.name != GENERATED)
-    if others and name != "mlvu":  # MLVU's questions are in several files
+    if others and not benchmarks.REGISTRY[name].several_files:
         raise ConfigError(
             f"{path}: other annotation files lie beside it ({', '.join(others)}); name the folder instead"
         )

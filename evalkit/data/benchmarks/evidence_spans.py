@@ -1,4 +1,4 @@
-"""When the answer to a question is seen, where that is known: it says which part of a video a method lost."""
+"""The spans of a video that hold the answer to a question, where they are known."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def _read(file: Path) -> dict[str, Spans]:
         return {key: tuple((float(a), float(b)) for a, b in spans) for key, spans in table.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file}: expected an object of question ids with spans [from, to] in seconds, but {error}; mend it"
+            f"{file}: expected an object of question ids with spans [from, to] in seconds, but {error}; correct it"
         ) from error

@@ -85,7 +85,7 @@ def identifier(data: Mapping[str, Any], key: str) -> str:
     """An id: at most 512 characters, no control characters, no path out of a folder. Or a whole number."""
     value = data.get(key, _MISSING)
     found = str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e18 else value
-    if not isinstance(found, str) or not found.strip() or len(found) > MAX_ID or _climbs(found):
+    if not isinstance(found, str) or not found.strip() or len(found) > MAX_ID or _leaves_folder(found):
         raise wrong(key, f"an id of 1 to {MAX_ID} characters without '..', absolute path or control characters", value)
     return found
 
@@ -93,7 +93,7 @@ def identifier(data: Mapping[str, Any], key: str) -> str:
 def video_name(data: Mapping[str, Any], key: str) -> tuple[str, str]:
     """(stem, suffix) of a video's file name, which may lie in a sub-folder, never outside; ".mp4" if it has none."""
     value = data.get(key, _MISSING)
-    if not isinstance(value, str) or not value.strip() or _climbs(value) or PureWindowsPath(value).drive:
+    if not isinstance(value, str) or not value.strip() or _leaves_folder(value) or PureWindowsPath(value).drive:
         raise wrong(key, "a video's name inside the data folder (no '..', absolute path or control characters)", value)
     suffix = next((end for end in VIDEO_SUFFIXES if value.endswith(end)), "")
     stem, longest = value.removesuffix(suffix), max(map(len, VIDEO_SUFFIXES))
@@ -117,17 +117,19 @@ def split_options(data: Mapping[str, Any], key: str, *, blank: bool = False) -> 
 
     `blank`: MLVU has a row of neither question nor option texts, which counts as asked.
     """
-    whole = text(data, key)
-    lines = whole.split("\n")
-    marks = [(number, match[1]) for number, line in enumerate(lines) if (match := _OPTION_LINE.match(line.lstrip()))]
-    first = max((k for k, (_, letter) in enumerate(marks) if letter == "A"), default=len(marks))
-    starts = [number for number, _ in marks[first:]]
-    if not starts or [letter for _, letter in marks[first:]] != list(LETTERS[: len(starts)]):
-        raise wrong(key, "a question that ends with the option lines '(A) …', '(B) …'", whole)
+    full = text(data, key)
+    lines = full.split("\n")
+    lettered_lines = [
+        (number, match[1]) for number, line in enumerate(lines) if (match := _OPTION_LINE.match(line.lstrip()))
+    ]
+    first = max((k for k, (_, letter) in enumerate(lettered_lines) if letter == "A"), default=len(lettered_lines))
+    starts = [number for number, _ in lettered_lines[first:]]
+    if not starts or [letter for _, letter in lettered_lines[first:]] != list(LETTERS[: len(starts)]):
+        raise wrong(key, "a question that ends with the option lines '(A) …', '(B) …'", full)
     question = "\n".join(lines[: starts[0]]).strip()
     parts = ["\n".join(lines[a:b]).lstrip()[3:].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
     if not question and not (blank and not any(parts)):
-        raise wrong(key, "a question before its options", whole)
+        raise wrong(key, "a question before its options", full)
     return question, countable(key, tuple(parts), blank=blank and not question)
 
 
@@ -166,7 +168,7 @@ def _encodes(value: str) -> bool:
     return True
 
 
-def _climbs(name: str) -> bool:
+def _leaves_folder(name: str) -> bool:
     """Whether a name could address anything but a file below its folder, on any system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     rooted = posix.is_absolute() or bool(windows.root)

@@ -1,17 +1,18 @@
-"""Finding and reading annotation files; every way in which a file can be structurally wrong becomes a DataError."""
+"""Finding and reading annotation files; a file of the wrong structure is a DataError."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 VIDEO_SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm")
+SUBSET_LISTS = Path(__file__).with_name("subset_lists")  # of the generated sets, a file a format
 GENERATED = "GENERATED.json"
 OWN = (GENERATED, "subsets.json", "verify.json", "evidence.json")  # what evalkit itself leaves beside annotations
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data.benchmarks import fields, files
+from evalkit.data.benchmarks.files import SUBSET_LISTS
 from evalkit.data.benchmarks.rows import Loaded, Row, collect, rows_of
+from evalkit.data.benchmarks.spec import Archive, BenchmarkSpec, KnownRows, LmmsEvalTask, Source
+from evalkit.data.protocols import official, retake, xcomp
 from evalkit.errors import DataError
+from evalkit.hub import GB
 from evalkit.types import LETTERS, Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-LABEL = "LVBench"
-OFFICIAL_ROWS = 1549
-TREE = """An LVBench folder holds either the official layout
+_LAYOUT = """An LVBench folder holds either the official layout
   video_info.meta.jsonl               the questions, one line a video
   videos/<key>.mp4                    the videos, also in video/ or all_videos/
 from the hub dataset zai-org/LVBench (formerly THUDM/LVBench; videos by their YouTube keys), or lmms-eval's layout
@@ -42,7 +44,7 @@ def read(root: Path) -> Loaded:
         came = ", ".join(path.name for path in lists) or "nothing"
         raise DataError(
             f"{root}: expected video_info.meta.jsonl, data/train-*.parquet or exactly one JSON list of rows, "
-            f"found {came}\n{TREE}"
+            f"found {came}\n{_LAYOUT}"
         )
     rows = rows_of(lists[0], files.read_json_list(lists[0]))
     return _loaded(root, rows, lambda row: row.default_id, _unshaped)
@@ -132,3 +134,50 @@ def _unshaped(row: Row, name: str) -> dict[str, Any]:
         "question_type": data.get("question_type"),
         "time_reference": data.get("time_reference"),
     }
+
+
+SPEC = BenchmarkSpec(
+    name="lvbench",
+    label="LVBench",
+    read=read,
+    layout=_LAYOUT,
+    question_sets={
+        1549: "official, 103 videos",
+        1519: "VideoChat-Flash's list, 101 videos",
+        1492: "XComp's, VideoChat-Flash's list without 27 questions on two videos",
+    },
+    protocols={"official": official.LVBENCH, "retake": retake.LVBENCH, "xcomp": xcomp.LVBENCH},
+    lmms_eval=LmmsEvalTask(file="lvbench/lvbench.yaml"),
+    sources=(
+        Source(
+            repo="lmms-eval/LVBench",
+            revision=None,
+            archives=(
+                Archive(name="data/train-00000-of-00001.parquet", size=170e3, holds="the questions"),
+                *(
+                    Archive(name=f"video_chunks/videos_chunk_{number:03d}.zip", size=size, holds="videos", videos=True)
+                    for number, size in enumerate(
+                        [s * GB for s in (3.42, 2.98, 5.04, 4.14, 4.20, 4.61)] + [None] * 8, 1
+                    )
+                ),
+            ),
+            total=61.8 * GB,
+            then="unpack the archives into videos/: they hold <key>.mp4",
+            terms="CC-BY-NC-SA-4.0, academic research only",
+        ),
+        Source(
+            repo="zai-org/LVBench",
+            revision=None,
+            archives=(Archive(name="video_info.meta.jsonl", size=486e3, holds="the questions"),),
+            then="get the videos yourself: this repository names them by their YouTube ids and holds none",
+            terms="CC-BY-NC-SA-4.0, academic research only",
+        ),
+    ),
+    known_rows=(
+        KnownRows(  # source: lvbench_clean.json of VideoChat-Flash at 2f8e2f57
+            ids="e79702d8d21996ec7102cfebbc908de47724c02df12998ca84edeeea568d1400",
+            content="14a9af17b3c9265d8c3d1f588a1802bb1fcee3fd141825380167d7a8483aff97",
+        ),
+    ),
+    subset_lists=SUBSET_LISTS / "lvbench.json",
+)

@@ -10,7 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data.benchmarks import fields, files
+from evalkit.data.benchmarks.files import SUBSET_LISTS
 from evalkit.data.benchmarks.rows import Loaded, Row, collect, rows_of
+from evalkit.data.benchmarks.spec import Archive, BenchmarkSpec, KnownRows, LmmsEvalTask, Source
+from evalkit.data.protocols import official, retake, xcomp
+from evalkit.data.protocols.base import official_macro
 from evalkit.errors import DataError
 from evalkit.types import LETTERS, Question
 
@@ -18,9 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-LABEL = "MLVU"
-OFFICIAL_ROWS = 2175
-TREE = """An MLVU dev folder holds either the official layout
+_LAYOUT = """An MLVU dev folder holds either the official layout
   json/1_plotQA.json … json/7_topic_reasoning.json   the questions
   video/1_plotQA/<name>.mp4 …                        the videos
 from the hub dataset MLVU/MVLU, or lmms-eval's layout
@@ -44,7 +46,7 @@ def read(root: Path) -> Loaded:
         return _official(root, official)
     found = files.find(root, _PATTERNS)
     if not found:
-        raise DataError(f"{root}: expected json/1_plotQA.json … or data/test-*.parquet, found neither\n{TREE}")
+        raise DataError(f"{root}: expected json/1_plotQA.json … or data/test-*.parquet, found neither\n{_LAYOUT}")
     rows = [row for file in found for row in rows_of(file, files.read_parquet(file, _COLUMNS, ("candidates",)))]
     questions, bad = collect("mlvu", rows, _identify, partial(_parquet_question, files.VideoFolders(root, _FOLDERS)))
     return Loaded(split="dev", questions=questions, bad_rows=bad, notes=_notes(questions))
@@ -143,3 +145,69 @@ def _notes(questions: Sequence[Question]) -> tuple[str, ...]:
         (twice, "with the right option twice"),
     )
     return tuple(f"{count} {'row' if count == 1 else 'rows'} {what}" for count, what in found if count)
+
+
+def _video_file(question: Question) -> str:
+    """A name is one video in all tasks, so one task's copy is enough."""
+    return f"MLVU/video/{_STEM_OF[question.groups['task_type'][0]]}/{question.row['video_name']}"
+
+
+_STEM_OF = dict(zip(TASKS, STEMS, strict=True))
+_PART_BYTES = (
+    36626152774,
+    34311867313,
+    41427664931,
+    43162717558,
+    44702247576,
+    29624788310,
+    33061239060,
+    22147421187,
+)
+SPEC = BenchmarkSpec(
+    name="mlvu",
+    label="MLVU",
+    read=read,
+    layout=_LAYOUT,
+    question_sets={2175: "official dev set, multiple choice"},
+    protocols={"official": official.MLVU, "retake": retake.MLVU, "xcomp": xcomp.MLVU},
+    lmms_eval=LmmsEvalTask(
+        file="mlvu/mlvu_dev.yaml",
+        averages=official_macro,
+        scoring_note="an unreadable reply is wrong; every reply to a row without a right option is wrong",
+    ),
+    several_files=True,
+    sources=(
+        Source(
+            repo="MLVU/MVLU",
+            revision="06ddc388aa34746b3abba77972b7a7dfd977f7a3",
+            archives=(
+                Archive(name="MLVU/json/*.json", holds="the questions"),
+                Archive(name="MLVU/video/<task>/<name>.mp4", holds="one video each", videos=True),
+            ),
+            then="nothing: the files lie where they are read",
+            terms="CC-BY-NC-SA-4.0, research only; accept them on the data set's page and log in with `hf auth login`",
+            video_file=_video_file,
+        ),
+        Source(
+            repo="sy1998/MLVU_dev",
+            revision="96207eb9aa7101e2a495dd147684a7e618c79e12",
+            archives=(
+                Archive(name="mlvu/test-00000-of-00001.parquet", size=204e3, holds="the questions"),
+                *(
+                    Archive(name=f"video_part_{number}.zip", size=size, holds="videos", videos=True)
+                    for number, size in enumerate(_PART_BYTES, 1)
+                ),
+            ),
+            total=sum(_PART_BYTES),
+            then="unpack the archives in the folder itself: <name>.mp4, all in one folder",
+            terms="CC-BY-NC-SA-4.0, research only",
+        ),
+    ),
+    known_rows=(
+        KnownRows(  # source: the official JSON files, JUNJIE99/MLVU at fd060c10
+            ids="c55efb38f066a0ed6e4e41591c03346ea868089dae4b5b56ee4dd690808a603c",
+            content="e08fc6b28dd817fd093a269a90283fa22ca25c190ca646eb50502e1f2c0851c7",
+        ),
+    ),
+    subset_lists=SUBSET_LISTS / "mlvu.json",
+)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import benchmarks
 from evalkit.data.benchmarks import files
 from evalkit.errors import ConfigError, DataError
 
@@ -19,28 +20,17 @@ if TYPE_CHECKING:
 
     from evalkit.types import Benchmark, Question
 
-# benchmark -> questions -> whose set it is
-SETS = {
-    "videomme": {2700: "official"},
-    "mlvu": {2175: "official dev set, multiple choice"},
-    "lvbench": {
-        1549: "official, 103 videos",
-        1519: "VideoChat-Flash's list, 101 videos",
-        1492: "XComp's, VideoChat-Flash's list without 27 questions on two videos",
-    },
-}
-
 
 def known_as(benchmark: Benchmark) -> str:
     """Whose set this is, judged by its size; "" where no known set has so many questions."""
-    return SETS[benchmark.name].get(len(benchmark.questions) + len(benchmark.bad_rows), "")
+    return benchmarks.REGISTRY[benchmark.name].question_sets.get(len(benchmark.questions) + len(benchmark.bad_rows), "")
 
 
 def checked(benchmark: Benchmark, size: int) -> Benchmark:
     """The benchmark, if it is the known set of `size` questions; ConfigError otherwise."""
-    known = SETS[benchmark.name]
+    known = benchmarks.REGISTRY[benchmark.name].question_sets
     if size not in known:
-        names = ", ".join(f"{n} ({whose})" for n, whose in known.items())
+        names = ", ".join(f"{n} ({whose})" for n, whose in known.items()) or "none"
         raise ConfigError(f"{benchmark.name} has no question set called {size}; known are {names}")
     rows = len(benchmark.questions) + len(benchmark.bad_rows)
     if rows != size:
@@ -68,9 +58,9 @@ def _listed(benchmark: Benchmark, file: Path) -> set[str]:
     if entries and isinstance(entries[0], dict):
         return _by_text(benchmark.questions, entries, file)
     ids = {str(entry) for entry in entries}
-    strangers = sorted(ids - {question.id for question in benchmark.questions})
-    if strangers or not ids:
-        came = f"{len(strangers)} others, such as {strangers[0]!r}" if strangers else "none"
+    unknown = sorted(ids - {question.id for question in benchmark.questions})
+    if unknown or not ids:
+        came = f"{len(unknown)} others, such as {unknown[0]!r}" if unknown else "none"
         example = benchmark.questions[0].id if benchmark.questions else "none"
         raise DataError(f"{file}: expected ids of {benchmark.label} such as {example!r}, came {came}; correct the list")
     return ids
@@ -79,13 +69,15 @@ def _listed(benchmark: Benchmark, file: Path) -> set[str]:
 def _by_text(questions: Sequence[Question], entries: Sequence[Any], file: Path) -> set[str]:
     ids: dict[tuple[str, ...], list[str]] = {}
     for question in questions:
-        ids.setdefault(_words(question.text, question.options), []).append(question.id)
+        ids.setdefault(_normalized(question.text, question.options), []).append(question.id)
     found = set()
     for number, row in enumerate(entries):
         match row:
             case {"question": str(text), "candidates": [*candidates]}:
                 bare = [str(candidate).partition(") ")[2] or str(candidate) for candidate in candidates]
-                same = ids.get(_words(text, bare), []) or ids.get(_words(text, [str(c) for c in candidates]), [])
+                same = ids.get(_normalized(text, bare), []) or ids.get(
+                    _normalized(text, [str(c) for c in candidates]), []
+                )
             case _:
                 raise DataError(f"{file}, row {number} (counted from 0): expected `question` and `candidates`")
         if len(same) != 1:
@@ -97,5 +89,5 @@ def _by_text(questions: Sequence[Question], entries: Sequence[Any], file: Path) 
     return found
 
 
-def _words(text: str, options: Sequence[str]) -> tuple[str, ...]:
+def _normalized(text: str, options: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(part.split()) for part in (text, *options))

@@ -6,16 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from evalkit.data.benchmarks import fields, files
+from evalkit.data.benchmarks.files import SUBSET_LISTS
 from evalkit.data.benchmarks.rows import Loaded, Row, collect, rows_of
+from evalkit.data.benchmarks.spec import Archive, BenchmarkSpec, LmmsEvalTask, Source
+from evalkit.data.protocols import official, retake, xcomp
 from evalkit.errors import DataError
+from evalkit.hub import GB
 from evalkit.types import Question
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LABEL = "VideoMME"
-OFFICIAL_ROWS = 2700
-TREE = """A Video-MME folder holds
+_LAYOUT = """A Video-MME folder holds
   videomme/test-00000-of-00001.parquet   the questions
   data/<videoID>.mp4                     the videos
   subtitle/<videoID>.srt                 subtitles, where a video has them
@@ -33,7 +35,7 @@ def read(root: Path) -> Loaded:
     """All rows of the first parquet layout found."""
     found = files.find(root, _PATTERNS)
     if not found:
-        raise DataError(f"{root}: expected videomme/test-*.parquet, found no parquet file\n{TREE}")
+        raise DataError(f"{root}: expected videomme/test-*.parquet, found no parquet file\n{_LAYOUT}")
     videos = files.VideoFolders(root, _FOLDERS)
     rows = [row for file in found for row in rows_of(file, files.read_parquet(file, _COLUMNS, _EXTRA))]
     questions, bad = collect("videomme", rows, _identify, partial(_question, root, videos))
@@ -66,3 +68,35 @@ def _question(root: Path, videos: files.VideoFolders, row: Row, name: str) -> Qu
 def _subtitle(root: Path, stem: str) -> Path | None:
     path = root / "subtitle" / f"{stem}.srt"
     return path if files.exists(path) else None
+
+
+SPEC = BenchmarkSpec(
+    name="videomme",
+    label="VideoMME",
+    read=read,
+    layout=_LAYOUT,
+    question_sets={2700: "official"},
+    protocols={"official": official.VIDEOMME, "retake": retake.VIDEOMME, "xcomp": xcomp.VIDEOMME},
+    lmms_eval=LmmsEvalTask(file="videomme/videomme.yaml", file_with_subtitles="videomme/videomme_w_subtitle.yaml"),
+    sources=(
+        Source(
+            repo="lmms-eval/Video-MME",
+            revision="ead1408f75b618502df9a1d8e0950166bf0a2a0b",
+            archives=(
+                Archive(name="videomme/test-00000-of-00001.parquet", holds="the questions"),
+                Archive(name="subtitle.zip", size=7.5e6, holds="subtitles of 744 videos"),
+                *(
+                    Archive(name=f"videos_chunked_{number:02d}.zip", size=size, holds="videos", videos=True)
+                    for number, size in enumerate(
+                        [s * GB for s in (5.18, 5.33, 4.86, 5.16, 5.10, 5.27, 5.22, 5.28, 5.09)] + [None] * 11, 1
+                    )
+                ),
+            ),
+            total=101 * GB,
+            then="unpack the archives in the folder itself: they hold data/<videoID>.mp4 and subtitle/<videoID>.srt",
+            terms="academic research only; not to be redistributed",
+        ),
+    ),
+    known_rows=(),  # its rows may not be passed on, so nobody has had them at hand here
+    subset_lists=SUBSET_LISTS / "videomme.json",
+)

@@ -9,7 +9,8 @@ from glob import escape
 from pathlib import Path
 
 from evalkit import hub
-from evalkit.data.prepare.sources import Source, wanted
+from evalkit.data.benchmarks.spec import Source
+from evalkit.data.prepare.sources import wanted
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT, size
 
@@ -29,10 +30,10 @@ def fetch(
 
     `endpoint` is the address of another hub than huggingface.co. `list_only` asks the hub and fetches nothing.
 
-    Raises ConfigError for a revision that is not pinned or patterns that match nothing, DataError when the hub cannot
+    Raises ConfigError for a revision that is no commit or patterns that match nothing, DataError when the hub cannot
     be reached, refuses, or the disk is too small. What was fetched stays; the next call goes on from there.
     """
-    commit = _pinned(source, revision)
+    commit = _commit(source, revision)
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
@@ -65,7 +66,7 @@ def fetch(
     return sizes
 
 
-def _pinned(source: Source, revision: str | None) -> str:
+def _commit(source: Source, revision: str | None) -> str:
     commit = revision or source.revision
     if commit is None or not COMMIT.fullmatch(commit):
         raise ConfigError(
@@ -89,7 +90,7 @@ def _complete(path: Path, count: int) -> bool:
 
 
 def _explained(source: Source, commit: str) -> AbstractContextManager[None]:
-    """Turn the library's errors into ours."""
+    """Turn the library's errors into evalkit's."""
     return hub.explained(
         source.repo,
         terms=source.terms,

@@ -13,15 +13,16 @@ import math
 import os
 from collections import Counter, defaultdict
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import benchmarks
 from evalkit.data.prepare.checksums import rows_sha256, sha256, stamp
 from evalkit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from evalkit.types import Benchmark, Question
 
@@ -29,7 +30,6 @@ FULL = "full"
 SIZES = {"ci-600": 600, "ci-200": 200, "ci-50": 50}  # questions; each is drawn from the one before
 NAMES = (FULL, *SIZES)
 FILE = "subsets.json"  # beside the annotations: lists that are kept, whatever a later version would draw
-PUBLISHED = Path(__file__).with_name("lists")  # the same for the built-in sets, which come with evalkit
 SEED = 20260101
 DRAWS = 500
 
@@ -72,17 +72,18 @@ def lists(benchmark: Benchmark) -> dict[str, Ids]:
     path = benchmark.root / FILE
     if path.is_file():
         return _stored(path.read_bytes(), str(path), benchmark)
-    published = PUBLISHED / f"{benchmark.name}.json"
-    if published_rows(benchmark):
+    published = benchmarks.REGISTRY[benchmark.name].subset_lists
+    if published is not None and published_rows(benchmark):
         return _stored(published.read_bytes(), str(published), benchmark)
     return draw(benchmark)
 
 
 def published_rows(benchmark: Benchmark) -> str:
     """The rows' checksum that comes with evalkit for a generated set of this stamp; "" for all other data."""
-    if not benchmark.generated:
+    lists_file = benchmarks.REGISTRY[benchmark.name].subset_lists if benchmark.generated else None
+    if lists_file is None:
         return ""
-    published = json.loads((PUBLISHED / f"{benchmark.name}.json").read_text(encoding="utf-8"))
+    published = json.loads(lists_file.read_text(encoding="utf-8"))
     return str(published["rows_sha256"]) if published["stamp"] == stamp(benchmark) else ""
 
 
@@ -117,12 +118,12 @@ def _stored(data: bytes, where: str, benchmark: Benchmark) -> dict[str, Ids]:
         value = json.loads(data)
         rows = value["rows_sha256"]
         found = {name: tuple(value["subsets"][name]["questions"]) for name in SIZES}
-        whole = all(sha256(ids) == value["subsets"][name]["sha256"] for name, ids in found.items())
+        intact = all(sha256(ids) == value["subsets"][name]["sha256"] for name, ids in found.items())
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{where}: expected subset lists as evalkit writes them, got {error!r}; remove the file, {again}"
         ) from error
-    if not whole:
+    if not intact:
         raise DataError(f"{where}: a list does not match its checksum, it was edited; restore the file, {again}")
     if rows != (now := rows_sha256(benchmark)):
         raise DataError(
@@ -153,9 +154,9 @@ def _closest(videos: Mapping[str, Sequence[Question]], pool: Sequence[str], size
     for video in pool:
         strata[stratum(videos[video])].append(video)
     counts = {video: shares(videos[video]) for video in pool}
-    whole = shares(q for questions in videos.values() for q in questions)
+    full = shares(q for questions in videos.values() for q in questions)
     draws = (_first(_order(strata, rng), videos, size) for _ in range(DRAWS))
-    return sorted(min(draws, key=lambda chosen: distance(_sum(counts[video] for video in chosen), whole)))
+    return sorted(min(draws, key=lambda chosen: distance(_sum(counts[video] for video in chosen), full)))
 
 
 def _order(strata: Mapping[str, Sequence[str]], rng: Random) -> list[str]:
@@ -197,10 +198,10 @@ def shares(questions: Iterable[Question]) -> dict[str, float]:
     return found
 
 
-def distance(part: Mapping[str, float], whole: Mapping[str, float]) -> float:
+def distance(part: Mapping[str, float], full: Mapping[str, float]) -> float:
     """Sum of the squared differences between two sets' shares; rounded, so that every machine ranks draws alike."""
-    mine, all_ = (math.fsum(v for key, v in counts.items() if key.endswith("×")) for counts in (part, whole))
-    gaps = (part.get(key, 0.0) / mine - count / all_ for key, count in whole.items())
+    mine, all_ = (math.fsum(v for key, v in counts.items() if key.endswith("×")) for counts in (part, full))
+    gaps = (part.get(key, 0.0) / mine - count / all_ for key, count in full.items())
     return round(math.fsum(gap**2 for gap in gaps), 12)
 
 

@@ -1,4 +1,4 @@
-"""Is a data folder whole? Rows against the known sets, and every video opened and its last frame decoded.
+"""Is a data folder complete? Rows are compared with the published sets; every video's first and last frame is decoded.
 
 What is found is stored as verify.json beside the data. A run that starts on the same rows and files repeats it in the
 notes of its tables.
@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.data import benchmarks
 from evalkit.data.benchmarks import files
-from evalkit.data.benchmarks.question_sets import SETS, known_as
+from evalkit.data.benchmarks.question_sets import known_as
 from evalkit.data.prepare import subsets
-from evalkit.data.prepare.checksums import KNOWN, ids_sha256, rows_sha256
+from evalkit.data.prepare.checksums import ids_sha256, rows_sha256
 from evalkit.data.prepare.worker_pool import ask_all
 from evalkit.errors import ConfigError, VideoError
 from evalkit.progress import progress
@@ -35,7 +36,7 @@ FILE = "verify.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One video, and the state of its file when it was looked at."""
+    """One video, and the state of its file when it was checked."""
 
     path: str  # below the benchmark's root
     questions: int
@@ -58,7 +59,7 @@ class Report:
     videos: Mapping[str, Checked]  # by video id
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Nothing is missing, broken or unlike what is known."""
         return not (self.bad_rows or self.rows_problem or self.lost)
 
@@ -69,7 +70,7 @@ class Report:
 
 
 def decodes(path: Path) -> None:
-    """Open a video and decode its first and its last frame, which the evenly spread samplings look at both.
+    """Open a video and decode its first and its last frame, which evenly spread samplings both use.
 
     Raises VideoError.
     """
@@ -118,18 +119,19 @@ def rows_problem(benchmark: Benchmark) -> str:
     if benchmark.generated:
         differs = published and published != rows_sha256(benchmark)
         return "the rows are not those that evalkit generates; make them anew" if differs else ""
-    if not known_as(benchmark):
-        sizes = " or ".join(map(str, SETS[benchmark.name]))
+    spec = benchmarks.REGISTRY[benchmark.name]
+    if spec.question_sets and not known_as(benchmark):
+        sizes = " or ".join(map(str, spec.question_sets))
         count = len(benchmark.questions) + len(benchmark.bad_rows)
         return f"expected {sizes} rows, got {count}; download the annotations again"
     ids, content = ids_sha256(benchmark), rows_sha256(benchmark)
-    if any(known.ids == ids and known.content != content for known in KNOWN[benchmark.name]):
+    if any(known.ids == ids and known.content != content for known in spec.known_rows):
         return "the ids are those of the published rows, their content is not; download the annotations again"
     return ""
 
 
 def _checked(root: Path, path: Path, questions: int, fault: str | None) -> Checked:
-    """`fault` is None where there was no file to look at."""
+    """`fault` is None where there was no file to check."""
     size, modified = _state(path)
     problem = "missing" if fault is None else "broken" if fault else None
     message = f"{path}: expected a file, found none" if fault is None else fault
@@ -153,7 +155,7 @@ def write(report: Report, folder: Path) -> Path:
     path = folder / FILE
     fresh = path.with_name(f".{FILE}.{os.getpid()}")
     lists = {kind: [video for video, c in report.lost.items() if c.problem == kind] for kind in ("missing", "broken")}
-    summary: dict[str, object] = {"whole": report.whole, **lists}
+    summary: dict[str, object] = {"complete": report.complete, **lists}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         fresh.write_text(json.dumps(summary | asdict(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -193,5 +195,5 @@ def _notes(seen: Mapping[str, Checked], videos: int) -> tuple[str, ...]:
         count = f"{len(lost)} {'video' if len(lost) == 1 else 'videos'} missing or broken"
         notes.append(f"{count} ({sum(checked.questions for checked in lost)} questions), found by data verify")
     if len(seen) < videos:
-        notes.append(f"{videos - len(seen)} of {videos} videos not looked at by data verify")
+        notes.append(f"{videos - len(seen)} of {videos} videos not checked by data verify")
     return tuple(notes)

@@ -48,7 +48,7 @@ class Worker:
         return f"not decoded within {seconds:g} s"
 
     def dismiss(self) -> None:
-        """Kill the process, now or as soon as it is started: another thread that waits for its word goes on at once."""
+        """Kill the process, now or as soon as it is started; a thread that waits for its answer goes on at once."""
         self._dismissed = True
         self._kill()
 

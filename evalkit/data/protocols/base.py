@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evalkit.errors import ConfigError
+
 if TYPE_CHECKING:
     from evalkit.types import Question, Reply, Video
 
@@ -15,7 +17,7 @@ Average = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]  # (groups, corre
 
 @dataclass(frozen=True)
 class PromptContext:
-    """What a prompt may say about the video: the dense run's, so that every method is asked in the same words."""
+    """What a prompt may say about the video: the dense run's, so that every method gets the same prompt."""
 
     video: Video
     seconds: tuple[float, ...]  # when the dense run's frames are shown: frame number / average frame rate
@@ -28,14 +30,22 @@ class Protocol(ABC):
     name: str
     version: str  # of the code that asks and scores
     stop: tuple[str, ...]  # generation ends before the first of these
-    subtitles: bool  # True: Video-MME's questions come with the protocol's choice of subtitles
+    subtitles: bool  # True: questions come with the protocol's choice of subtitles, where the benchmark has any
+
+    def with_subtitles(self) -> Protocol:
+        """The same protocol with subtitles, called `<name>_subtitles`. ConfigError where there is none."""
+        raise ConfigError(f"protocol: {self.name} has no variant with subtitles; use protocol={self.name}")
+
+    def covers(self, benchmark_name: str) -> bool:
+        """Whether the benchmark can be asked under it; the other methods raise ConfigError where it cannot."""
+        return True
 
     @abstractmethod
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """The user's turn, without the video and without the model's chat template.
 
-        `shown` is needed where the words depend on the video, which is where subtitles are asked for; ConfigError
-        says so if it is missing.
+        `context` is needed where the prompt depends on the video, as with subtitles; ConfigError where it is
+        missing then.
         """
 
     def system(self, benchmark_name: str) -> str | None:
@@ -43,7 +53,7 @@ class Protocol(ABC):
         return None
 
     def prefill(self, benchmark_name: str) -> str:
-        """The words with which the model's reply is made to begin; they are not part of the reply that is read."""
+        """Text that begins the model's reply; it is not part of the reply that is read."""
         return ""
 
     @abstractmethod

@@ -11,13 +11,14 @@ import importlib.resources
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import benchmarks
 from evalkit.data.protocols import subtitles
-from evalkit.data.protocols.base import Average, PromptContext, Protocol, official_macro, official_micro
+from evalkit.data.protocols.base import Average, PromptContext, Protocol
 from evalkit.data.protocols.table_protocol import needed
 from evalkit.errors import ConfigError
 from evalkit.types import Reply
@@ -25,10 +26,9 @@ from evalkit.types import Reply
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from evalkit.data.benchmarks.spec import LmmsEvalTask
     from evalkit.types import Question
 
-_SUBTITLED = "videomme/videomme_w_subtitle.yaml"
-_TASKS = {"videomme": "videomme/videomme.yaml", "mlvu": "mlvu/mlvu_dev.yaml", "lvbench": "lvbench/lvbench.yaml"}
 _READER = "lmms_eval.tasks._task_utils.mcq_extract"  # imported by every utils.py when it first reads a reply
 
 
@@ -43,7 +43,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class LmmsEval(Protocol):
-    """lmms-eval's tasks videomme, mlvu_dev and lvbench, with the prompts of its default models.
+    """lmms-eval's tasks, such as videomme, mlvu_dev and lvbench, with the prompts of its default models.
 
     With subtitles, videomme_w_subtitle: those at 32 frames spread over the video, not at the frames shown. (Its
     `videomme_long` has the same subtitled prompt, against its name.)
@@ -57,19 +57,25 @@ class LmmsEval(Protocol):
     version: str = field(default_factory=lambda: f"lmms-eval {importlib.metadata.version('lmms-eval')}")
     stop: tuple[str, ...] = ("\n\n",)  # its tasks' default `until`, the few-shot delimiter
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """Their doc_to_text of the row."""
         if not self.subtitles:
             return _task(question.benchmark).doc_to_text(question.row)
-        if question.benchmark != "videomme":
+        if _known(question.benchmark).file_with_subtitles is None:
             raise ConfigError(f"protocol={self.name}: {question.benchmark} has no subtitles; use protocol=lmms_eval")
-        return _subtitled(question, needed(shown, self.name))
+        return _subtitled(question, needed(context, self.name))
+
+    def with_subtitles(self) -> Protocol:
+        """Its tasks whose names end with w_subtitle."""
+        return replace(self, name=f"{self.name}_subtitles", subtitles=True)
+
+    def covers(self, benchmark_name: str) -> bool:
+        """Whether lmms-eval has a task for it."""
+        return benchmarks.REGISTRY[benchmark_name].lmms_eval is not None
 
     def scoring_note(self, benchmark_name: str) -> str:
         """As their comparison treats them."""
-        if benchmark_name != "mlvu":
-            return super().scoring_note(benchmark_name)
-        return "an unreadable reply is wrong; every reply to a row without a right option is wrong"
+        return _known(benchmark_name).scoring_note
 
     def max_new_tokens(self, benchmark_name: str) -> int:
         """As in the task's YAML."""
@@ -89,23 +95,24 @@ class LmmsEval(Protocol):
         Equal to their aggregation over whole sets; a subset's macro is taken over the tasks in it, where theirs counts
         an absent task as 0.
         """
-        _file(benchmark_name)
-        if not rows:
-            return {}
-        return official_macro(rows) if benchmark_name == "mlvu" else official_micro(rows)
+        task = _known(benchmark_name)
+        return task.averages(rows) if rows else {}
 
 
-def _subtitled(question: Question, shown: PromptContext) -> str:
-    """Written out here: their function reads the video with OpenCV from a folder below HF_HOME. The words before the
-    question are theirs; the words around the subtitles are in no file but their code.
+PROTOCOL = LmmsEval()
+
+
+def _subtitled(question: Question, context: PromptContext) -> str:
+    """Not by their function, which reads the video with OpenCV from a folder below HF_HOME. The text before the
+    question is taken from their task; the text around the subtitles is copied, as only their code has it.
     """
-    frames = _yaml(_SUBTITLED)["lmms_eval_specific_kwargs"]["default"]["frame_num"]
+    frames = _yaml(_known(question.benchmark).file_with_subtitles)["lmms_eval_specific_kwargs"]["default"]["frame_num"]
     listed = "No subtitles available"
     if question.subtitle_path is not None:
         found = subtitles.cues(question)
-        listed = subtitles.at_spread_frames(found, frames, shown.video.frames, shown.video.fps)
+        listed = subtitles.at_spread_frames(found, frames, context.video.frames, context.video.fps)
     ending = {"post_prompt": "The best answer is:"}
-    asked = _task("videomme").doc_to_text(question.row, lmms_eval_specific_kwargs=ending)
+    asked = _task(question.benchmark).doc_to_text(question.row, lmms_eval_specific_kwargs=ending)
     return f"This video's subtitles are listed below: \n{listed}\n{asked}"
 
 
@@ -121,8 +128,7 @@ def _task(benchmark: str) -> _Task:
 
 
 def _config(benchmark: str) -> dict[str, Any]:
-    _file(benchmark)
-    return _yaml(_TASKS[benchmark])
+    return _yaml(_known(benchmark).file)
 
 
 @cache
@@ -138,10 +144,16 @@ def _yaml(task: str) -> dict[str, Any]:
     return config
 
 
+def _known(benchmark: str) -> LmmsEvalTask:
+    spec = benchmarks.REGISTRY[benchmark]
+    if spec.lmms_eval is None:
+        own = ", ".join(spec.protocols) or "none that is a table"
+        raise ConfigError(f"lmms-eval has no task for {benchmark}; set protocol=NAME, {benchmark} has: {own}")
+    return spec.lmms_eval
+
+
 def _file(benchmark: str) -> Path:
-    if benchmark not in _TASKS:
-        raise ConfigError(f"lmms_eval has no task here for {benchmark!r}; it has {', '.join(_TASKS)}")
-    return _tasks_folder() / _TASKS[benchmark]
+    return _tasks_folder() / _known(benchmark).file
 
 
 def _tasks_folder() -> Path:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import PromptContext, official_macro, official_micro
-from evalkit.data.protocols.table_protocol import Task, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import TableProtocol, lettered, mlvu_parts
+from evalkit.data.protocols.task import Task
 
 if TYPE_CHECKING:
     from evalkit.types import Question
@@ -30,8 +31,8 @@ def _videomme(question: Question) -> str:
     return "\n".join([SELECT, question.row["question"], *question.row["options"], "The best answer is:"])
 
 
-def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
-    listed = subtitles.at(subtitles.cues(question), shown.seconds)
+def _videomme_subtitles(question: Question, context: PromptContext) -> str:
+    listed = subtitles.at(subtitles.cues(question), context.seconds)
     return f"{SUBTITLES}\n{listed}\n{_videomme(question)}" if listed else _videomme(question)
 
 
@@ -46,36 +47,35 @@ def _lvbench(question: Question) -> str:
     return text
 
 
-TASKS = {
-    "videomme": Task(
-        ask=_videomme,
-        ask_with_subtitles=_videomme_subtitles,
-        letter=letters.videomme_official,
-        leaves_out=lambda gold, text, letter: letter == "",
-        averages=official_micro,
-        max_new_tokens=16,
-        scoring_note="an unreadable reply is left out of every average",
+VIDEOMME = Task(
+    ask=_videomme,
+    ask_with_subtitles=_videomme_subtitles,
+    letter=letters.videomme_official,
+    leaves_out=lambda gold, text, letter: letter == "",
+    averages=official_micro,
+    max_new_tokens=16,
+    scoring_note="an unreadable reply is left out of every average",
+)
+MLVU = Task(
+    ask=_mlvu,
+    system=(
+        "Carefully watch this video and pay attention to every detail. "
+        "Based on your observations, select the best option that accurately addresses the question."
     ),
-    "mlvu": Task(
-        ask=_mlvu,
-        system=(
-            "Carefully watch this video and pay attention to every detail. "
-            "Based on your observations, select the best option that accurately addresses the question."
-        ),
-        prefill="Best Option: (",
-        letter=letters.mlvu_official,
-        averages=official_macro,
-        max_new_tokens=100,  # choice_bench.py of the repository's baselines, greedy
-        scoring_note=(
-            "an unreadable reply is wrong; of two equal right options the last one counts; "
-            "every reply to a row without a right option is wrong"
-        ),
+    prefill="Best Option: (",
+    letter=letters.mlvu_official,
+    averages=official_macro,
+    max_new_tokens=100,  # choice_bench.py of the repository's baselines, greedy
+    scoring_note=(
+        "an unreadable reply is wrong; of two equal right options the last one counts; "
+        "every reply to a row without a right option is wrong"
     ),
-    "lvbench": Task(
-        ask=_lvbench,
-        letter=letters.lvbench_official,
-        averages=official_micro,
-        max_new_tokens=16,
-        scoring_note="an unreadable reply is wrong; a question with several types counts in each",
-    ),
-}
+)
+LVBENCH = Task(
+    ask=_lvbench,
+    letter=letters.lvbench_official,
+    averages=official_micro,
+    max_new_tokens=16,
+    scoring_note="an unreadable reply is wrong; a question with several types counts in each",
+)
+PROTOCOL = TableProtocol(name="official", version="1")

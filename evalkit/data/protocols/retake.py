@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_macro, official_micro
 from evalkit.data.protocols.official import SUBTITLES
-from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import TableProtocol, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.task import Task
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def _videomme(question: Question) -> str:
     return "\n".join([question.row["question"], "Options:", *question.row["options"], ANSWER])
 
 
-def _videomme_subtitles(question: Question, shown: PromptContext) -> str:
+def _videomme_subtitles(question: Question, context: PromptContext) -> str:
     """The whole file, its end cut off where question and subtitles are longer than 10,000 tokens."""
-    asked, listed = _videomme(question), subtitles.whole(subtitles.cues(question))
-    listed = _cut(listed, "<video>" + asked, shown.tokenizer)  # they count their placeholder's tokens too
+    asked, listed = _videomme(question), subtitles.all_lines(subtitles.cues(question))
+    listed = _cut(listed, "<video>" + asked, context.tokenizer)  # they count their placeholder's tokens too
     return f"{SUBTITLES}\n{listed}\n{asked}" if listed else asked
 
 
@@ -58,32 +59,31 @@ def _mean_of_durations(rows: Average) -> dict[str, float]:
     return {"mean of durations": macro(rows, "duration"), "micro (official)": micro(rows)}
 
 
-TASKS = {
-    "videomme": Task(
-        ask=_videomme,
-        ask_with_subtitles=_videomme_subtitles,
-        letter=letters.retake,
-        averages=_mean_of_durations,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong",
+VIDEOMME = Task(
+    ask=_videomme,
+    ask_with_subtitles=_videomme_subtitles,
+    letter=letters.retake,
+    averages=_mean_of_durations,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong",
+)
+MLVU = Task(
+    ask=_mlvu,
+    letter=letters.retake,
+    gold=first_match,
+    leaves_out=lambda gold, text, letter: gold == "",
+    averages=official_macro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note=(
+        "an unreadable reply is wrong; of two equal right options the first one counts; "
+        "rows without a right option are left out"
     ),
-    "mlvu": Task(
-        ask=_mlvu,
-        letter=letters.retake,
-        gold=first_match,
-        leaves_out=lambda gold, text, letter: gold == "",
-        averages=official_macro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note=(
-            "an unreadable reply is wrong; of two equal right options the first one counts; "
-            "rows without a right option are left out"
-        ),
-    ),
-    "lvbench": Task(
-        ask=_lvbench,
-        letter=letters.retake,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong; a question with several types counts in each",
-    ),
-}
+)
+LVBENCH = Task(
+    ask=_lvbench,
+    letter=letters.retake,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong; a question with several types counts in each",
+)
+PROTOCOL = TableProtocol(name="retake", version="1")

@@ -28,7 +28,7 @@ class Cue:
     text: str  # as the file has it, its lines joined by spaces
 
     @property
-    def words(self) -> str:
+    def plain(self) -> str:
         """The text without mark-up."""
         return _TAG.sub("", self.text).strip()
 
@@ -44,14 +44,14 @@ def cues(question: Question) -> list[Cue]:
     return [] if question.subtitle_path is None else _parsed(question.subtitle_path)
 
 
-def whole(found: Sequence[Cue]) -> str:
+def all_lines(found: Sequence[Cue]) -> str:
     """Every subtitle, one a line."""
-    return "\n".join(cue.words for cue in found if cue.words)
+    return "\n".join(cue.plain for cue in found if cue.plain)
 
 
 def at(found: Sequence[Cue], seconds: Sequence[float]) -> str:
     """The subtitles on screen at any of the times, each once, in file order, one a line."""
-    return whole([cue for cue in found if any(cue.start <= second < cue.end for second in seconds)])
+    return all_lines([cue for cue in found if any(cue.start <= second < cue.end for second in seconds)])
 
 
 def at_spread_frames(found: Sequence[Cue], count: int, frames: int, fps: float) -> str:

@@ -1,46 +1,40 @@
-"""Protocols that are a table: per benchmark, how to ask, read and average. The tables stand in files of their own."""
+"""Protocols that are a table: per benchmark, how to ask, read and average."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from evalkit.data import benchmarks
 from evalkit.data.protocols.base import Average, PromptContext, Protocol
 from evalkit.errors import ConfigError
 from evalkit.types import LETTERS, Reply
 
 if TYPE_CHECKING:
+    from evalkit.data.protocols.task import Task
     from evalkit.types import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One benchmark under one protocol."""
-
-    ask: Callable[[Question], str]
-    letter: Callable[[str], str]  # reply -> the letter it names; "" where none can be read
-    averages: Callable[[Average], dict[str, float]]
-    max_new_tokens: int
-    scoring_note: str
-    ask_with_subtitles: Callable[[Question, PromptContext], str] | None = None
-    system: str | None = None
-    prefill: str = ""
-    gold: Callable[[Question], str] = lambda question: question.answer
-    leaves_out: Callable[[str, str, str], bool] = lambda gold, text, letter: False  # of every average
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published(Protocol):
-    """A protocol by its table."""
+class TableProtocol(Protocol):
+    """A protocol by its table: its own `tasks`, and those that benchmarks have under its name."""
 
     name: str
-    version: str
-    tasks: Mapping[str, Task]
+    version: str  # raised when a prompt, reader or average changes
+    tasks: Mapping[str, Task] = field(default_factory=dict)  # by benchmark; they go before the benchmark's own
     subtitles: bool = False
     stop: tuple[str, ...] = ()
 
-    def prompt(self, question: Question, shown: PromptContext | None = None) -> str:
+    def with_subtitles(self) -> Protocol:
+        """The same table, its prompts with subtitles."""
+        return replace(self, name=f"{self.name}_subtitles", subtitles=True)
+
+    def covers(self, benchmark_name: str) -> bool:
+        """Whether it has a task."""
+        return self._found(benchmark_name) is not None
+
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """The user's turn, byte for byte."""
         task = self._task(question.benchmark)
         if not self.subtitles:
@@ -50,7 +44,7 @@ class Published(Protocol):
                 f"protocol={self.name}: {question.benchmark} has no subtitles; "
                 f"use protocol={self.name.removesuffix('_subtitles')}"
             )
-        return task.ask_with_subtitles(question, needed(shown, self.name))
+        return task.ask_with_subtitles(question, needed(context, self.name))
 
     def system(self, benchmark_name: str) -> str | None:
         """From the table."""
@@ -85,16 +79,23 @@ class Published(Protocol):
         return task.averages(rows) if rows else {}
 
     def _task(self, benchmark: str) -> Task:
-        if benchmark not in self.tasks:
-            raise ConfigError(f"protocol={self.name} has no task for {benchmark!r}; it has {', '.join(self.tasks)}")
-        return self.tasks[benchmark]
+        found = self._found(benchmark)
+        if found is None:
+            own = ", ".join(benchmarks.REGISTRY[benchmark].protocols) or "none that is a table"
+            raise ConfigError(f"protocol={self.name} has no task for {benchmark}; {benchmark} has protocols: {own}")
+        return found
+
+    def _found(self, benchmark: str) -> Task | None:
+        if benchmark in self.tasks:
+            return self.tasks[benchmark]
+        return benchmarks.REGISTRY[benchmark].protocols.get(self.name.removesuffix("_subtitles"))
 
 
-def needed(shown: PromptContext | None, name: str) -> PromptContext:
-    """`shown`, for a prompt that cannot be written without it."""
-    if shown is None:
-        raise ConfigError(f"protocol={name}: subtitles need to know the video and the frames' times; pass `shown`")
-    return shown
+def needed(context: PromptContext | None, name: str) -> PromptContext:
+    """`context`, for a prompt that cannot be written without it."""
+    if context is None:
+        raise ConfigError(f"protocol={name}: subtitles need to know the video and the frames' times; pass `context`")
+    return context
 
 
 def first_match(question: Question) -> str:

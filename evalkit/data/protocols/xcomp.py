@@ -5,8 +5,8 @@ The sentence with the video's length and number of frames that their model write
 model, not to the tasks; it is not here.
 
 Differs: empty replies are left out of one average over all questions, where theirs weighs each task's average by all
-its rows. Their log's 66.67 on MLVU is this average, 3 points above the official one. With subtitles, the words around
-the whole SRT file follow the template that the rest of the prompt comes from; they were not checked against their code.
+its rows. Their log's 66.67 on MLVU is this average, 3 points above the official one. With subtitles, the text around
+the whole SRT file follows the template that the rest of the prompt comes from; it was not checked against their code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from evalkit.data.protocols import letters, subtitles
 from evalkit.data.protocols.base import Average, PromptContext, macro, micro, official_micro
 from evalkit.data.protocols.official import SELECT, SUBTITLES
 from evalkit.data.protocols.retake import ANSWER
-from evalkit.data.protocols.table_protocol import Task, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.table_protocol import TableProtocol, first_match, lettered, mlvu_parts
+from evalkit.data.protocols.task import Task
 
 if TYPE_CHECKING:
     from evalkit.types import Question
@@ -33,7 +34,7 @@ def _videomme(question: Question) -> str:
 
 
 def _videomme_subtitles(question: Question, _: PromptContext) -> str:
-    listed = subtitles.whole(subtitles.cues(question))
+    listed = subtitles.all_lines(subtitles.cues(question))
     return f"{_FRAMES} {SUBTITLES}\n{listed}\n{SELECT}\n{_asked(question)}" if listed else _videomme(question)
 
 
@@ -62,33 +63,32 @@ def _empty(gold: str, text: str, letter: str) -> bool:
     return text == ""
 
 
-TASKS = {
-    "videomme": Task(
-        ask=_videomme,
-        ask_with_subtitles=_videomme_subtitles,
-        letter=letters.videomme_flash,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong",
+VIDEOMME = Task(
+    ask=_videomme,
+    ask_with_subtitles=_videomme_subtitles,
+    letter=letters.videomme_flash,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong",
+)
+MLVU = Task(
+    ask=_mlvu,
+    letter=letters.flash,
+    gold=first_match,
+    leaves_out=_empty,
+    averages=_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note=(
+        "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
+        "every reply to a row without a right option is wrong"
     ),
-    "mlvu": Task(
-        ask=_mlvu,
-        letter=letters.flash,
-        gold=first_match,
-        leaves_out=_empty,
-        averages=_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note=(
-            "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
-            "every reply to a row without a right option is wrong"
-        ),
-    ),
-    "lvbench": Task(
-        ask=_lvbench,
-        letter=letters.flash,
-        leaves_out=_empty,
-        averages=official_micro,
-        max_new_tokens=_NEW_TOKENS,
-        scoring_note="an unreadable reply is wrong, an empty one left out",
-    ),
-}
+)
+LVBENCH = Task(
+    ask=_lvbench,
+    letter=letters.flash,
+    leaves_out=_empty,
+    averages=official_micro,
+    max_new_tokens=_NEW_TOKENS,
+    scoring_note="an unreadable reply is wrong, an empty one left out",
+)
+PROTOCOL = TableProtocol(name="xcomp", version="1")

@@ -1,4 +1,4 @@
-"""The three video readers, by name.
+"""Video readers by name.
 
 A reader takes a file's timeline and ascending frame numbers and yields (frame number, pixels (height, width, 3) uint8
 RGB, upright, at full size). It yields only frames of which it is sure; what it leaves out is read again, see
@@ -7,10 +7,9 @@ RGB, upright, at full size). It yields only frames of which it is sure; what it 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from evalkit.errors import ConfigError
+from evalkit.plugins import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -21,12 +20,15 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Timeline, Sequence[int]], Generator[tuple[int, np.ndarray]]]
 
-NAMES = ("pyav", "torchcodec", "decord")
+REGISTRY: Registry[Reader] = Registry(
+    "readers",
+    {name: f"evalkit.data.readers.{name}:read" for name in ("pyav", "torchcodec", "decord")},
+    check=callable,
+    expected="a function of a timeline and frame numbers",
+    remedy="install its package, or set reader=pyav",
+)
 
 
 def reader_named(name: str) -> Reader:
     """The reader called `name`; its library is imported here and nowhere earlier. ConfigError for any other name."""
-    if name not in NAMES:
-        raise ConfigError(f"unknown video reader: expected one of {', '.join(NAMES)}, got {name!r}; set reader=pyav")
-    reader: Reader = import_module(f"evalkit.data.readers.{name}").read
-    return reader
+    return REGISTRY[name]

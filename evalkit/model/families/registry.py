@@ -1,7 +1,20 @@
-"""The families that `evalkit.model.load` can load, by the `model_type` of a checkpoint's config.json."""
+"""The families of models, by the `model_type` of a checkpoint's config.json."""
 
 from __future__ import annotations
 
-from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
+from typing import TYPE_CHECKING
 
-FAMILIES: dict[str, type[Qwen2VL]] = {"qwen2_vl": Qwen2VL, "qwen2_5_vl": Qwen25VL}
+from evalkit.plugins import Registry
+
+if TYPE_CHECKING:
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+
+FAMILIES: Registry[type[Qwen2VL]] = Registry(
+    "families",
+    {
+        "qwen2_vl": "evalkit.model.families.qwen2_vl:Qwen2VL",
+        "qwen2_5_vl": "evalkit.model.families.qwen2_vl:Qwen25VL",
+    },
+    check=lambda value: isinstance(value, type),
+    expected="a class of a decoder",
+)

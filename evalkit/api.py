@@ -1,0 +1,242 @@
+"""The Python interface: load a backbone, ask about a video, evaluate methods on a benchmark.
+
+Use it as `evalkit.load_backbone`, `evalkit.ask` and `evalkit.evaluate`; the same objects serve run_eval.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.config import build, checks, named
+from evalkit.data import benchmarks, protocols
+from evalkit.data import video as video_file
+from evalkit.data.prepare import subsets, verify
+from evalkit.data.protocols.plain import TOKENS, PlainProtocol
+from evalkit.engine.grid import Grid
+from evalkit.engine.setup import EngineSetup
+from evalkit.errors import ConfigError, EvalkitError
+from evalkit.method import Method, OperatingPoint
+from evalkit.runs import load
+from evalkit.types import LETTERS, Answer, Benchmark, Question
+
+if TYPE_CHECKING:
+    from evalkit.data.protocols import Protocol
+    from evalkit.data.sampling import Sampling
+    from evalkit.engine.backbone import Backbone
+    from evalkit.runs.load import Run
+
+MethodLike = Method | str  # a method, or the name of a file of conf/method
+MAX_OPTIONS = 4  # of a question under a benchmark's protocol
+ROW_FORMAT = "videomme"  # in which a published protocol asks a question that belongs to no benchmark
+
+
+def load_backbone(
+    name: str,
+    *,
+    dtype: str | None = None,
+    device: str = "auto",
+    adapter: str | Path | None = None,
+    revision: str | None = None,
+    rope: str = "none",
+) -> Backbone:
+    """Load a VideoLLM that is on this machine.
+
+    `name`: "builtin", a file of conf/backbone (tiny, qwen2_vl_7b …), a checkpoint folder, or a hub id whose snapshot is
+    in the hub's cache. `dtype`: float32, bfloat16 or float16; None: as in conf/backbone, or as the checkpoint says.
+    `device`: auto, cpu, cuda or cuda:N. `adapter`: folder of tuned weights, or builtin/NAME. `revision`: commit, branch
+    or tag of a hub id. `rope`: none or yarn4.
+
+    Raises ConfigError for a checkpoint, adapter, device or option that is not there or not supported.
+    """
+    backbone = named.backbone(
+        name,
+        dtype=dtype,
+        device=device,
+        adapter=None if adapter is None else str(adapter),
+        revision=revision,
+        rope=rope,
+    )
+    backbone.model  # noqa: B018 – loads it
+    return backbone
+
+
+def ask(
+    model: Backbone,
+    video: str | Path,
+    question: str,
+    options: Sequence[str] = (),
+    *,
+    method: MethodLike | None = None,
+    ratio: float = 1.0,
+    frames: int | None = None,
+    protocol: str | Protocol | None = None,
+    sampling: Sampling | None = None,
+    reader: str = "pyav",
+    seed: int = 0,
+) -> Answer:
+    """What the model answers to one question about a video, decoded greedily.
+
+    `method` at `ratio`: what is done to the video on its way, and the share in (0, 1] of the dense run's visual KV
+    entries that it may leave; None keeps everything. `frames`: at most so many are sampled; None: as `sampling`, or as
+    the backbone's configuration says. `protocol`: how it is asked and read. None is PlainProtocol, for which options
+    are optional; a name of evalkit.data.protocols asks as that protocol asks Video-MME's questions, of 2 to 4 options.
+
+    The answer has `text`, `letter` (None where there are no options, or none was read) and `ledger` with what it cost
+    (`kv_tokens`, `seconds`, `flops` …). Nothing is stored. Asking several questions about a video one by one decodes it
+    each time; `evaluate` shares that work.
+
+    Raises VideoError for a video that cannot be read, ConfigError for wrong arguments, EvalkitError with the reason
+    where the question could not be answered.
+    """
+    chosen = _protocol(protocol, options)
+    asked = _question(Path(video), question, tuple(options), published=not isinstance(chosen, PlainProtocol))
+    video_file.probe(asked.video_path)
+    setup = EngineSetup(
+        backbone=model, sampling=_sampling(model, sampling, frames), protocol=chosen, reader=reader, seed=seed
+    )
+    point = _points([(Method() if method is None else method, ratio)], ())[0]
+    ((_, answer),) = setup.engine.answers({point: [asked]})
+    if answer.status == "failed":
+        raise EvalkitError(f"{video}: not answered: {answer.error}")
+    return answer
+
+
+def evaluate(
+    model: Backbone,
+    benchmark: str | Benchmark | Sequence[Benchmark],
+    points: Sequence[tuple[MethodLike, float]] | Mapping[str, MethodLike],
+    *,
+    results_dir: str | Path,
+    ratios: Sequence[float] = (1.0,),
+    root: str | Path | None = None,
+    subset: str = "full",
+    frames: int | None = None,
+    protocol: str | Protocol = "lmms_eval",
+    sampling: Sampling | None = None,
+    reader: str = "pyav",
+    seed: int = 0,
+    share: bool = True,
+    timing: int = 0,
+    reference: str | None = None,
+) -> list[Run]:
+    """Answer a benchmark's questions with every operating point, as run_eval.py does; what is stored is not repeated.
+
+    `benchmark`: videomme, mlvu, lvbench or builtin with its data folder `root`, or what
+    `evalkit.data.benchmarks.load` gave. `points`: pairs (method, ratio), or names with methods, each of which is run at
+    all `ratios`. A method is an object, or a name of conf/method. `reference` names what tables compare the others
+    with; None: the first. The other arguments are the settings of conf/config.yaml.
+
+    Returns the runs (answers, config and environment of each); `python -m evalkit report RESULTS_DIR` makes tables and
+    plots of them. Questions that could not be answered are answers with status `failed`.
+
+    Raises ConfigError, DataError, or RunLockedError where another process writes to the same run folder.
+    """
+    chosen = _points(points, ratios)
+    order = list(dict.fromkeys(point.name for point in chosen))
+    if reference is not None and reference not in order:
+        raise ConfigError(f"reference: expected one of {', '.join(order)}, got {reference!r}")
+    grid = Grid(
+        points=chosen,
+        benchmarks=_benchmarks(benchmark, root, subset),
+        setup=EngineSetup(
+            backbone=model,
+            sampling=_sampling(model, sampling, frames),
+            protocol=protocols.get(protocol) if isinstance(protocol, str) else protocol,
+            reader=reader,
+            seed=seed,
+            share=share,
+        ),
+        results_dir=Path(results_dir),
+        order=order,
+        reference=reference or order[0],
+        subset=subset,
+        timed_videos=checks.timed_videos(timing),
+    )
+    folders, _ = grid.run()
+    return load.ordered([run for folder in folders for run in load.load(folder)])
+
+
+def _protocol(protocol: str | Protocol | None, options: Sequence[str]) -> Protocol:
+    if protocol is None:
+        return PlainProtocol(limit=TOKENS[0] if options else TOKENS[1])
+    return protocols.get(protocol) if isinstance(protocol, str) else protocol
+
+
+def _question(path: Path, text: str, options: tuple[str, ...], *, published: bool) -> Question:
+    if not text.strip():
+        raise ConfigError("ask: expected a question, got an empty text")
+    if published and not 2 <= len(options) <= MAX_OPTIONS:
+        raise ConfigError(
+            f"ask: a benchmark's protocol asks questions of 2 to {MAX_OPTIONS} options, got {len(options)}; leave "
+            "protocol out for any other"
+        )
+    if len(options) > len(LETTERS):
+        raise ConfigError(f"ask: expected at most {len(LETTERS)} options, got {len(options)}")
+    row: dict[str, Any] = {
+        "question_id": "question",
+        "videoID": path.stem,
+        "question": text,
+        "options": [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)],
+        "answer": "",
+        **dict.fromkeys(("duration", "domain", "sub_category", "task_type"), ""),
+    }
+    return Question(
+        benchmark=ROW_FORMAT,
+        id="question",
+        video_id=path.stem,
+        video_path=path,
+        text=text,
+        options=options,
+        answer="",
+        groups={},
+        row=row,
+    )
+
+
+def _sampling(model: Backbone, sampling: Sampling | None, frames: int | None) -> Sampling:
+    chosen = sampling or model.sampling
+    if chosen is None:
+        raise ConfigError("expected sampling=Sampling(…), as this backbone brings none; load_backbone gives one")
+    return chosen if frames is None else replace(chosen, frames=frames, min_frames=min(chosen.min_frames, frames))
+
+
+def _points(
+    points: Sequence[tuple[MethodLike, float]] | Mapping[str, MethodLike], ratios: Sequence[float]
+) -> list[OperatingPoint]:
+    """Each with a name of its own; ConfigError where two methods would share one."""
+    if isinstance(points, Mapping):
+        triples = [(name, method, ratio) for name, method in points.items() for ratio in ratios]
+    else:
+        triples = [(_name(method), method, ratio) for method, ratio in points]
+    built: dict[str, Method] = {}
+    found = []
+    for name, method, ratio in triples:
+        one = named.method(method) if isinstance(method, str) else method
+        if not isinstance(one, Method):
+            raise ConfigError(f"expected a Method or a name of conf/method, got {method!r}")
+        if built.setdefault(checks.name("method", name), one) != one:
+            raise ConfigError(
+                f"points: two methods are called {name!r}; give each a name: {{'a': METHOD, 'b': METHOD}}, ratios=(…)"
+            )
+        found.append(OperatingPoint(name, one, build.ratio(ratio)))
+    if not found:
+        raise ConfigError("points: expected at least one method and one ratio, got none")
+    return list(dict.fromkeys(found))
+
+
+def _name(method: MethodLike) -> str:
+    return method if isinstance(method, str) else type(method).__name__.lower()
+
+
+def _benchmarks(
+    benchmark: str | Benchmark | Sequence[Benchmark], root: str | Path | None, subset: str
+) -> list[Benchmark]:
+    subsets.check(subset)
+    if isinstance(benchmark, str):
+        loaded = benchmarks.load(benchmark, None if root is None else Path(root).expanduser())
+    else:
+        loaded = [benchmark] if isinstance(benchmark, Benchmark) else list(benchmark)
+    return [verify.carry(full, subsets.restrict(full, subset)) for full in loaded]

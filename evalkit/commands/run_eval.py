@@ -1,0 +1,49 @@
+"""`evalkit run key=value …`, which is run_eval.py: Hydra composes conf/config.yaml, evalkit.commands.run runs it.
+
+Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands).
+Light: what a run needs is imported when there is one, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from evalkit.config.choices import CONF, register
+from evalkit.config.compose import explained
+from evalkit.errors import EvalkitError
+
+log = logging.getLogger("evalkit")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the jobs that these words of a command line ask for; the exit code."""
+    outcomes: list[Any] = []  # of all jobs of a sweep, which run in this process
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def job(cfg: DictConfig) -> None:
+        from evalkit.commands.run import run
+
+        with explained("config"):
+            outcomes.append(run(cfg))
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+    register()
+    sys.argv[1:] = arguments
+    try:
+        with explained("config"):
+            job()
+    except EvalkitError as error:
+        log.error("%s: %s", type(error).__name__, error)
+        return 2
+    if len(outcomes) > 1:
+        from evalkit.commands.run import report
+
+        report(outcomes)
+    return 3 if any(outcome.failed for outcome in outcomes) else 0

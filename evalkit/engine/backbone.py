@@ -1,0 +1,91 @@
+"""Which weights a run loads and how. What can be read without loading them is read without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from evalkit.model import load
+from evalkit.model.weights_identity import weights_identity
+
+if TYPE_CHECKING:
+    import torch
+
+    from evalkit.data.sampling import Sampling
+    from evalkit.model.checkpoint import Checkpoint
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A checkpoint with its loading options; the weights are loaded when `model` is first used, and kept.
+
+    Defaults are those of the built-in backbone (conf/backbone/tiny.yaml) but for `threads`, which torch decides.
+    """
+
+    name: str  # what tables call it; a folder of the results is called so
+    checkpoint: Checkpoint
+    dtype: str = "float32"  # float32, bfloat16 or float16
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
+    rope: str = "none"  # or yarn4
+    adapter: str | None = None  # folder of tuned weights
+    threads: int | None = None  # on the CPU; None: as many as torch takes
+    chunk_cells: int = 16  # cells per prefill chunk
+    encode_cells: int = 32  # cells per slice of the vision encoder: memory, no answer
+    recorded: Mapping[str, Any] = field(default_factory=dict)  # as configured, for config.yaml
+    sampling: Sampling | None = None  # the preset that its configuration brings, for who names no other
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that `device` names. ConfigError where it is not there."""
+        return load.pick_device(self.device)
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """What the checkpoint's generation_config changes about decoding; ConfigError where it cannot be loaded."""
+        return load.check(self.checkpoint, dtype=self.dtype, adapter=self.adapter)
+
+    @cached_property
+    def weights(self) -> str:
+        """Hash of the weights, the adapter's included."""
+        return weights_identity(self.checkpoint, self.adapter)
+
+    @cached_property
+    def family(self) -> type[Qwen2VL]:
+        """The model family's class."""
+        return load.family(self.checkpoint)
+
+    @property
+    def aligns_text(self) -> bool:
+        """How the family lays out text after a compressed video (Positions.aligns_text)."""
+        return bool(self.family.positions_type.aligns_text)
+
+    @cached_property
+    def model(self) -> Qwen2VL:
+        """The model, loaded on first use. ConfigError as `load`."""
+        return load.load(
+            self.checkpoint,
+            dtype=self.dtype,
+            device=self.device,
+            rope=self.rope,
+            threads=self.threads,
+            adapter=self.adapter,
+        )
+
+    def skeleton(self) -> Qwen2VL:
+        """The model's shape without its weights."""
+        return load.skeleton(self.checkpoint, dtype=self.dtype)
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """How config.yaml describes it."""
+        options = ("name", "dtype", "adapter", "rope", "device", "threads", "chunk_cells", "encode_cells")
+        return {
+            **(self.recorded or {key: getattr(self, key) for key in options}),
+            "path": self.checkpoint.name,
+            "revision": self.checkpoint.revision,
+            "commit": self.checkpoint.commit,
+            "generation": self.generation,
+        }

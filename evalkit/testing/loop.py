@@ -1,0 +1,100 @@
+"""A small engine for tests: a few questions on one clip, and a protocol that needs no lmms-eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evalkit.data.protocols.base import Average, PromptContext, Protocol, official_micro
+from evalkit.data.sampling import Sampling
+from evalkit.engine.answer import Engine
+from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.method import Method, OperatingPoint
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.types import Answer, Question, Reply
+
+
+class PlainProtocol(Protocol):
+    """The question's text is the prompt; a reply's first letter counts."""
+
+    name = "plain"
+    version = "0"
+    stop = ()
+    subtitles = False
+
+    def prompt(self, question: Question, context: PromptContext | None = None) -> str:
+        """Text and options."""
+        return f"{question.text}\n{' '.join(question.options)}"
+
+    def max_new_tokens(self, benchmark_name: str) -> int:
+        """Six tokens."""
+        return 6
+
+    def read(self, question: Question, text: str) -> Reply:
+        """The first character that is no white space."""
+        letter = text.strip()[:1] or None
+        return Reply(letter=letter, correct=letter == question.answer)
+
+    def averages(self, benchmark_name: str, rows: Average) -> dict[str, float]:
+        """Percent right."""
+        return official_micro(rows)
+
+
+def question(video: Path, number: int, **changes: Any) -> Question:
+    """Question `number` on a video file, with other fields where `changes` name them."""
+    fields: dict[str, Any] = {
+        "benchmark": "mlvu",
+        "id": f"q{number}",
+        "video_id": video.name,
+        "video_path": video,
+        "text": ["How many objects appear?", "Which place is shown?", "What comes next?"][number % 3] + "!" * number,
+        "options": ("one", "two"),
+        "answer": "A",
+        "groups": {"task_type": ("count",)},
+        "row": {},
+    }
+    return Question(**{**fields, **changes})
+
+
+def engine(backbone: Qwen2VL, *, frames: int = 32, **changes: Any) -> Engine:
+    """An engine that samples `frames` frames of at most 112 x 112 pixels."""
+    sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
+    encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
+    return Engine(
+        frame_encoder=FrameEncoder(backbone=backbone, sampling=sampling, **encoding),
+        protocol=PlainProtocol(),
+        **changes,
+    )
+
+
+def answer(
+    engine: Engine, points: list[OperatingPoint], questions: list[Question]
+) -> dict[tuple[str, float, str], Answer]:
+    """Answers by method, ratio and question."""
+    return {
+        (point.name, point.ratio, a.question_id): a for point, a in engine.answers(dict.fromkeys(points, questions))
+    }
+
+
+def answer_key(answer: Answer) -> tuple[Any, ...]:
+    """What must not depend on sharing, chunks or order: all but seconds and peak memory."""
+    spent = answer.ledger
+    assert spent is not None, answer.error
+    return (
+        answer.text,
+        answer.letter,
+        answer.correct,
+        answer.prompt_sha,
+        spent.frames_decoded,
+        spent.cells,
+        spent.tokens_encoded,
+        spent.tokens_selected,
+        spent.llm_tokens_fed,
+        spent.kv_tokens_per_layer,
+        spent.kv_bytes,
+        spent.ratio_achieved,
+        answer.kept,
+    )
+
+
+DENSE = OperatingPoint("dense", Method(), 1.0)

@@ -1,0 +1,196 @@
+"""What every method keeps: sound plans within the budget, dense answers at ratio 1, the ratio spent, no side effects.
+
+Each check takes a method and raises AssertionError with what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import FrozenInstanceError, fields
+from functools import cache
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from evalkit.method import Budget, Method, OperatingPoint
+from evalkit.testing import clips
+from evalkit.testing.loop import DENSE, answer, answer_key, engine, question
+from evalkit.types import Video, VisualTokens
+
+if TYPE_CHECKING:
+    from evalkit.model.families.qwen2_vl import Qwen2VL
+
+Check = Callable[[Method], None]
+RATIOS = (1.0, 0.5, 0.25, 0.125)
+TOLERANCE = 0.02  # between nominal and achieved ratio, as a share of the nominal one
+LAYERS, SIDE = 6, 28  # of the budgets that are checked: decoder layers, and pixels per side of a visual token
+
+
+def is_a_frozen_dataclass(method: Method) -> None:
+    """A method is a value: it can be compared, hashed and copied, and nothing can be set on it."""
+    expect(isinstance(method, Method), f"an evalkit.method.Method, got {method!r}")
+    expect("__dataclass_fields__" in vars(type(method)), f"{type(method).__name__} to be decorated as a dataclass")
+    twin = copy.deepcopy(method)
+    expect(method == twin and hash(method) == hash(twin), f"{method!r} to equal its copy, and their hashes too")
+    for name in [field.name for field in fields(method)] or ["anything"]:
+        try:
+            setattr(method, name, None)
+        except (FrozenInstanceError, AttributeError, TypeError):
+            continue
+        raise AssertionError(f"expected a frozen dataclass, but {type(method).__name__}.{name} could be set")
+
+
+def plans_are_sound(method: Method) -> None:
+    """`frames` gives known frames in ascending order, whole visual tokens, no more than the budget, always the same."""
+    draw = Random(0)
+    for _ in range(25):
+        cells = draw.randint(1, 40)
+        limits = budget(2 * cells, draw.uniform(0.05, 1), draw.randint(1, 6), draw.randint(1, 6))
+        plan = method.frames(video(2 * cells), limits)
+        case = f"{plan} for {limits}"
+        expect(list(plan.indices) == sorted(set(plan.indices)), f"ascending frame numbers, each once, got {case}")
+        expect(all(0 <= i < 6 * cells for i in plan.indices), f"frame numbers from 0 to {6 * cells - 1}, got {case}")
+        expect(set(plan.slots) == set(range(len(plan.indices))), f"every frame in a slot, got {case}")
+        expect(plan.height % SIDE == plan.width % SIDE == 0, f"sides that are multiples of {SIDE}, got {case}")
+        spent = len(plan.slots) // 2 * (plan.height // SIDE) * (plan.width // SIDE)
+        expect(spent <= limits.dense_tokens, f"at most {limits.dense_tokens} tokens, got {spent}: {case}")
+        expect(plan == method.frames(video(2 * cells), limits), f"the same plan at every call, got another than {case}")
+
+
+def answers_are_those_of_the_ratio(method: Method) -> None:
+    """Dense answers at ratio 1 (where `identity_at_one`), the ratio spent, and the same whatever the chunk size."""
+    with TemporaryDirectory() as folder:
+        clip = clips.make(Path(folder) / "clip.mp4", frames=160, size=(112, 112))
+        questions = [question(clip, number) for number in range(3)]
+        points = [OperatingPoint("checked", method, ratio) for ratio in RATIOS]
+        found = answer(engine(backbone(), chunk_cells=4), [DENSE, *points], questions)
+        same = all(answer_key(found["checked", 1.0, q.id]) == answer_key(found["dense", 1.0, q.id]) for q in questions)
+        expect(
+            same == method.identity_at_one,
+            f"answers and costs at ratio 1 {'equal to' if method.identity_at_one else 'other than'} the dense run's, "
+            f"as identity_at_one = {method.identity_at_one} says",
+        )
+        for ratio in RATIOS:
+            _expect_spent(method, ratio, found["checked", ratio, "q0"])
+        # what a chunk is, is part of a method that evicts by chunks: there only ratio 1 is independent of it
+        free = [point for point in points if point.ratio == 1 or type(method).evict is Method.evict]
+        for cells in (1, None):
+            again = answer(engine(backbone(), chunk_cells=cells), free, questions)
+            for key, one in again.items():
+                expect(
+                    answer_key(one) == answer_key(found[key]),
+                    f"the same answer with chunks of {cells} cells, {key} differs",
+                )
+
+
+def _expect_spent(method: Method, ratio: float, given: Any) -> None:
+    expect(given.ledger is not None, f"an answer at ratio {ratio}, got the error {given.error}")
+    achieved = given.ledger.ratio_achieved
+    if not method.spends:
+        expect(achieved == 0, f"nothing spent, as spends = False says, got {achieved}")
+    else:
+        expect(abs(achieved - ratio) <= TOLERANCE * ratio, f"the ratio {ratio} within 2 %, got {achieved}")
+
+
+def nothing_is_changed(method: Method) -> None:
+    """The visual tokens that a method is given, its own fields and the model's hooks are afterwards as before."""
+    from evalkit.model.question_attention import QuestionAttention
+
+    model = backbone()
+    tokens = visual(model, frames=8)
+    before = {field.name: copy.deepcopy(getattr(tokens, field.name)) for field in fields(VisualTokens)}
+    twin, attached, limits = copy.deepcopy(method), hooks(model), budget(8, 0.5)
+    question_attention = QuestionAttention(model, tokens, method, limits, chunk_cells=2)
+    question_attention.set_question([1], [2, 3], 2)
+    with torch.inference_mode():
+        selected = method.select(tokens, limits, question_attention)
+        state = model.new_state()
+        model.prefill_text(state, [1])
+        model.prefill_video(state, selected, method, limits, chunk_cells=2)
+    for name, value in before.items():
+        now = getattr(tokens, name)
+        kept = torch.equal(now, value) if isinstance(value, torch.Tensor) else now == value
+        expect(kept, f"VisualTokens.{name} as it was given, it was changed")
+    expect(method == twin, f"the method's fields as they were, {twin!r}, got {method!r}")
+    expect(hooks(model) == attached, "no hook left on the model")
+
+
+CHECKS: Mapping[str, Check] = {
+    check.__name__: check
+    for check in (is_a_frozen_dataclass, plans_are_sound, answers_are_those_of_the_ratio, nothing_is_changed)
+}
+
+
+def check_method(method: Method) -> None:
+    """Run all of `CHECKS`; AssertionError from the first that fails."""
+    for check in CHECKS.values():
+        check(method)
+
+
+def contract(method: Method) -> Callable[[Check], None]:
+    """`CHECKS` on this method as a test function, for a module that pytest collects: `test_mine = contract(Mine())`."""
+    import pytest
+
+    @pytest.mark.parametrize("check", CHECKS.values(), ids=list(CHECKS))
+    def test(check: Check) -> None:
+        check(method)
+
+    return test
+
+
+# ---- what the checks are made with
+
+
+def expect(holds: bool, expected: str) -> None:
+    """AssertionError unless `holds`."""
+    if not holds:
+        raise AssertionError(f"expected {expected}")
+
+
+def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget:
+    """Every third frame of a video of three times as many, `rows` x `columns` visual tokens a frame."""
+    return Budget(
+        ratio=ratio,
+        frames=tuple(range(0, 3 * frames, 3)),
+        sample=lambda n: tuple(sorted({i * (3 * frames - 1) // max(1, n - 1) for i in range(n)})),
+        cell_frames=2,
+        height=SIDE * rows,
+        width=SIDE * columns,
+        pixels_per_token=SIDE,
+        layers=LAYERS,
+        seed=7,
+    )
+
+
+def video(frames: int) -> Video:
+    """The video of such a budget."""
+    return Video(path=Path("v.mp4"), duration_s=frames / 8, fps=24.0, frames=3 * frames, height=112, width=112)
+
+
+@cache
+def backbone() -> Qwen2VL:
+    """A small random Qwen2-VL on the CPU."""
+    from evalkit.model.load import load
+    from evalkit.tiny.model import random_checkpoint
+
+    with TemporaryDirectory() as folder:
+        return load(str(random_checkpoint(Path(folder) / "tiny", seed=0)), device="cpu")
+
+
+def visual(model: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
+    """Encoded noise: the visual tokens of `frames` frames."""
+    pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        features = model.encode(pixels, slice_cells=32)
+    grid = (height // model.pixels_per_token, width // model.pixels_per_token)
+    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
+
+
+def hooks(model: Qwen2VL) -> int:
+    """Number of forward hooks on a model."""
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())

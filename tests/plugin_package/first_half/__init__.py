@@ -1,0 +1,1 @@
+"""Things for evalkit that are not part of it."""
