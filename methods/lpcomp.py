@@ -53,7 +53,7 @@ class LPComp(Method):
             )
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
-        """As many cells as the schedule leaves room for, spread over the video by the run's sampling preset."""
+        """As many cells as the budget allows under the schedule, spread over the video by the run's sampling preset."""
         cells = self.cells(budget)
         indices = budget.frames if cells == budget.cells else budget.sample(cells * budget.cell_frames)
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
@@ -78,7 +78,7 @@ class LPComp(Method):
         return min(budget.cells, max(1, round(affordable) if share == 1 else math.floor(affordable + 1e-9)))
 
     def counts(self, budget: Budget) -> tuple[int, ...]:
-        """N[l], l = 1..L: the schedule, lifted to what the budget has room for."""
+        """N[l], l = 1..L: the schedule, lifted to what the budget allows."""
         base = self._base(budget)
         if self.frame_ratio is not None:
             return base

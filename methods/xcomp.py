@@ -12,7 +12,7 @@ from methods.qccomp import QCComp
 
 @dataclass(frozen=True, kw_only=True)
 class XComp(QCComp, LPComp):
-    """Both parts: every frame is encoded and scored under LP-Comp's schedule, and as many go on as it leaves room for.
+    """Both parts: every frame is encoded and scored under LP-Comp's schedule, and as many go on as its budget allows.
 
     `frame_ratio` is the share of the frames that are chosen; without it the ratio decides, as in LP-Comp alone.
     """
@@ -26,5 +26,5 @@ class XComp(QCComp, LPComp):
         return Method.frames(self, video, budget)
 
     def kept(self, budget: Budget) -> int:
-        """The cells that LP-Comp has room for."""
+        """The cells that LP-Comp's budget allows."""
         return self.cells(budget)

@@ -126,26 +126,26 @@ def note(folder: Path) -> dict[str, Any]:
     return found
 
 
-def save_lora(model: Any, folder: Path, told: dict[str, Any]) -> None:
-    """Write a PeftModel's adapter, and `told` as tuning.json."""
+def save_lora(model: Any, folder: Path, settings: dict[str, Any]) -> None:
+    """Write a PeftModel's adapter, and `settings` as tuning.json."""
     config = model.peft_config["default"]
-    config.base_model_name_or_path, config.inference_mode = told["backbone"], True
+    config.base_model_name_or_path, config.inference_mode = settings["backbone"], True
     folder.mkdir(parents=True)
     config.save_pretrained(str(folder))
     _write(peft().get_peft_model_state_dict(model, save_embedding_layers=False), folder / LORA[1])
-    _tell(folder, told)
+    _write_note(folder, settings)
 
 
-def save_weights(weights: dict[str, Any], folder: Path, told: dict[str, Any]) -> None:
-    """Write weights by their name in the checkpoint's model, and `told` as tuning.json."""
+def save_weights(weights: dict[str, Any], folder: Path, settings: dict[str, Any]) -> None:
+    """Write weights by their name in the checkpoint's model, and `settings` as tuning.json."""
     folder.mkdir(parents=True)
     _write(weights, folder / WEIGHTS)
-    _tell(folder, told)
+    _write_note(folder, settings)
 
 
 def _write(weights: dict[str, Any], file: Path) -> None:
     save_file({k: w.detach().cpu().contiguous() for k, w in weights.items()}, file, metadata={"format": "pt"})
 
 
-def _tell(folder: Path, told: dict[str, Any]) -> None:
-    (folder / NOTE).write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _write_note(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / NOTE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

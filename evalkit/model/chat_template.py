@@ -26,10 +26,10 @@ def split(
     """
     if tokenizer is None:
         raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
-    head, tail = (_rendered(tokenizer, text, system) + prefill).split(VIDEO_PAD, 1)
+    prefix, suffix = (_rendered(tokenizer, text, system) + prefill).split(VIDEO_PAD, 1)
     if not video:
-        head, tail = head.removesuffix("<|vision_start|>"), tail.removeprefix("<|vision_end|>")
-    return _ids(tokenizer, head), _ids(tokenizer, tail)
+        prefix, suffix = prefix.removesuffix("<|vision_start|>"), suffix.removeprefix("<|vision_end|>")
+    return _ids(tokenizer, prefix), _ids(tokenizer, suffix)
 
 
 def _rendered(tokenizer: Any, text: str, system: str | None) -> str:

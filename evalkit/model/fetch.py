@@ -47,8 +47,8 @@ def listing(repo: str, revision: str | None = None, *, weights: bool = True, end
     sizes = {name: count for name, count in sorted(listed.items()) if is_read(name)}
     if not any(name.endswith(WEIGHTS) for name in sizes):
         pickles = [name for name in listed if any(fnmatch(name, pattern) for pattern in PICKLES)]
-        held = f"pickled weights alone ({pickles[0]} …), which are never loaded" if pickles else "no weights"
-        raise ConfigError(f"{repo} at {commit[:12]}: expected model*.safetensors, the repository has {held}")
+        content = f"pickled weights alone ({pickles[0]} …), which are never loaded" if pickles else "no weights"
+        raise ConfigError(f"{repo} at {commit[:12]}: expected model*.safetensors, the repository has {content}")
     if not weights:
         sizes = {name: count for name, count in sizes.items() if not name.endswith(WEIGHTS)}
     missing = tuple(name for name in sizes if not _here(repo, commit, name, sizes[name]))

@@ -29,7 +29,7 @@ class OpCounts:
 
 
 def decoder(config: Any, op_counts: OpCounts) -> int:
-    """Operations of `work` in a Qwen2-style decoder: grouped-query attention and a gated MLP."""
+    """Operations of `op_counts` in a Qwen2-style decoder: grouped-query attention and a gated MLP."""
     width, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     head = getattr(config, "head_dim", None) or width // heads
     projections = 2 * width * head * (heads + 2 * groups) + 2 * heads * head * width  # query, key, value; output

@@ -68,10 +68,10 @@ def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collecti
         "unexpected": sorted(outcome["unexpected_keys"]),
         "of another shape": [shapes[name] for name in sorted(shapes)],
     }
-    told = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in wrong.items() if keys]
-    if told:
+    faults = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in wrong.items() if keys]
+    if faults:
         raise ConfigError(
-            f"backbone.path={found.name}: expected the tensors of its config.json, got {'; '.join(told)}; "
+            f"backbone.path={found.name}: expected the tensors of its config.json, got {'; '.join(faults)}; "
             f"{_hint(found, wrong['unexpected'], names)}"
         )
 

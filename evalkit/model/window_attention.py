@@ -1,7 +1,7 @@
 """What a question attends to in one layer, window by window, each with positions counted anew.
 
 Shape letters: H query heads, G key/value heads, d head width, P tokens of the prefix, N visual tokens, A tokens of the
-question, of which R ask, n keys in all.
+question, of which R rows attend, n keys in all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WindowAttention:
     keys: Tensor  # (G, P + N, d)
     question_keys: Tensor  # (G, A, d): of the question's tokens that the rows may look at
     queries: Tensor  # (H, R, d)
-    rows: slice  # of the question: the tokens that ask
+    rows: slice  # of the question: the tokens whose attention counts
     renumbered: bool  # whether the layer numbers what is left of a video without gaps
     causal: bool  # whether a row is kept from looking at later tokens
 

@@ -506,4 +506,4 @@ def test_who_asks_must_say_so(clip: Path, backbone: Qwen2VL) -> None:
         engine(backbone, frames=16), [OperatingPoint("forgetful", Forgetful(), 0.5)], [question(clip, 0)]
     ).values()
     assert row.status == "failed"
-    assert "Forgetful.select() calls ask(), but its `asks` is False" in str(row.error)
+    assert "Forgetful.select() calls attention_from_question(), but its `query_aware` is False" in str(row.error)

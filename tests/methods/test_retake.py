@@ -162,7 +162,7 @@ def test_pivots_go_first_or_not() -> None:
     assert picked(PivotKV(pivots="strict"), chunk([1.0] * 6, [0] * 6, max_keep=3)) == [0, 1, 2]
 
 
-def test_room_ratio_and_prompt_length() -> None:
+def test_max_keep_ratio_and_prompt_length() -> None:
     data = chunk(SCORES, [0] * 6, max_keep=4, prompt=60)
     assert len(picked(PivotKV(), data)) == 4
     assert len(picked(PivotKV(kv_ratio=0.5), data)) == 3

@@ -85,33 +85,35 @@ def test_closed_form_equals_the_counter(
 
 @dataclass(frozen=True, kw_only=True)
 class Chooser(Method):
-    """A matrix product of its own at every verb that sees tokens; `said` is what it says of each."""
+    """A matrix product of its own at every verb that sees tokens; `counted` is what it counts of each."""
 
-    said: int
+    counted: int
 
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
     ) -> VisualTokens:
         _ = tokens.features[:4] @ tokens.features[:4].T
-        return replace(tokens, flops=self.said * 4 * 4 * tokens.features.shape[1])
+        return replace(tokens, flops=self.counted * 4 * 4 * tokens.features.shape[1])
 
     def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned:
         _ = tokens.features[:4] @ tokens.features[:4].T
         index = torch.arange(len(tokens) - 1) if len(tokens) > 8 else torch.arange(len(tokens))
-        return Pruned(index=index, flops=self.said * 4 * 4 * tokens.features.shape[1])
+        return Pruned(index=index, flops=self.counted * 4 * 4 * tokens.features.shape[1])
 
     def evict(self, chunk: LayerChunk) -> Evicted:
         _ = chunk.keys @ chunk.keys.transpose(1, 2)
         size = chunk.keys.shape[1]
-        return Evicted(index=torch.arange(size), flops=self.said * chunk.keys.numel() * size)
+        return Evicted(index=torch.arange(size), flops=self.counted * chunk.keys.numel() * size)
 
 
-@pytest.mark.parametrize(("said", "equal"), [(2, True), (0, False)])
+@pytest.mark.parametrize(("counted", "equal"), [(2, True), (0, False)])
 def test_what_a_method_computes_itself(
-    said: int, equal: bool, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+    counted: int, equal: bool, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted where the method says it; where it does not, torch's counter sees more."""
-    answer, theirs = spent(backbone, OperatingPoint("chooser", Chooser(said=said), 1.0), question(clip, 0), monkeypatch)
+    answer, theirs = spent(
+        backbone, OperatingPoint("chooser", Chooser(counted=counted), 1.0), question(clip, 0), monkeypatch
+    )
     assert (total(answer) == theirs) == equal
     assert total(answer) <= theirs
 

@@ -112,13 +112,13 @@ def ids(
 ) -> list[tuple[Tensor, Tensor]]:
     """Of each layer: ids of what stays of the video, and of the text behind it, the last one decoded; (R, n) each."""
     budget = frame_encoder(decoder).budget(OperatingPoint("method", method, ratio), video)
-    ask: Any = no_question
+    attend: Any = no_question
     if method.query_aware:
-        ask = QuestionAttention(decoder, tokens, method, budget, chunk_cells=chunk_cells)
-        ask.set_question(HEAD, TAIL, HEADER)
+        attend = QuestionAttention(decoder, tokens, method, budget, chunk_cells=chunk_cells)
+        attend.set_question(HEAD, TAIL, HEADER)
     with torch.inference_mode():
         context = decoder.new_state()
-        selected = method.select(tokens, budget, ask)
+        selected = method.select(tokens, budget, attend)
         decoder.prefill_text(context, HEAD)
         decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
         visual = list(context.visual)
@@ -139,8 +139,8 @@ def flaws(video: Tensor, text: Tensor, *, rowwise: bool = False) -> list[str]:
     behind = text[:, 0] > video.amax(1) if rowwise else text[:, :1] > video.max()
     if not bool(behind.all()):
         found.append("the question begins inside the video")
-    told = text[:, :-1] if rowwise else text
-    if bool((told.diff() != 1).any()) or (not rowwise and bool((text != text[0]).any())):
+    fed = text[:, :-1] if rowwise else text
+    if bool((fed.diff() != 1).any()) or (not rowwise and bool((text != text[0]).any())):
         found.append("text does not go on one by one")
     return found
 
@@ -242,10 +242,10 @@ def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: P
 
     plain = notes(checkpoint, "method=retake")
     assert notes(qwen25, "method=uniform") == plain
-    (said,) = set(notes(qwen25, "method=retake")) - set(plain)
-    assert said.startswith("retake: text after the video moves with all rows of its ids (text_rows aligned)")
-    (said,) = set(notes(qwen25, "method=pivotkv", "method.text_rows=released")) - set(plain)
-    assert said.startswith("pivotkv: text after the video moves in time alone, as released")
+    (note,) = set(notes(qwen25, "method=retake")) - set(plain)
+    assert note.startswith("retake: text after the video moves with all rows of its ids (text_rows aligned)")
+    (note,) = set(notes(qwen25, "method=pivotkv", "method.text_rows=released")) - set(plain)
+    assert note.startswith("pivotkv: text after the video moves in time alone, as released")
     assert notes(qwen25, "method=pivotkv", "method.text_rows=aligned") == plain
     assert notes(qwen25, "method=pivotkv", "method.reforge=false") == plain
 
