@@ -71,14 +71,14 @@ def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder
 class Blindfolded:
     """A family whose encoder gives random features, also where it has none."""
 
-    cell_frames, unit = 2, 28
+    cell_frames, pixels_per_token = 2, 28
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.layers = decoder, decoder.layers
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         frames, height, width, _ = pixels.shape
-        count = frames // self.cell_frames * (height // self.unit) * (width // self.unit)
+        count = frames // self.cell_frames * (height // self.pixels_per_token) * (width // self.pixels_per_token)
         return torch.randn(count, self.decoder.text.config.hidden_size, generator=torch.Generator().manual_seed(0))
 
 
