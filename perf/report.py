@@ -1,7 +1,7 @@
-"""The report: how large the page of a large sweep is and how long a browser takes to open it; how long it takes to make.
+"""The report: size of the page of a large sweep, seconds until a browser shows it, seconds to make it.
 
 python perf/report.py [--questions 2700] [--runs 5]     the page; needs chromium on the PATH
-python perf/report.py --before CHECKOUT RESULTS [--runs 3]     `evalkit report RESULTS` by another checkout and by this one
+python perf/report.py --before CHECKOUT RESULTS [--runs 3]     `evalkit report RESULTS` by another checkout and this
 
 Either puts a table into RESULTS.md.
 """
@@ -90,7 +90,7 @@ RENAMED = {  # columns of versions before the registry of columns
 # family: these columns are compared only with versions that define them alike.
 REDEFINED = re.compile("_holm$|^(kv|compute)_(delta|ci|p_|weight|(lower|upper)_)")
 WHAT = """
-`python -m evalkit report` of {runs} run folders with {answers} answers ({questions} questions), as processes of their own,
+`python -m evalkit report` of {runs} run folders with {answers} answers ({questions} questions), each in its own process,
 before and after in turn, median of {times}; CPU seconds are user and system. First of all, every number of the five CSV
 files that both define was asserted equal ({equal} columns). Before: {commit}.
 """

@@ -14,12 +14,12 @@ from pathlib import Path
 from evalkit.analysis.stats.paired_tests import difference, holm
 from evalkit.runs import load
 
-OperatingPoint = tuple[str, str, float]  # backbone, method, ratio
+Point = tuple[str, str, float]  # backbone, method, ratio
 Marks = dict[tuple[str, str], tuple[bool, str]]  # (benchmark, question) -> right?, video
-DENSE: OperatingPoint = ("tiny", "uniform", 1.0)
+DENSE: Point = ("tiny", "uniform", 1.0)
 SHARE, QUARTER = 0.484375, 0.25
-UNIFORM: OperatingPoint = ("tiny", "uniform", QUARTER)
-TOKENS: list[tuple[str, OperatingPoint, OperatingPoint]] = [
+UNIFORM: Point = ("tiny", "uniform", QUARTER)
+TOKENS: list[tuple[str, Point, Point]] = [
     ("no compression", DENSE, DENSE),
     ("fewer frames (uniform)", ("tiny", "uniform", SHARE), DENSE),
     ("step-wise", ("tiny", "lp_stepwise", SHARE), DENSE),
@@ -34,7 +34,7 @@ TOKENS: list[tuple[str, OperatingPoint, OperatingPoint]] = [
         ("tiny_progressive", "lp_progressive", SHARE),
     ),
 ]
-FRAMES: list[tuple[str, OperatingPoint, OperatingPoint]] = [
+FRAMES: list[tuple[str, Point, Point]] = [
     ("uniform", UNIFORM, DENSE),
     ("uniform", ("tiny_progressive", "uniform", QUARTER), UNIFORM),
     ("random frames", ("tiny", "random_frames", QUARTER), UNIFORM),
@@ -51,9 +51,9 @@ FRAMES: list[tuple[str, OperatingPoint, OperatingPoint]] = [
 ]
 
 
-def marks(folders: list[Path]) -> dict[OperatingPoint, Marks]:
+def marks(folders: list[Path]) -> dict[Point, Marks]:
     """Every scored question of every operating point, over all benchmarks."""
-    found: dict[OperatingPoint, Marks] = defaultdict(dict)
+    found: dict[Point, Marks] = defaultdict(dict)
     for folder in folders:
         for run in load.load(folder):
             for answer in run.answers:
@@ -63,7 +63,7 @@ def marks(folders: list[Path]) -> dict[OperatingPoint, Marks]:
     return found
 
 
-def table(found: dict[OperatingPoint, Marks], rows: list[tuple[str, OperatingPoint, OperatingPoint]]) -> list[str]:
+def table(found: dict[Point, Marks], rows: list[tuple[str, Point, Point]]) -> list[str]:
     """Markdown lines."""
     known = [row for row in rows if row[1] in found and row[2] in found]
     pairs = []
@@ -88,7 +88,7 @@ def table(found: dict[OperatingPoint, Marks], rows: list[tuple[str, OperatingPoi
     return lines
 
 
-def weights(point: OperatingPoint) -> str:
+def weights(point: Point) -> str:
     """Whether the weights were tuned, and for what."""
     return "training-free" if point[0] == "tiny" else f"tuned ({point[0].removeprefix('tiny_')})"
 

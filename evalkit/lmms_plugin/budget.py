@@ -12,18 +12,18 @@ from typing import IO, Any
 
 import yaml
 
-from evalkit.lmms_plugin.requests import Asked
+from evalkit.lmms_plugin.requests import TaskRequest
 from evalkit.types import Answer
 
 KEPT = ("video_id", "method", "ratio", "text", "error", "prompt_sha", "ledger", "repeated")
 
 
 class Records:
-    """`<time>_budget_<task>.jsonl` for every task of a call, and `<time>_budget.yaml` with what they were made with."""
+    """`<time>_budget_<task>.jsonl` for every task of a call, and `<time>_budget.yaml` with their provenance."""
 
-    def __init__(self, made_with: Mapping[str, Any], default: Path) -> None:
+    def __init__(self, provenance: Mapping[str, Any], default: Path) -> None:
         """`default`: the folder where lmms-eval was given none."""
-        self._made_with = dict(made_with)
+        self._provenance = dict(provenance)
         self._default = default
         self._time = time.strftime("%Y%m%d_%H%M%S")
         self._files: dict[Path, IO[str]] = {}
@@ -36,21 +36,26 @@ class Records:
     def __exit__(self, *exception: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stack.close()
 
-    def append(self, asked: Asked, answer: Answer) -> None:
-        """Write one document's record; `status` is ok or failed, as whether the reply is right is not known here."""
+    def append(self, request: TaskRequest, answer: Answer) -> None:
+        """Write one document's record; `status` is ok or failed, as lmms-eval scores the reply later."""
         values = answer.to_dict()
         status = "failed" if answer.status == "failed" else "ok"
-        record = {"task": asked.task, "doc_id": asked.doc_id, "status": status, **{key: values[key] for key in KEPT}}
-        file = self._file(asked)
+        record = {
+            "task": request.task,
+            "doc_id": request.doc_id,
+            "status": status,
+            **{key: values[key] for key in KEPT},
+        }
+        file = self._file(request)
         file.write(json.dumps(record, ensure_ascii=False) + "\n")
         file.flush()
 
-    def _file(self, asked: Asked) -> IO[str]:
-        folder = self._default if asked.output_path is None else asked.output_path
-        path = folder / f"{self._time}_budget_{asked.task}.jsonl"
+    def _file(self, request: TaskRequest) -> IO[str]:
+        folder = self._default if request.output_path is None else request.output_path
+        path = folder / f"{self._time}_budget_{request.task}.jsonl"
         if path not in self._files:
             folder.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(self._made_with, sort_keys=False, allow_unicode=True)
+            text = yaml.safe_dump(self._provenance, sort_keys=False, allow_unicode=True)
             (folder / f"{self._time}_budget.yaml").write_text(text, encoding="utf-8")
             self._files[path] = self._stack.enter_context(path.open("a", encoding="utf-8"))
             self.folders.add(folder)

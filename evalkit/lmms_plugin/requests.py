@@ -40,7 +40,7 @@ class TaskProtocol(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TaskRequest:
     """One request."""
 
     task: str
@@ -50,18 +50,18 @@ class Asked:
     output_path: Path | None  # lmms-eval's --output_path
 
 
-def read(request: Any, datasets: Mapping[str, Any]) -> Asked:
+def read(request: Any, datasets: Mapping[str, Any]) -> TaskRequest:
     """A request of a simple model: (context, gen_kwargs, doc_to_visual, doc_id, task, split).
 
     Raises ConfigError for a task that is not about one video, or that does not decode greedily.
     """
-    context, wanted, doc_to_visual, doc_id, task, split = request.args
+    context, generation, doc_to_visual, doc_id, task, split = request.args
     doc = datasets[task][split][doc_id]
-    return Asked(
+    return TaskRequest(
         task=task,
         doc_id=doc_id,
         row=_row(task, doc_id, context, doc, doc_to_visual),
-        protocol=_protocol(task, wanted),
+        protocol=_protocol(task, generation),
         output_path=_output_path(doc_to_visual),
     )
 
@@ -70,7 +70,7 @@ def _row(task: str, doc_id: int, context: str, doc: Any, doc_to_visual: Any) -> 
     name = f"{task}:{doc_id}"
     try:
         visuals = doc_to_visual(doc)
-    except (SystemExit, AssertionError) as error:  # so do its tasks say that a video is not there
+    except (SystemExit, AssertionError) as error:  # how its tasks report a missing video
         message = f"{type(error).__name__} from the task's doc_to_visual: {error}"
         return BadRow(benchmark=task, id=name, message=f"{message}; is the video below HF_HOME?")
     if not isinstance(visuals, list) or len(visuals) != 1 or not isinstance(visuals[0], str | Path):
@@ -90,14 +90,18 @@ def _row(task: str, doc_id: int, context: str, doc: Any, doc_to_visual: Any) -> 
     )
 
 
-def _protocol(task: str, wanted: Mapping[str, Any]) -> TaskProtocol:
-    sampled = wanted.get("do_sample", (wanted.get("temperature") or 0) > 0)
-    if sampled or (wanted.get("num_beams") or 1) > 1:
-        raise ConfigError(f"task {task}: evalkit decodes greedily, got {dict(wanted)}; --gen_kwargs do_sample=False")
-    limit = wanted.get("max_new_tokens")
+def _protocol(task: str, generation: Mapping[str, Any]) -> TaskProtocol:
+    sampled = generation.get("do_sample", (generation.get("temperature") or 0) > 0)
+    if sampled or (generation.get("num_beams") or 1) > 1:
+        raise ConfigError(
+            f"task {task}: evalkit decodes greedily, got {dict(generation)}; --gen_kwargs do_sample=False"
+        )
+    limit = generation.get("max_new_tokens")
     if not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"task {task}: expected max_new_tokens=N, got {dict(wanted)}; --gen_kwargs max_new_tokens=16")
-    until = wanted.get("until") or ()
+        raise ConfigError(
+            f"task {task}: expected max_new_tokens=N, got {dict(generation)}; --gen_kwargs max_new_tokens=16"
+        )
+    until = generation.get("until") or ()
     return TaskProtocol(limit, (until,) if isinstance(until, str) else tuple(until))
 
 

@@ -1,4 +1,4 @@
-"""From `--model_args` to the configuration that run_eval.py would compose from the same words."""
+"""From `--model_args` to the configuration that run_eval.py would compose from the same settings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ELSEWHERE = {
 }
 
 
-def words(text: str) -> dict[str, str]:
-    """`key=value,key=value` as a mapping, values as they were written."""
+def parse_model_args(text: str) -> dict[str, str]:
+    """`key=value,key=value` as a mapping, values as written."""
     found: dict[str, str] = {}
-    for word in filter(None, map(str.strip, text.split(","))):
-        key, equals, value = word.partition("=")
+    for item in filter(None, map(str.strip, text.split(","))):
+        key, equals, value = item.partition("=")
         if not equals or not key:
             raise ConfigError(
-                f"--model_args: expected key=value,key=value without lists and without commas in a value, got {word!r} "
+                f"--model_args: expected key=value,key=value without lists and without commas in a value, got {item!r} "
                 f"in {text!r}; one method at one ratio a run: method=NAME,ratio=R"
             )
         if key in found:
@@ -45,7 +45,7 @@ def words(text: str) -> dict[str, str]:
 def composed(chosen: Mapping[str, Any]) -> DictConfig:
     """run_eval.py's configuration with these settings, e.g. {"method": "retake", "ratio": 0.25, "sampling.frames": 64}.
 
-    Raises ConfigError for a setting that is missing, unknown, a list, or not a model's to make.
+    Raises ConfigError for a setting that is missing, unknown, a list, or that lmms-eval makes itself.
     """
     for key, value in chosen.items():
         _check(key, value)

@@ -26,15 +26,15 @@ def prompt(choice: Choice, benchmark: str) -> str:
     """The user's text for a question in a benchmark's format (protocol `lmms_eval`)."""
     first = FIRST_LINE if benchmark == "videomme" else ""
     options = "\n".join(lettered(choice.options, STYLES[benchmark]))
-    return f"{first}{choice.asked.text}\n{options}{LAST_LINES[benchmark]}"
+    return f"{first}{choice.question.text}\n{options}{LAST_LINES[benchmark]}"
 
 
-def head_ids() -> list[int]:
+def prefix_ids() -> list[int]:
     """Ids before the video."""
     return list(_encode(BEFORE))
 
 
-def tail_ids(choice: Choice, benchmark: str) -> list[int]:
+def suffix_ids(choice: Choice, benchmark: str) -> list[int]:
     """Ids after the video, up to the reply."""
     return list(_lines("<|vision_end|>" + prompt(choice, benchmark) + AFTER))
 
@@ -45,15 +45,15 @@ def question_ids(text: str) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def words() -> dict[str, int]:
-    """Token id of every token, in plain text."""
+def vocab() -> dict[str, int]:
+    """Token id of every token, by its plain text."""
     built = tokenizer.build()
     return {built.decode([i]): i for i in range(len(built))}
 
 
 def _lines(text: str) -> list[int]:
     """As `_encode`, line by line, so that lines that recur are encoded once."""
-    newline = words()["\n"]
+    newline = vocab()["\n"]
     ids: list[int] = []
     for i, line in enumerate(text.split("\n")):
         ids += ([newline] if i else []) + list(_encode(line))

@@ -1,4 +1,4 @@
-"""The small model's own tokenizer: a byte-level BPE that knows the words of the generated questions.
+"""The small model's own tokenizer: a byte-level BPE whose vocabulary has the words of the generated questions.
 
 Any text round-trips; words of the questions, with the space before them, are single tokens, and so are letters.
 """

@@ -1,1 +1,1 @@
-"""Supervised compression tuning (XComp, arXiv 2604.14149, §3.2): a model learns to live with what a method drops."""
+"""Supervised compression tuning (XComp, arXiv 2604.14149, §3.2): a model is tuned while a method drops its tokens."""

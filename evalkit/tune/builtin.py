@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evalkit.method import OperatingPoint
     from evalkit.tiny.videos.world import World
 
-ENDLESS = 10**6  # samples: the steps say when it ends
+ENDLESS = 10**6  # samples: `steps` ends the tuning
 SECONDS = 100.0  # of a generated video; nothing depends on it
 NUMBERS = 10**9  # of one seed's samples
 
@@ -43,7 +43,7 @@ class Builtin(torch.utils.data.Dataset[Sample]):
         seed: int,
     ):
         if frame_encoder.backbone.tokenizer.get_vocab() != tokenizer.build().get_vocab():
-            raise ConfigError("data=builtin is spelled in the tiny backbone's own words: expected backbone=tiny")
+            raise ConfigError("data=builtin uses the vocabulary of the tiny backbone: expected backbone=tiny")
         if not cells or min(*cells, questions) < 1 or max(cells) > per_sequence:
             raise ConfigError(
                 "builtin: expected cells of at least 1 and at most per_sequence, and questions of at least 1; got "
@@ -60,8 +60,8 @@ class Builtin(torch.utils.data.Dataset[Sample]):
         vocabulary = int(self.frame_encoder.backbone.model.config.text_config.vocab_size)
         batch = batches.make(shape, self.seed * NUMBERS + number, vocabulary)
         return Sample(
-            head=torch.tensor(prompts.head_ids()),
-            tails=batch.tails,
+            prefix_ids=torch.tensor(prompts.prefix_ids()),
+            suffix_ids=batch.suffix_ids,
             targets=_targets(batch),
             seen=tuple(self._seen(world, shape.cells) for world in batch.worlds),
         )
@@ -78,9 +78,9 @@ class Builtin(torch.utils.data.Dataset[Sample]):
         )
         plan = self.frame_encoder.plan(self.point, video).frames
         times = symbols.moments(cells)
-        film = vision.film(world, times, np.arange(cells)).flatten(0, 1).numpy()
+        pixels = vision.render(world, times, np.arange(cells)).flatten(0, 1).numpy()
         seconds = tuple(float(times[i]) * SECONDS for i in plan.indices)
-        return video, plan, Frames(pixels=film[list(plan.indices)], indices=plan.indices, seconds=seconds)
+        return video, plan, Frames(pixels=pixels[list(plan.indices)], indices=plan.indices, seconds=seconds)
 
 
 def _shape(videos: int, cells: int, questions: int) -> Shape:
@@ -91,7 +91,7 @@ def _shape(videos: int, cells: int, questions: int) -> Shape:
 
 def _targets(batch: batches.Batch) -> torch.Tensor:
     """The letter after the prompt, and the end after the letter."""
-    targets = torch.full_like(batch.tails, IGNORE)
+    targets = torch.full_like(batch.suffix_ids, IGNORE)
     at = batch.reply_at[..., None]
-    end = torch.full_like(at, prompts.words()["<|im_end|>"])
+    end = torch.full_like(at, prompts.vocab()["<|im_end|>"])
     return targets.scatter(-1, at, batch.letter[..., None]).scatter(-1, at + 1, end)

@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """A row that cannot be learned from."""
+    """A row that is left out."""
 
     row: int  # in the file, from 0
     id: str
@@ -101,18 +101,20 @@ def _row(number: int, value: Any, folder: Path) -> Row:
 
 
 def _turns(talk: Any) -> tuple[tuple[str, str], ...]:
-    said = isinstance(talk, list) and all(isinstance(t, Mapping) and isinstance(t.get("value"), str) for t in talk)
-    _need(said and bool(talk), f"expected 'conversations' as a list of from and value, got {str(talk)[:60]!r}")
+    well_formed = isinstance(talk, list) and all(
+        isinstance(t, Mapping) and isinstance(t.get("value"), str) for t in talk
+    )
+    _need(well_formed and bool(talk), f"expected 'conversations' as a list of from and value, got {str(talk)[:60]!r}")
     order = [t.get("from") for t in talk]
     _need(order == ["human", "gpt"] * (len(talk) // 2), f"expected human and gpt in turn, got {order[:6]}")
-    asked, told = ([t["value"] for t in talk[start::2]] for start in (0, 1))
-    count = sum(text.count(mark) for text in asked for mark in PLACEHOLDERS)
-    first = sum(asked[0].count(mark) for mark in PLACEHOLDERS)
+    questions, answers = ([t["value"] for t in talk[start::2]] for start in (0, 1))
+    count = sum(text.count(mark) for text in questions for mark in PLACEHOLDERS)
+    first = sum(questions[0].count(mark) for mark in PLACEHOLDERS)
     _need(count == first == 1, f"expected one {' or '.join(PLACEHOLDERS)}, in the first question; got {count}")
-    _need(all(text.strip() for text in told), "an answer is empty")
+    _need(all(text.strip() for text in answers), "an answer is empty")
     for mark in PLACEHOLDERS:
-        asked[0] = asked[0].replace(mark, "")
-    return tuple((question.strip(), answer.strip()) for question, answer in zip(asked, told, strict=True))
+        questions[0] = questions[0].replace(mark, "")
+    return tuple((question.strip(), answer.strip()) for question, answer in zip(questions, answers, strict=True))
 
 
 def _need(holds: bool, message: str) -> None:
@@ -160,10 +162,10 @@ class Conversations(torch.utils.data.Dataset[Sample]):
     def _sample(self, row: Row, video: Video) -> Sample:
         plan = self.frame_encoder.plan(self.point, video).frames
         frames = self.frame_encoder.decode(video, [plan])[plan]
-        head, tail, targets = tokenised(self.frame_encoder.backbone, row.turns)
+        prefix, suffix, targets = tokenised(self.frame_encoder.backbone, row.turns)
         return Sample(
-            head=torch.tensor(head),
-            tails=torch.tensor([[tail]]),
+            prefix_ids=torch.tensor(prefix),
+            suffix_ids=torch.tensor([[suffix]]),
             targets=torch.tensor([[targets]]),
             seen=((video, plan, frames),),
         )
@@ -178,16 +180,16 @@ def tokenised(backbone: Any, turns: tuple[tuple[str, str], ...]) -> tuple[list[i
     (end,) = ids(END)
     if end not in backbone.stop_ids():
         raise ConfigError(f"expected a backbone whose replies end with {END}, as Qwen2-VL's do")
-    head, asked = backbone.prompt(turns[0][0], video=True)
-    tail: list[int] = []
+    prefix_ids, first = backbone.prompt(turns[0][0], video=True)
+    suffix_ids: list[int] = []
     learned: list[bool] = []
     for number, (question, answer) in enumerate(turns):
-        said = [*ids(_plain(answer)), end]
-        words = asked if number == 0 else ids(TURN.format(_plain(question)))
-        tail += words + said
-        learned += [False] * len(words) + [True] * len(said)
-    targets = [t if wanted else IGNORE for t, wanted in zip(tail[1:], learned[1:], strict=True)]
-    return head, tail, [*targets, IGNORE]
+        answer_ids = [*ids(_plain(answer)), end]
+        question_ids = first if number == 0 else ids(TURN.format(_plain(question)))
+        suffix_ids += question_ids + answer_ids
+        learned += [False] * len(question_ids) + [True] * len(answer_ids)
+    targets = [t if is_learned else IGNORE for t, is_learned in zip(suffix_ids[1:], learned[1:], strict=True)]
+    return prefix_ids, suffix_ids, [*targets, IGNORE]
 
 
 def _plain(text: str) -> str:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One sequence, or several of one shape. B videos, Q questions about each, A tokens of a tail, P of the head."""
+    """One sequence, or several of one shape: B videos, Q questions about each, A suffix tokens, P prefix tokens."""
 
-    head: Tensor  # (P,) long: ids before the video
-    tails: Tensor  # (B, Q, A) long: ids after it, padded at the end
+    prefix_ids: Tensor  # (P,) long: ids before the video
+    suffix_ids: Tensor  # (B, Q, A) long: ids after it, padded at the end
     targets: Tensor  # (B, Q, A) long: the token that follows each; -100 where none is learned
     seen: tuple[tuple[Video, FramePlan, Frames], ...]  # B
 

@@ -1,4 +1,4 @@
-"""From `key=value` words to the objects of a tuning. Every complaint names the setting and its remedy."""
+"""From `key=value` settings to the objects of a tuning. Every error names the setting and what to do."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def data(cfg: DictConfig, frame_encoder: FrameEncoder, point: OperatingPoint) ->
     from evalkit.tune import conversations
 
     rows, skipped = conversations.read(Path(cfg.data).expanduser(), Path(cfg.videos).expanduser())
-    good, dark = conversations.probed(rows)
-    skipped += dark
+    good, undecodable = conversations.probed(rows)
+    skipped += undecodable
     if not good:
         reason = f"the first: {skipped[0].reason}" if skipped else "the file is empty"
         raise DataError(f"data={cfg.data}: expected rows to learn from, got {len(skipped)}, none of use; {reason}")

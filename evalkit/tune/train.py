@@ -52,7 +52,7 @@ def run(overrides: Sequence[str]) -> Path:
     if (out / WEIGHTS).exists():
         log.info("tuned already: %s", out / WEIGHTS)
         return out / WEIGHTS
-    frame_encoder = _eyes(cfg, checkpoint)
+    frame_encoder = _frame_encoder(cfg, checkpoint)
     samples, skipped = settings.data(cfg, frame_encoder, point)
     set_seed(cfg.seed)
     tunable = TunableBackbone(cfg, frame_encoder, point)
@@ -61,12 +61,18 @@ def run(overrides: Sequence[str]) -> Path:
     conversations.write_skipped(skipped, out / SKIPPED)
     log.info("%d rows left out, see %s", len(skipped), out / SKIPPED)
     steps = _train(tunable, samples, arguments(cfg, out, device))
-    told = {"backbone": cfg.backbone.name, "base": base, "tuned": cfg.tuned, "steps": steps, "method": record["method"]}
-    return _finish(tunable, out, told)
+    provenance = {
+        "backbone": cfg.backbone.name,
+        "base": base,
+        "tuned": cfg.tuned,
+        "steps": steps,
+        "method": record["method"],
+    }
+    return _finish(tunable, out, provenance)
 
 
-def _eyes(cfg: DictConfig, checkpoint: Checkpoint) -> FrameEncoder:
-    """The backbone, on the CPU at first: under `accelerate launch` the Trainer knows which GPU a process has."""
+def _frame_encoder(cfg: DictConfig, checkpoint: Checkpoint) -> FrameEncoder:
+    """The backbone, on the CPU: under `accelerate launch` the Trainer places it on the GPU of its process."""
     backbone = cfg.backbone
     model = load.load(checkpoint, dtype=backbone.dtype, device="cpu", rope=backbone.rope, threads=backbone.threads)
     sampling = evaluation.sampling(cfg)
@@ -117,20 +123,20 @@ def _train(tunable: TunableBackbone, samples: Any, args: TrainingArguments) -> i
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
     if last is not None:
-        log.info("goes on from %s", last)
+        log.info("resumes from %s", last)
     trainer.train(resume_from_checkpoint=last)
     return int(trainer.state.global_step)
 
 
-def _finish(tunable: TunableBackbone, out: Path, told: dict[str, Any]) -> Path:
-    """Write the tuned weights, whole or not at all; what was needed to go on is no longer."""
+def _finish(tunable: TunableBackbone, out: Path, provenance: dict[str, Any]) -> Path:
+    """Write the tuned weights, by a rename once they are complete, and delete the checkpoints."""
     from accelerate import PartialState
 
     state = PartialState()
     if state.is_main_process:
         part = out / f"{WEIGHTS}.part"
         shutil.rmtree(part, ignore_errors=True)
-        tunable.save(part, told)
+        tunable.save(part, provenance)
         part.rename(out / WEIGHTS)
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     state.wait_for_everyone()
@@ -139,7 +145,7 @@ def _finish(tunable: TunableBackbone, out: Path, told: dict[str, Any]) -> Path:
 
 
 class Tuning(Trainer):  # type: ignore[misc]
-    """Checkpoints hold the free weights alone; the log also says how many learned tokens came out right."""
+    """Checkpoints hold the free weights alone; the log also has the accuracy over the learned tokens."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -153,9 +159,9 @@ class Tuning(Trainer):  # type: ignore[misc]
             weights[name].data.copy_(saved)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add `right`, the share of learned tokens that came out first on this process."""
+        """Add `right`: the share of learned tokens whose prediction is correct, on this process."""
         if "loss" in logs:
-            logs["right"] = self.model.share_right()
+            logs["right"] = self.model.accuracy()
         super().log(logs, start_time)
 
 
@@ -166,11 +172,11 @@ class Curve(TrainerCallback):  # type: ignore[misc]
         self.file, self.last = file, (0, time.monotonic())
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Time is taken from here on."""
+        """The time of a step counts from here."""
         self.last = (state.global_step, time.monotonic())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """One line for people, and the whole curve anew."""
+        """Log one line, and write the whole curve."""
         if not state.is_world_process_zero or "loss" not in (logs or {}):
             return
         step, now = state.global_step, time.monotonic()

@@ -1,4 +1,4 @@
-"""The model that is tuned: a backbone with some of its weights free, read through `whole.forward`."""
+"""The model that is tuned: a backbone with some trainable weights, read through `forward.forward`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class TunableBackbone(nn.Module):
         self.frame_encoder, self.point = frame_encoder, point
         self.dtype = frame_encoder.backbone.model.dtype
         self.model = _freed(cfg, frame_encoder.backbone)
-        self.looks = bool(cfg.projector)  # gradients flow through the merger
-        self.right: list[Tensor] = []
+        self.tunes_projector = bool(cfg.projector)  # gradients flow through the merger
+        self.correct: list[Tensor] = []
         for weight in self.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()
@@ -43,44 +43,44 @@ class TunableBackbone(nn.Module):
     def forward(self, sample: Sample) -> dict[str, Tensor]:
         """Mean cross-entropy of the sample's targets."""
         backbone, videos = self.frame_encoder.backbone, [video for video, _, _ in sample.seen]
-        with torch.set_grad_enabled(self.looks and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(self.tunes_projector and torch.is_grad_enabled()):
             tokens = [self.frame_encoder.encode(video, plan, frames) for video, plan, frames in sample.seen]
-        sizes = (int(sample.tails.shape[1]), int(sample.tails.shape[2]))
-        ways = [
-            forward.path(
+        sizes = (int(sample.suffix_ids.shape[1]), int(sample.suffix_ids.shape[2]))
+        schedules = [
+            forward.prune_schedule(
                 backbone,
                 self.point.method,
                 t,
                 self.frame_encoder.budget(self.point, v),
-                head=len(sample.head),
-                tails=sizes,
+                n_prefix=len(sample.prefix_ids),
+                suffix_shape=sizes,
             )
             for t, v in zip(tokens, videos, strict=True)
         ]
         features = torch.stack([t.features for t in tokens])
-        embeds = forward.embed(backbone, sample.head, features, sample.tails)
-        hidden = forward.forward(backbone, forward.shared_path(ways), embeds)
-        loss, right = forward.loss(backbone, hidden, sample.targets)
-        self.right.append(right.float().mean())
+        embeds = forward.embed(backbone, sample.prefix_ids, features, sample.suffix_ids)
+        hidden = forward.forward(backbone, forward.shared_schedule(schedules), embeds)
+        loss, correct = forward.loss(backbone, hidden, sample.targets)
+        self.correct.append(correct.float().mean())
         return {"loss": loss}
 
-    def share_right(self) -> float:
-        """Share of the learned tokens that came out first, since it was last asked."""
-        share = float(torch.stack(self.right).mean()) if self.right else 0.0
-        self.right.clear()
+    def accuracy(self) -> float:
+        """Share of the learned tokens whose prediction was correct since the last call."""
+        share = float(torch.stack(self.correct).mean()) if self.correct else 0.0
+        self.correct.clear()
         return share
 
     def free(self) -> dict[str, Tensor]:
         """The weights that are tuned, by name."""
         return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
 
-    def save(self, folder: Path, told: dict[str, Any]) -> None:
+    def save(self, folder: Path, provenance: dict[str, Any]) -> None:
         """Write what was tuned as an adapter folder: a LoRA by peft, or weights in the backbone's dtype."""
         if hasattr(self.model, "peft_config"):
-            adapter.save_lora(self.model, folder, told)
+            adapter.save_lora(self.model, folder, provenance)
             return
         weights = {name.removeprefix("model."): weight.to(self.dtype) for name, weight in self.free().items()}
-        adapter.save_weights(weights, folder, told)
+        adapter.save_weights(weights, folder, provenance)
 
 
 def _freed(cfg: DictConfig, backbone: Qwen2VL) -> nn.Module:

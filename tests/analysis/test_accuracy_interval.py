@@ -9,7 +9,7 @@ import pytest
 
 from evalkit.analysis.stats import accuracy_interval
 
-# Two-sided 95 % quantiles of TunableBackbone's t from printed tables.
+# Two-sided 95 % quantiles of Student's t from printed tables.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(1800)  # lmms-eval starts in seconds, on a busy
 
 def test_the_words_compose_run_evals_configuration() -> None:
     words = "backbone=tiny_random,method=retake,ratio=0.25,method.window=5,sampling=fps,sampling.frames=8,share=false"
-    ours = settings.composed(settings.words(words))
+    ours = settings.composed(settings.parse_model_args(words))
     assert ours == composed(*words.split(","))
     assert ours != composed(*words.replace("0.25", "0.5").split(","))
     assert (ours.method.window, ours.ratio, ours.sampling.preset) == (5, 0.25, "fps")
@@ -71,7 +71,7 @@ FULL = "backbone=tiny,method=uniform,ratio=0.5"
 )
 def test_wrong_words_are_explained(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings.composed(settings.words(text))
+        settings.composed(settings.parse_model_args(text))
 
 
 def test_lmms_eval_finds_the_model() -> None:

@@ -59,7 +59,7 @@ def seen() -> Seen:
         def evict(self, chunk: LayerChunk) -> None:
             chunks.append(chunk)
 
-    film = vision.film(world.draw(5), symbols.moments(CELLS), np.arange(CELLS)).flatten(0, 1).numpy()
+    film = vision.render(world.draw(5), symbols.moments(CELLS), np.arange(CELLS)).flatten(0, 1).numpy()
     with torch.inference_mode():
         features = backbone.encode(film, slice_cells=32)
         tokens = VisualTokens.dense(features, seconds=range(CELLS), grid=(4, 4))

@@ -1,4 +1,4 @@
-"""The helper targets of training, by hand."""
+"""The auxiliary targets of training, by hand."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def test_the_head_learns_what_is_there_and_ignores_the_rest() -> None:
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     losses = []
     for _ in range(20):
-        loss, right = head(hidden, wanted)
+        loss, correct = head(hidden, wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 4
-    assert set(right) == set(SIZES)
+    assert set(correct) == set(SIZES)
     nothing = torch.full_like(wanted, IGNORE)
     silent, found = head(hidden, nothing)
     assert float(silent) == pytest.approx(0)

@@ -28,28 +28,28 @@ def random_model() -> object:
     "text", ["", "plain words", "  spaces \n\n and\ttabs ", "日本語 🎉 é", "A. star\n(B) 7", "x" * 300]
 )
 def test_any_text_round_trips(text: str) -> None:
-    words = tokenizer.build()
-    assert words.decode(words.encode(text)) == text
+    built = tokenizer.build()
+    assert built.decode(built.encode(text)) == text
 
 
 def test_words_of_the_questions_are_single_tokens() -> None:
-    words = tokenizer.build()
+    built = tokenizer.build()
     for word in (*PLACES, *COLORS, *OBJECTS, *DIGITS, *questions.COUNTS):
-        assert len(words.encode(" " + word)) == 1, word
+        assert len(built.encode(" " + word)) == 1, word
     for letter in "ABCDEFabcdef":
-        assert len(words.encode(letter)) == 1
+        assert len(built.encode(letter)) == 1
 
 
 @pytest.mark.parametrize("benchmark", prompts.FORMATS)
 def test_training_prompts_are_those_of_the_chat_template(benchmark: str) -> None:
-    words = tokenizer.build()
-    choice = questions.choose(questions.ask(draw(0), ["needle"])[0], 1, np.random.default_rng(0))
+    built = tokenizer.build()
+    choice = questions.choose(questions.questions_about(draw(0), ["needle"])[0], 1, np.random.default_rng(0))
     content = [{"type": "video"}, {"type": "text", "text": prompts.prompt(choice, benchmark)}]
-    text = words.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
-    head, tail = text.split("<|video_pad|>")
-    assert words.encode(head) == prompts.head_ids()
-    assert words.encode(tail) == prompts.tail_ids(choice, benchmark)
-    assert len(prompts.tail_ids(choice, benchmark)) <= 100
+    text = built.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
+    prefix, suffix = text.split("<|video_pad|>")
+    assert built.encode(prefix) == prompts.prefix_ids()
+    assert built.encode(suffix) == prompts.suffix_ids(choice, benchmark)
+    assert len(prompts.suffix_ids(choice, benchmark)) <= 100
 
 
 def test_random_checkpoint_is_loadable_and_byte_stable(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_random_checkpoint_is_loadable_and_byte_stable(tmp_path: Path) -> None:
 
 def test_batched_tower_equals_transformers(random_model: object) -> None:
     visual = random_model.model.visual  # type: ignore[attr-defined]
-    pixels = vision.film(draw(1), symbols.moments(8), np.arange(8))
+    pixels = vision.render(draw(1), symbols.moments(8), np.arange(8))
     with torch.no_grad():
         ours = vision.encode(visual, pixels)
         theirs = visual(vision.patches(pixels).flatten(0, 1), grid_thw=torch.tensor([[8, 8, 8]])).pooler_output
@@ -79,7 +79,7 @@ def test_batched_tower_equals_transformers(random_model: object) -> None:
 def test_patches_are_those_of_the_engine(random_model: object) -> None:
     from evalkit.model.families.qwen2_vl import Qwen2VL
 
-    pixels = vision.film(draw(1), symbols.moments(4), np.arange(4))
+    pixels = vision.render(draw(1), symbols.moments(4), np.arange(4))
     family = Qwen2VL(random_model, None)
     theirs = family.vision.patches(pixels.flatten(0, 1).numpy())
     torch.testing.assert_close(vision.patches(pixels).flatten(0, 1), theirs, atol=1e-5, rtol=1e-5)
@@ -102,13 +102,13 @@ def _only(batch: batches.Batch, q: int) -> batches.Batch:
     pick = slice(q, q + 1)
     return replace(
         batch,
-        tails=batch.tails[:, pick],
+        suffix_ids=batch.suffix_ids[:, pick],
         word_at=batch.word_at[:, pick],
-        words=batch.words[:, pick],
+        word_targets=batch.word_targets[:, pick],
         reply_at=batch.reply_at[:, pick],
         letter=batch.letter[:, pick],
         options_at=batch.options_at[:, pick],
-        marks=batch.marks[:, pick],
+        option_targets=batch.option_targets[:, pick],
     )
 
 
@@ -121,13 +121,13 @@ def test_mask_keeps_questions_apart() -> None:
 
 def test_batches_are_a_function_of_their_seed() -> None:
     one, same, other = (batches.make(SHAPE, s, 1024) for s in (1, 1, 2))
-    assert torch.equal(one.tails, same.tails)
+    assert torch.equal(one.suffix_ids, same.suffix_ids)
     assert torch.equal(one.concepts, same.concepts)
     assert not torch.equal(one.concepts, other.concepts)
     assert one.concepts.shape == (2, 24, len(symbols.CONCEPTS))
-    ids = prompts.words()
+    ids = prompts.vocab()
     assert {int(i) for i in one.letter.flatten()} <= {ids[x] for x in "ABCD"}
-    assert (one.tails.gather(2, one.word_at[..., None]) == ids["?"]).all()
+    assert (one.suffix_ids.gather(2, one.word_at[..., None]) == ids["?"]).all()
 
 
 def test_regression_is_zero_only_at_its_target(random_model: object) -> None:
@@ -139,20 +139,20 @@ def test_regression_is_zero_only_at_its_target(random_model: object) -> None:
 
 def test_training_learns_logs_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = replace(SHAPE, videos=4, questions=2, cells=4, tokens=8, objects=(2, 2), kinds=("scene",), options=False)
-    whole = (_lesson("a", shape, 30, "symbols"), _lesson("b", shape, 2, "frames"), _lesson("c", shape, 2, "pixels"))
-    monkeypatch.setattr(recipe, "LESSONS", whole)
+    whole = (_stage("a", shape, 30, "symbols"), _stage("b", shape, 2, "frames"), _stage("c", shape, 2, "pixels"))
+    monkeypatch.setattr(recipe, "STAGES", whole)
     train.train(tmp_path / "whole", tmp_path / "whole" / "model", seed=1)
-    monkeypatch.setattr(recipe, "LESSONS", whole[:1])
+    monkeypatch.setattr(recipe, "STAGES", whole[:1])
     train.train(tmp_path / "split", tmp_path / "split" / "model", seed=1)
-    monkeypatch.setattr(recipe, "LESSONS", whole)
+    monkeypatch.setattr(recipe, "STAGES", whole)
     train.train(tmp_path / "split", tmp_path / "split" / "model", seed=1)
     one, two = ((tmp_path / n / "model" / "model.safetensors").read_bytes() for n in ("whole", "split"))
     assert one == two
     curve = (tmp_path / "whole" / "curve.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in curve] == ["lesson", "a", "a", "b", "c"]
+    assert [line.split(",")[0] for line in curve] == ["stage", "a", "a", "b", "c"]
     losses = [float(line.split(",")[3]) for line in curve[1:3]]
     assert losses[1] < losses[0]
 
 
-def _lesson(name: str, shape: Shape, steps: int, source: str) -> recipe.Stage:
+def _stage(name: str, shape: Shape, steps: int, source: str) -> recipe.Stage:
     return recipe.Stage(name=name, steps=steps, rate=(2e-3, 2e-3), source=source, shapes=(shape,))

@@ -43,11 +43,11 @@ def test_every_kind_of_question_has_one_right_option_and_four_different_ones() -
     rng = np.random.default_rng(0)
     seen = set()
     for world in WORLDS:
-        for asked in questions.ask(world):
-            choice = questions.choose(asked, 2, rng)
+        for question in questions.questions_about(world):
+            choice = questions.choose(question, 2, rng)
             assert len(set(choice.options)) == 4
-            assert [o for o in choice.options if o in asked.right] == [choice.options[2]]
-            seen.add(asked.kind)
+            assert [o for o in choice.options if o in question.correct] == [choice.options[2]]
+            seen.add(question.kind)
     assert seen == {*plan.VIDEOMME_TASKS} == {*plan.LVBENCH_TYPES}
 
 
@@ -55,14 +55,14 @@ def test_wrong_options_come_from_the_same_video_first() -> None:
     rng = np.random.default_rng(0)
     world = draw(1, objects=6)
     shown = {e.thing for e in world.objects}
-    for asked in questions.ask(world, ["after", "before", "ends"]):
-        assert set(questions.choose(asked, 0, rng).options) <= shown
+    for question in questions.questions_about(world, ["after", "before", "ends"]):
+        assert set(questions.choose(question, 0, rng).options) <= shown
 
 
 def test_answers_agree_with_the_world() -> None:
     world = draw(11, objects=5)
     things = [e.thing for e in world.objects]
-    by_text = {a.text: a.right for a in questions.ask(world)}
+    by_text = {a.text: a.correct for a in questions.questions_about(world)}
     assert by_text["Which object comes first?"] == (things[0],)
     assert by_text["Which object comes last?"] == (things[-1],)
     assert by_text[f"Which object comes right after the {things[1]}?"] == (things[2],)
@@ -75,14 +75,14 @@ def test_answers_agree_with_the_world() -> None:
 
 
 def test_the_main_colour_is_asked_only_where_there_is_one() -> None:
-    texts = [[a.kind for a in questions.ask(draw(5, objects=4, dominant=d))] for d in (True, False)]
+    texts = [[a.kind for a in questions.questions_about(draw(5, objects=4, dominant=d))] for d in (True, False)]
     assert "summary" in texts[0]
     assert "summary" not in texts[1]
 
 
 def test_dense_sampling_sees_every_event_and_eight_cells_miss_most() -> None:
     dense, sparse = (
-        np.mean([symbols.seen(((e.start, e.end),), symbols.moments(cells)) for w in WORLDS for e in w.events])
+        np.mean([symbols.sampled(((e.start, e.end),), symbols.moments(cells)) for w in WORLDS for e in w.events])
         for cells in (64, 8)
     )
     assert dense == 1
@@ -143,7 +143,7 @@ def test_test_sets_are_balanced_and_large_enough() -> None:
         counts = np.bincount(letters, minlength=4)
         assert counts.max() - counts.min() <= 1
         assert len({p.world.seed for p in planned}) == len(planned)
-    counted = [c.asked.right[0] for p in plan.mlvu() if p.task == "4_count" for c in p.choices]
+    counted = [c.question.correct[0] for p in plan.mlvu() if p.task == "4_count" for c in p.choices]
     assert {counted.count(w) for w in questions.COUNTS} == {4}
 
 

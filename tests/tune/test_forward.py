@@ -76,9 +76,11 @@ def chunked(decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells:
 def at_once(decoder: Decoder, tokens: VisualTokens, method: Method, tails: list[list[int]]) -> Tensor:
     """Hidden states (1, Q, A, D) of the tails."""
     sizes = (len(tails), len(tails[0]))
-    way = forward.path(decoder, method, tokens, budget_of(decoder.layers, tokens, 1.0), head=len(HEAD), tails=sizes)
+    schedule = forward.prune_schedule(
+        decoder, method, tokens, budget_of(decoder.layers, tokens, 1.0), n_prefix=len(HEAD), suffix_shape=sizes
+    )
     embeds = forward.embed(decoder, torch.tensor(HEAD), tokens.features[None], torch.tensor([tails]))
-    return forward.forward(decoder, way, embeds)
+    return forward.forward(decoder, schedule, embeds)
 
 
 @pytest.mark.parametrize("method", [Method(), *VARIANTS, *RENUMBERED], ids=str)
@@ -123,11 +125,14 @@ def test_several_questions_are_as_if_alone(decoder: Decoder, tokens: VisualToken
 def test_several_videos_are_as_if_alone(backbone: Qwen2VL, tokens: VisualTokens) -> None:
     other = replace(tokens, features=tokens.features.flip(0))
     budget = budget_of(backbone.layers, tokens, 1.0)
-    ways = [forward.path(backbone, VARIANTS[0], t, budget, head=3, tails=(1, 4)) for t in (tokens, other)]
+    schedules = [
+        forward.prune_schedule(backbone, VARIANTS[0], t, budget, n_prefix=3, suffix_shape=(1, 4))
+        for t in (tokens, other)
+    ]
     with torch.inference_mode():
         features = torch.stack([tokens.features, other.features])
         embeds = forward.embed(backbone, torch.tensor(HEAD), features, torch.tensor([[TAIL], [TAIL]]))
-        both = forward.forward(backbone, forward.shared_path(ways), embeds)
+        both = forward.forward(backbone, forward.shared_schedule(schedules), embeds)
         alone = torch.cat([at_once(backbone, t, VARIANTS[0], [TAIL]) for t in (tokens, other)])
     torch.testing.assert_close(both, alone, rtol=0, atol=1e-5)
     assert (both[0] - both[1]).abs().max() > 1e-3
@@ -135,9 +140,12 @@ def test_several_videos_are_as_if_alone(backbone: Qwen2VL, tokens: VisualTokens)
 
 def test_videos_that_go_different_ways_are_refused(backbone: Qwen2VL, tokens: VisualTokens) -> None:
     budget = budget_of(backbone.layers, tokens, 1.0)
-    ways = [forward.path(backbone, m, tokens, budget, head=3, tails=(1, 4)) for m in (VARIANTS[0], VARIANTS[1])]
+    schedules = [
+        forward.prune_schedule(backbone, m, tokens, budget, n_prefix=3, suffix_shape=(1, 4))
+        for m in (VARIANTS[0], VARIANTS[1])
+    ]
     with pytest.raises(MethodError, match="one video a sequence"):
-        forward.shared_path(ways)
+        forward.shared_schedule(schedules)
 
 
 def test_a_method_that_cuts_the_cache_is_refused(backbone: Qwen2VL, tokens: VisualTokens) -> None:
@@ -192,14 +200,16 @@ class Golden:
     trace: dict[str, Tensor]
     meta: dict[str, Any]
 
-    def replay(self, method: Method) -> tuple[forward.Path, list[Tensor], Tensor]:
+    def replay(self, method: Method) -> tuple[forward.PruneSchedule, list[Tensor], Tensor]:
         """Path, what entered each layer, and the tail's hidden states (1, 1, A, D)."""
         tail = self.ids[self.split + 1 :]
         budget = budget_of(self.decoder.layers, self.video, 1.0)
-        way = forward.path(self.decoder, method, self.video, budget, head=self.split, tails=(1, len(tail)))
+        schedule = forward.prune_schedule(
+            self.decoder, method, self.video, budget, n_prefix=self.split, suffix_shape=(1, len(tail))
+        )
         embeds = forward.embed(self.decoder, self.ids[: self.split], self.video.features[None], tail[None, None])
         entering: list[Tensor] = []
-        return way, entering, forward.forward(self.decoder, way, embeds, entering)
+        return schedule, entering, forward.forward(self.decoder, schedule, embeds, entering)
 
     def targets(self, labels: Tensor) -> Tensor:
         """The token after each position of the tail, (1, 1, A)."""
@@ -230,10 +240,10 @@ def variant(request: pytest.FixtureRequest, whole_golden: Path) -> tuple[Golden,
 def test_released_training_forward(variant: tuple[Golden, Method, Tensor]) -> None:
     found, method, labels = variant
     with torch.no_grad():
-        way, entering, hidden = found.replay(method)
+        schedule, entering, hidden = found.replay(method)
         logits = found.decoder.logits(hidden[0, 0])
         value, _ = forward.loss(found.decoder, hidden, found.targets(labels))
-    for layer, (seen, ids) in enumerate(zip(entering, way.ids, strict=True)):
+    for layer, (seen, ids) in enumerate(zip(entering, schedule.ids, strict=True)):
         assert torch.equal(ids[0], found.trace[f"layer_pos.{layer}"].flatten())
         if f"layer_in.{layer}" in found.trace:
             assert apart(seen[0], found.trace[f"layer_in.{layer}"]) < RTOL
@@ -247,8 +257,8 @@ def test_released_training_forward(variant: tuple[Golden, Method, Tensor]) -> No
 
 def test_released_gradients(variant: tuple[Golden, Method, Tensor]) -> None:
     found, method, labels = variant
-    way, _, hidden = found.replay(method)
-    assert [ids.shape[1] for ids in way.ids] == found.meta["seq_len_per_layer"]
+    schedule, _, hidden = found.replay(method)
+    assert [ids.shape[1] for ids in schedule.ids] == found.meta["seq_len_per_layer"]
     value, _ = forward.loss(found.decoder, hidden, found.targets(labels))
     assert value.item() == pytest.approx(found.meta["loss"], abs=1e-4)
     value.backward()

@@ -167,7 +167,7 @@ def test_generated_samples(backbone: Qwen2VL) -> None:
 def test_generated_answers(backbone: Qwen2VL) -> None:
     decode = backbone.tokenizer.decode
     sample = builtin(backbone)[1]
-    for tail, targets in zip(sample.tails.flatten(0, 1), sample.targets.flatten(0, 1), strict=True):
+    for tail, targets in zip(sample.suffix_ids.flatten(0, 1), sample.targets.flatten(0, 1), strict=True):
         at = (targets != IGNORE).nonzero()[:, 0].tolist()
         letter, end = targets[at].tolist()
         assert decode(letter) in "ABCD"

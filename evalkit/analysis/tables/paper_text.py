@@ -77,7 +77,7 @@ def budget_markdown(tables: Sequence[Table]) -> str:
 
 
 def _head(found: QuestionSet, *lines: str) -> list[str]:
-
+    own = [*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines)]
     title = f"{found.name}, split {found.split}" if found.split else found.name
     return [f"## {title}\n", setup_line(found.setup), "\n".join([*own, ""])]
 

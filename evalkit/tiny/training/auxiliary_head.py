@@ -1,7 +1,7 @@
-"""What a visual token could know of the story so far: helper targets on the video itself.
+"""Auxiliary targets at the visual tokens: what a token shows, and what was shown before it.
 
-A question teaches one word; these teach something at every token that shows an event. Without them the order of events
-stays at chance on long videos. Only training uses them: the linear head is not part of the checkpoint.
+A question gives one target a sequence; these give targets at every token that shows an event. Without them the order
+of events stays at chance on long videos. Only training uses them: the linear head is not part of the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from evalkit.tiny.model import WIDTH
 from evalkit.tiny.training import symbols
 from evalkit.tiny.videos.world import COLORS, DIGITS, MOST, OBJECTS, PLACES, World
 
-LAYER = 3  # decoder layers below the head; those above are left for the question
+LAYER = 3  # decoder layers below the head; those above are free for the question
 CLEAR = 0.3  # weight from which on a token shows an event
-# what is asked at a token, and how many answers there are
+# the questions at a token, and how many answers each has
 SIZES = {
     "thing": len(OBJECTS) + len(DIGITS),
     "color": len(COLORS),
@@ -31,11 +31,11 @@ SIZES = {
 def targets(world: World, weights: np.ndarray) -> np.ndarray:
     """Answers (5, M) int64, in the order of SIZES, at tokens in order of time with concept weights (M, C)."""
     out = np.full((len(SIZES), len(weights)), IGNORE, np.int64)
-    busy = np.flatnonzero(weights[:, symbols.MARKS].max(1) > CLEAR)
-    things, places = (weights[busy][:, among].argmax(1) for among in (symbols.THINGS, symbols.WHERE))
+    with_event = np.flatnonzero(weights[:, symbols.EVENTS].max(1) > CLEAR)
+    things, places = (weights[with_event][:, among].argmax(1) for among in (symbols.THINGS, symbols.WHERE))
     colors = {OBJECTS.index(e.thing): COLORS.index(e.color) for e in world.objects}
     seen: list[int] = []
-    for token, thing, place in zip(busy.tolist(), things.tolist(), places.tolist(), strict=True):
+    for token, thing, place in zip(with_event.tolist(), things.tolist(), places.tolist(), strict=True):
         is_object = thing < len(OBJECTS)
         if is_object and thing not in seen:
             seen.append(thing)
@@ -46,7 +46,7 @@ def targets(world: World, weights: np.ndarray) -> np.ndarray:
 
 
 class AuxiliaryHead(nn.Module):
-    """One linear head for all these questions."""
+    """One linear head for all these targets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +54,12 @@ class AuxiliaryHead(nn.Module):
         self.read = nn.Linear(WIDTH, sum(SIZES.values()))
 
     def forward(self, hidden: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """States (B, M, D) and answers (B, 5, M) -> loss, and which answers were right by question."""
-        losses, right = [], {}
+        """States (B, M, D) and answers (B, 5, M) -> loss, and which answers are correct, by question."""
+        losses, correct = [], {}
         parts = self.read(self.norm(hidden)).split(list(SIZES.values()), -1)
         for name, logits, answers in zip(SIZES, parts, wanted.unbind(1), strict=True):
-            asked = answers != IGNORE
-            if bool(asked.any()):
-                losses.append(F.cross_entropy(logits[asked], answers[asked]))
-                right[name] = logits[asked].argmax(-1) == answers[asked]
-        return torch.stack(losses).sum() if losses else hidden.sum() * 0, right
+            learned = answers != IGNORE
+            if bool(learned.any()):
+                losses.append(F.cross_entropy(logits[learned], answers[learned]))
+                correct[name] = logits[learned].argmax(-1) == answers[learned]
+        return torch.stack(losses).sum() if losses else hidden.sum() * 0, correct

@@ -1,4 +1,4 @@
-"""What the small model is taught, in which order. Joint training from scratch stays at chance; these stages do not."""
+"""The training stages of the small model, in order; joint training from scratch stays at chance."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Stage:
     rate: tuple[float, float]  # learning rate at the first and the last step, linear between
     # "symbols": sums of word embeddings; "frames": regress them; "pixels": all weights, end to end; "both": these two
     source: str
-    layers: int = LAYERS  # decoder layers; where a lesson has more than the one before, new ones are put on top
+    layers: int = LAYERS  # decoder layers; where a stage has more than the one before, new ones are put on top
     noise: float = 0.1  # on symbols, per feature
 
 
-def _lesson(
+def _stage(
     name: str, source: str, steps: int, rate: tuple[float, float], *shapes: Shape, layers: int = LAYERS
 ) -> Stage:
     return Stage(name=name, steps=steps, shapes=shapes, rate=rate, source=source, layers=layers)
 
 
-CROWDS = Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)
+CROWDED = Shape(videos=6, questions=0, dense=0, cells=0, tokens=0)
 LONGER = (
     Shape(videos=20, questions=5, dense=64, cells=14, tokens=60, kinds=HARD_KINDS),
     Shape(videos=12, questions=6, dense=64, cells=40, tokens=200, kinds=HARD_KINDS),
@@ -47,9 +47,9 @@ PICTURES = (
     Shape(videos=3, questions=8, dense=128, cells=128, tokens=600, kinds=HARD_KINDS),
 )
 
-LESSONS: tuple[Stage, ...] = (
+STAGES: tuple[Stage, ...] = (
     # two objects: the question's word finds its event in hundreds of steps; with more objects it takes thousands
-    _lesson(
+    _stage(
         "pairs",
         "symbols",
         500,
@@ -57,7 +57,7 @@ LESSONS: tuple[Stage, ...] = (
         Shape(videos=32, questions=8, dense=64, cells=4, tokens=9, objects=(2, 2), options=False, kinds=PAIR_KINDS),
         layers=6,
     ),
-    _lesson(
+    _stage(
         "few",
         "symbols",
         300,
@@ -65,7 +65,7 @@ LESSONS: tuple[Stage, ...] = (
         Shape(videos=64, questions=8, dense=64, cells=8, tokens=28, objects=(2, 4), options=False),
         layers=6,
     ),
-    _lesson(
+    _stage(
         "words",
         "symbols",
         500,
@@ -76,15 +76,15 @@ LESSONS: tuple[Stage, ...] = (
         layers=6,
     ),
     # two more layers for the options; the shorter prompts first: finding the word among them is the same in all
-    _lesson(
+    _stage(
         "letters",
         "symbols",
         500,
         (2e-3, 1.5e-3),
         Shape(videos=24, questions=5, dense=64, cells=9, tokens=30, objects=(2, 4), formats=SHORT_FORMATS),
     ),
-    _lesson("vision", "frames", 2000, (1.5e-3, 5e-5), CROWDS),
-    _lesson(
+    _stage("vision", "frames", 2000, (1.5e-3, 5e-5), CROWDED),
+    _stage(
         "longer",
         "symbols",
         300,
@@ -93,7 +93,7 @@ LESSONS: tuple[Stage, ...] = (
         Shape(videos=6, questions=8, dense=128, cells=128, tokens=500, kinds=HARD_KINDS),
     ),
     # the same at a rate that stays: letters still rise
-    _lesson(
+    _stage(
         "longer still",
         "symbols",
         120,
@@ -101,8 +101,8 @@ LESSONS: tuple[Stage, ...] = (
         *LONGER,
         Shape(videos=6, questions=8, dense=64, cells=64, tokens=500, kinds=HARD_KINDS),
     ),
-    _lesson("vision again", "frames", 2000, (1.2e-3, 5e-5), CROWDS),
-    _lesson("together", "pixels", 350, (8e-4, 4.255e-4), *PICTURES),
-    # the events in real videos are few: alone they let the tower forget shapes, so crowds come beside them
-    _lesson("sharper", "both", 330, (4e-4, 2e-5), *PICTURES),
+    _stage("vision again", "frames", 2000, (1.2e-3, 5e-5), CROWDED),
+    _stage("together", "pixels", 350, (8e-4, 4.255e-4), *PICTURES),
+    # the events in real videos are few: alone they let the tower forget shapes, so crowded scenes come beside them
+    _stage("sharper", "both", 330, (4e-4, 2e-5), *PICTURES),
 )

@@ -1,4 +1,4 @@
-"""The shape of training samples; kept apart so that the recipe can be read without loading torch."""
+"""The shape of training samples: a module of its own, so that the recipe is read without loading torch."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from evalkit.tiny.model import GRID
-from evalkit.tiny.prompts import words
+from evalkit.tiny.prompts import vocab
 from evalkit.tiny.videos.world import COLORS, DIGITS, OBJECTS, PLACES, Event, World
 
 CONCEPTS = (*PLACES, *COLORS, *OBJECTS, *DIGITS, "object", "sign")
 INDEX = {name: i for i, name in enumerate(CONCEPTS)}
-MARKS = [INDEX["object"], INDEX["sign"]]  # concepts that say "something short happens here"
+EVENTS = [INDEX["object"], INDEX["sign"]]  # concepts of any token that shows an event
 WHERE = [INDEX[name] for name in PLACES]
 COLOR = [INDEX[name] for name in COLORS]
 THINGS = [INDEX[name] for name in (*OBJECTS, *DIGITS)]
@@ -22,7 +22,7 @@ FULL = 0.35  # share of an event's area from which on a token shows it fully
 @lru_cache(maxsize=1)
 def concept_ids() -> tuple[int, ...]:
     """Token id of each concept's word, with the space before it."""
-    return tuple(words()[" " + name] for name in CONCEPTS)
+    return tuple(vocab()[" " + name] for name in CONCEPTS)
 
 
 def moments(cells: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def _show(cell: np.ndarray, event: Event, covered: np.ndarray) -> None:
 
 
 def _covered(event: Event, u: float) -> np.ndarray:
-    """How fully each place shows the event at `u`, (places,) in [0, 1]."""
+    """Share of the event that each place shows at moment `u`, (places,), clipped to [0, 1]."""
     low = np.arange(GRID) / GRID
     shares = [
         np.clip(np.minimum(c + event.size / 2, low + 1 / GRID) - np.maximum(c - event.size / 2, low), 0, None)
@@ -59,6 +59,6 @@ def _covered(event: Event, u: float) -> np.ndarray:
     return np.clip(area / FULL, 0, 1).astype(np.float32)
 
 
-def seen(spans: tuple[tuple[float, float], ...], times: np.ndarray) -> bool:
+def sampled(spans: tuple[tuple[float, float], ...], times: np.ndarray) -> bool:
     """Whether every span holds at least one sampled moment."""
     return all(bool(((times >= a) & (times < b)).any()) for a, b in spans)

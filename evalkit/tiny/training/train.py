@@ -1,4 +1,4 @@
-"""`python -m evalkit.tiny.training.train`: teach the small model, lesson by lesson; an interrupted run goes on."""
+"""`python -m evalkit.tiny.training.train`: train the small model, stage by stage; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def main() -> None:
 
 
 def train(work: Path, out: Path, *, seed: int) -> None:
-    """All lessons; checkpoints and curve.csv in `work`, the finished checkpoint folder in `out`."""
+    """All stages: checkpoints and curve.csv in `work`, the finished checkpoint folder in `out`."""
     work.mkdir(parents=True, exist_ok=True)
     run = Run(work, seed)
-    for number, lesson in enumerate(recipe.LESSONS):
-        run.lesson(number, lesson)
+    for number, stage in enumerate(recipe.STAGES):
+        run.stage(number, stage)
     save(run.plain, out)
 
 
@@ -53,10 +53,10 @@ class Run:
         set_seed(seed)
         self.work, self.seed = work, seed
         self.accelerator = Accelerator()
-        self.done = (0, 0)  # lesson, steps of it
+        self.done = (0, 0)  # stage, steps of it
         self.state = work / "state.pt"
-        self.helper = AuxiliaryHead()
-        self._use(random_model(seed, recipe.LESSONS[0].layers))
+        self.auxiliary_head = AuxiliaryHead()
+        self._use(random_model(seed, recipe.STAGES[0].layers))
         if self.state.exists():
             self._load()
 
@@ -65,34 +65,34 @@ class Run:
         """The model without accelerate's wrapper."""
         return self.accelerator.unwrap_model(self.model)
 
-    def lesson(self, number: int, lesson: Stage) -> None:
-        """The lesson's remaining steps."""
+    def stage(self, number: int, stage: Stage) -> None:
+        """The stage's remaining steps."""
         first = self.done[1] if self.done[0] == number else 0
         if self.done[0] > number:
             return
         if first == 0:
-            self._use(grown(self.plain, self.seed, lesson.layers))
+            self._use(grown(self.plain, self.seed, stage.layers))
         tally, begun = Tally(), time.monotonic()
-        for step in range(first, lesson.steps):
-            self._step(number, lesson, step, tally)
-            if (step + 1) % LOG_EVERY == 0 or step + 1 == lesson.steps:
-                self._log(lesson.name, step + 1, time.monotonic() - begun, tally)
+        for step in range(first, stage.steps):
+            self._step(number, stage, step, tally)
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == stage.steps:
+                self._log(stage.name, step + 1, time.monotonic() - begun, tally)
                 tally, begun = Tally(), time.monotonic()
             if (step + 1) % SAVE_EVERY == 0:
                 self._save((number, step + 1))
         self._save((number + 1, 0))
 
-    def _step(self, number: int, lesson: Stage, step: int, tally: Tally) -> None:
+    def _step(self, number: int, stage: Stage, step: int, tally: Tally) -> None:
         from evalkit.tiny.training import stages
 
-        share = step / max(1, lesson.steps - 1)
-        rate = lesson.rate[0] + share * (lesson.rate[1] - lesson.rate[0])
+        share = step / max(1, stage.steps - 1)
+        rate = stage.rate[0] + share * (stage.rate[1] - stage.rate[0])
         for group in self.optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
-        scores, kinds = stages.scores(self.plain, self.helper, lesson, self.seed * 10**9 + number * 10**6 + step)
+        scores, kinds = stages.scores(self.plain, self.auxiliary_head, stage, self.seed * 10**9 + number * 10**6 + step)
         self.optimizer.zero_grad()
         self.accelerator.backward(scores.loss)
-        self.accelerator.clip_grad_norm_([*self.model.parameters(), *self.helper.parameters()], 1.0)
+        self.accelerator.clip_grad_norm_([*self.model.parameters(), *self.auxiliary_head.parameters()], 1.0)
         self.optimizer.step()
         tally.add(scores, kinds)
 
@@ -100,7 +100,7 @@ class Run:
         """Train this model from here on, with a fresh optimiser."""
         import torch
 
-        weights = [*model.parameters(), *self.helper.parameters()]
+        weights = [*model.parameters(), *self.auxiliary_head.parameters()]
         optimizer = torch.optim.AdamW(weights, lr=1e-3, betas=recipe.BETAS, weight_decay=0.01)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
 
@@ -109,7 +109,7 @@ class Run:
 
         self.done = done
         part = self.state.with_suffix(".part")
-        parts = {"model": self.plain, "helper": self.helper, "optimizer": self.optimizer}
+        parts = {"model": self.plain, "auxiliary_head": self.auxiliary_head, "optimizer": self.optimizer}
         torch.save({name: of.state_dict() for name, of in parts.items()} | {"done": list(done)}, part)
         part.replace(self.state)
 
@@ -117,16 +117,16 @@ class Run:
         import torch
 
         state = torch.load(self.state, weights_only=True)
-        lesson, steps = state["done"]
-        layers = recipe.LESSONS[lesson if steps else lesson - 1].layers
+        stage, steps = state["done"]
+        layers = recipe.STAGES[stage if steps else stage - 1].layers
         self._use(grown(self.plain, self.seed, layers))
         self.plain.load_state_dict(state["model"])
-        self.helper.load_state_dict(state["helper"])
+        self.auxiliary_head.load_state_dict(state["auxiliary_head"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.done = (lesson, steps)
+        self.done = (stage, steps)
 
-    def _log(self, lesson: str, step: int, seconds: float, tally: Tally) -> None:
-        row = {"lesson": lesson, "step": step, "seconds": f"{seconds:.0f}", **tally.row()}
+    def _log(self, stage: str, step: int, seconds: float, tally: Tally) -> None:
+        row = {"stage": stage, "step": step, "seconds": f"{seconds:.0f}", **tally.row()}
         print(" ".join(f"{k}={v}" for k, v in row.items()), flush=True)
         path = self.work / "curve.csv"
         new = not path.exists()
@@ -138,32 +138,32 @@ class Run:
 
 
 class Tally:
-    """Accuracy since the last line of the curve."""
+    """Losses and accuracy since the last line of the curve."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
-        self.words: list[bool] = []
-        self.letters: list[bool] = []
+        self.words_correct: list[bool] = []
+        self.letters_correct: list[bool] = []
         self.by_kind: dict[str, list[bool]] = defaultdict(list)
 
     def add(self, scores: Scores, kinds: Iterable[Iterable[str]]) -> None:
         """Count one batch."""
         self.losses.append(float(scores.loss.detach()))
-        words = scores.word_right.flatten().tolist()
-        self.words += words
-        self.letters += [] if scores.letter_right is None else scores.letter_right.flatten().tolist()
-        for kind, word in zip((k for row in kinds for k in row), words, strict=True):
+        correct = scores.word_correct.flatten().tolist()
+        self.words_correct += correct
+        self.letters_correct += [] if scores.letter_correct is None else scores.letter_correct.flatten().tolist()
+        for kind, word in zip((k for row in kinds for k in row), correct, strict=True):
             self.by_kind[kind].append(word)
-        for name, right in scores.story_right.items():
-            self.by_kind[f"story.{name}"] += right.tolist()
+        for name, answers in scores.auxiliary_correct.items():
+            self.by_kind[f"auxiliary.{name}"] += answers.tolist()
 
     def row(self) -> dict[str, str]:
-        """Mean loss, accuracy of words and letters, accuracy of words by kind and of the helper's answers."""
+        """Mean loss, accuracy of words and letters, accuracy of words by kind and of the auxiliary head."""
         kinds = " ".join(f"{k}:{_mean(v):.2f}" for k, v in sorted(self.by_kind.items()))
         return {
             "loss": f"{_mean(self.losses):.3f}",
-            "word": f"{_mean(self.words):.3f}",
-            "letter": f"{_mean(self.letters):.3f}",
+            "word": f"{_mean(self.words_correct):.3f}",
+            "letter": f"{_mean(self.letters_correct):.3f}",
             "kinds": kinds,
         }
 

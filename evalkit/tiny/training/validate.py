@@ -43,7 +43,7 @@ def line(cells: int, by_kind: dict[str, float]) -> str:
 
 
 def plot(found: dict[int, dict[str, float]], path: Path) -> None:
-    """Accuracy by cells, a line a kind, told apart by marker and by a label at its end, not by colour alone."""
+    """Accuracy by cells, a line a kind; lines differ in marker and in colour."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -51,9 +51,11 @@ def plot(found: dict[int, dict[str, float]], path: Path) -> None:
     axes = figure.subplots()
     cells, last = sorted(found), found[max(found)]
     for kind, marker in zip(sorted(last, key=lambda kind: -last[kind]), MARKERS, strict=False):
-        whole = kind == "all"
+        is_mean = kind == "all"
         shares = [100 * found[n][kind] for n in cells]
-        axes.plot(cells, shares, marker=marker, label=kind, color="black" if whole else None, lw=2.5 if whole else 1.2)
+        axes.plot(
+            cells, shares, marker=marker, label=kind, color="black" if is_mean else None, lw=2.5 if is_mean else 1.2
+        )
     axes.axhline(25, color="grey", ls=":", lw=1)
     axes.annotate("chance", (cells[0], 26), color="grey")
     axes.set(xscale="log", xticks=cells, ylim=(0, 103), xlabel="cells of two frames", ylabel="right letters, percent")
@@ -65,34 +67,33 @@ def plot(found: dict[int, dict[str, float]], path: Path) -> None:
 
 
 def accuracy(model: Any, cells: int, videos: int, *, symbols: bool = False) -> dict[str, float]:
-    """Share of right letters by kind and over all ("all": every kind weighs the same), on videos of `cells` cells."""
+    """Share of correct letters by kind and over all ("all": every kind weighs the same), on videos of `cells` cells."""
     import torch
 
     from evalkit.tiny.training import batches
 
-    right: dict[str, list[bool]] = defaultdict(list)
+    correct: dict[str, list[bool]] = defaultdict(list)
     shape = Shape(
         videos=4, questions=10, dense=cells, cells=cells, tokens=16 * cells, unseen=1.0, seeds=VALIDATION_SEEDS
     )
     for seed in range(-(-videos // shape.videos)):
         batch = batches.make(shape, seed, model.config.text_config.vocab_size)
         with torch.no_grad():
-            letters_right = _letters(model, batch, symbols)
-        for kinds, letters in zip(batch.kinds, letters_right, strict=True):
+            letters_correct = _letters(model, batch, symbols)
+        for kinds, letters in zip(batch.kinds, letters_correct, strict=True):
             for kind, letter in zip(kinds, letters, strict=True):
-                right[kind].append(letter)
-    shares = {kind: sum(v) / len(v) for kind, v in sorted(right.items())}
+                correct[kind].append(letter)
+    shares = {kind: sum(v) / len(v) for kind, v in sorted(correct.items())}
     return {"all": sum(shares.values()) / len(shares), **shares}
 
 
 def _letters(model: Any, batch: Any, symbols: bool) -> list[list[bool]]:
     from evalkit.tiny.training import language, stages
 
-    words, frames = language.symbol_features, stages.frame_features
-    features = words(model, batch.concepts, 0.0) if symbols else frames(model, batch)
-    right = language.run(model, features, batch).letter_right
-    assert right is not None
-    found: list[list[bool]] = right.tolist()
+    features = language.symbol_features(model, batch.concepts, 0.0) if symbols else stages.frame_features(model, batch)
+    correct = language.run(model, features, batch).letter_correct
+    assert correct is not None
+    found: list[list[bool]] = correct.tolist()
     return found
 
 

@@ -53,18 +53,18 @@ def _rotary(visual: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _attention(attn: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     q, k, v = attn.qkv(x).reshape(*x.shape[:2], 3, attn.num_heads, -1).unbind(2)
-    q, k = (t * cos + _half_turned(t) * sin for t in (q, k))
+    q, k = (t * cos + _rotate_half(t) * sin for t in (q, k))
     mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     out: Tensor = attn.proj(mixed.transpose(1, 2).flatten(2))
     return out
 
 
-def _half_turned(x: Tensor) -> Tensor:
+def _rotate_half(x: Tensor) -> Tensor:
     low, high = x.chunk(2, -1)
     return torch.cat([-high, low], -1)
 
 
-def film(world: World, times: np.ndarray, cells: np.ndarray) -> Tensor:
+def render(world: World, times: np.ndarray, cells: np.ndarray) -> Tensor:
     """Frames (len(cells), 2, SIZE, SIZE, 3) uint8 of the cells numbered `cells` of a video sampled at `times` (2T,)."""
     painter = Painter(world, SIZE)
     pairs = times.reshape(-1, 2)[cells]

@@ -43,7 +43,7 @@ def videomme(root: Path) -> Layout:
         for k, choice in enumerate(planned.choices):
             row = _videomme_row(f"{number + 1:03d}", k + 1, key, planned.task, choice)
             rows.append(row)
-            evidence[row["question_id"]] = planned.evidence(choice.asked)
+            evidence[row["question_id"]] = planned.evidence(choice.question)
     layout.texts[root / "evidence.json"] = _json(evidence)
     layout.savers[root / "videomme" / "test-00000-of-00001.parquet"] = partial(_save_parquet, rows)
     return layout
@@ -59,7 +59,7 @@ def mlvu(root: Path) -> Layout:
         name = f"{planned.task.split('_', 1)[1]}_{number}{'.webm' if vp9 else '.mp4'}"
         _add(layout, root / "video" / planned.task / name, planned, "vp9" if vp9 else "h264")
         for choice in planned.choices:
-            evidence[f"{planned.task}:{len(rows)}"] = planned.evidence(choice.asked)
+            evidence[f"{planned.task}:{len(rows)}"] = planned.evidence(choice.question)
             rows.append(_mlvu_row(name, planned, choice))
     for stem, rows in tables.items():
         layout.texts[root / "json" / f"{stem}.json"] = _json(rows)
@@ -77,7 +77,7 @@ def lvbench(root: Path) -> Layout:
         questions = []
         for choice in planned.choices:
             uid = str(len(evidence) + 1)
-            evidence[uid] = planned.evidence(choice.asked)
+            evidence[uid] = planned.evidence(choice.question)
             questions.append(_lvbench_row(uid, evidence[uid], choice))
         lines.append(json.dumps(_lvbench_video(key, number, planned, questions), ensure_ascii=False))
     layout.texts[root / "video_info.meta.jsonl"] = "\n".join(lines) + "\n"
@@ -94,8 +94,8 @@ def _videomme_row(video: str, number: int, key: str, duration: str, choice: Choi
         "url": "",
         "videoID": key,
         "question_id": f"{video}-{number}",
-        "task_type": plan.VIDEOMME_TASKS[choice.asked.kind],
-        "question": choice.asked.text,
+        "task_type": plan.VIDEOMME_TASKS[choice.question.kind],
+        "question": choice.question.text,
         "options": lettered(choice.options, "{}. "),
         "answer": "ABCD"[choice.answer],
     }
@@ -105,7 +105,7 @@ def _mlvu_row(name: str, planned: Planned, choice: Choice) -> dict[str, Any]:
     return {
         "video": name,
         "duration": planned.seconds,
-        "question": choice.asked.text,
+        "question": choice.question.text,
         "candidates": list(choice.options),
         "answer": choice.options[choice.answer],
         "question_type": plan.MLVU_TASKS[planned.task][0],
@@ -116,9 +116,9 @@ def _lvbench_row(uid: str, spans: Sequence[Sequence[float]], choice: Choice) -> 
     start, end = min(s[0] for s in spans), max(s[1] for s in spans)
     return {
         "uid": uid,
-        "question": "\n".join([choice.asked.text, *lettered(choice.options, "({}) ")]),
+        "question": "\n".join([choice.question.text, *lettered(choice.options, "({}) ")]),
         "answer": "ABCD"[choice.answer],
-        "question_type": plan.LVBENCH_TYPES[choice.asked.kind],
+        "question_type": plan.LVBENCH_TYPES[choice.question.kind],
         "time_reference": f"{_clock(start)}-{_clock(end)}",
     }
 
@@ -145,7 +145,7 @@ def _keys(stream: int) -> list[str]:
 
 
 def _subtitles(planned: Planned) -> str:
-    """Narration that gives nothing away, in the markup of the original files."""
+    """Narration without hints to an answer, in the markup of the original files."""
     blocks = []
     for number, scene in enumerate(planned.world.scenes):
         start = scene.start * planned.seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalkit.tiny.videos.questions import Asked, Choice, ask, choose
+from evalkit.tiny.videos.questions import Choice, OpenQuestion, choose, questions_about
 from evalkit.tiny.videos.world import FEWEST, MOST, TEST_SEEDS, World, draw
 
 SEED = 20260101
@@ -64,9 +64,9 @@ class Planned:
         """Duration."""
         return self.frames / self.fps
 
-    def evidence(self, asked: Asked) -> list[list[float]]:
+    def evidence(self, question: OpenQuestion) -> list[list[float]]:
         """When the answer is on screen, [start, end] in seconds each."""
-        return [[round(a * self.seconds, 3), round(b * self.seconds, 3)] for a, b in asked.evidence]
+        return [[round(a * self.seconds, 3), round(b * self.seconds, 3)] for a, b in question.evidence]
 
 
 def videomme() -> list[Planned]:
@@ -81,8 +81,8 @@ def videomme() -> list[Planned]:
         seconds, fps = lengths[task]
         world = _world(number, number)
         kinds = [next(turn) for _ in range(VIDEOMME_QUESTIONS)]
-        asked = _spread(rng, world, kinds)
-        planned.append(_planned(rng, world, task, seconds, fps, asked, letters))
+        questions = _spread(rng, world, kinds)
+        planned.append(_planned(rng, world, task, seconds, fps, questions, letters))
     return planned
 
 
@@ -96,8 +96,8 @@ def mlvu() -> list[Planned]:
         for number in range(videos):
             # four objects or more where every question asks about another one
             world = _world(1000 + len(planned), number, fewest=4 if per == 4 else FEWEST, dominant=_odd(stem))
-            asked = _some(rng, [ask(world, [k]) for k in kinds], per)
-            planned.append(_planned(rng, world, stem, (180, 600), 2, asked, letters))
+            questions = _some(rng, [questions_about(world, [k]) for k in kinds], per)
+            planned.append(_planned(rng, world, stem, (180, 600), 2, questions, letters))
     return planned
 
 
@@ -108,11 +108,13 @@ def lvbench() -> list[Planned]:
     planned = []
     for number in range(LVBENCH_VIDEOS):
         world = _world(2000 + number, number)
-        groups = [ask(world, kinds) for kinds in (("needle",), ("scene",), ("count",), ("ends",), ("summary",))]
-        rest = [ask(world, [k]) for k in ("color", "grounding", "object", "after", "before")]
-        asked = [a for group in groups for a in group]
-        asked += _some(rng, rest, LVBENCH_QUESTIONS - len(asked))
-        planned.append(_planned(rng, world, "", (1200, 2160), 2, asked, letters))
+        groups = [
+            questions_about(world, kinds) for kinds in (("needle",), ("scene",), ("count",), ("ends",), ("summary",))
+        ]
+        rest = [questions_about(world, [k]) for k in ("color", "grounding", "object", "after", "before")]
+        questions = [a for group in groups for a in group]
+        questions += _some(rng, rest, LVBENCH_QUESTIONS - len(questions))
+        planned.append(_planned(rng, world, "", (1200, 2160), 2, questions, letters))
     return planned
 
 
@@ -126,7 +128,7 @@ def _odd(stem: str) -> bool | None:
 
 
 def _letters(rng: np.random.Generator, count: int) -> Iterator[int]:
-    """Indices of right options, as equally often each as `count` allows."""
+    """Indices of correct options, as equally often each as `count` allows."""
     return iter(int(i) for i in rng.permutation(np.arange(count) % 4))
 
 
@@ -134,18 +136,18 @@ def _turns(rng: np.random.Generator, count: int, kinds: Sequence[str]) -> Iterat
     return iter([kinds[int(i)] for _ in range(-(-count // len(kinds))) for i in rng.permutation(len(kinds))])
 
 
-def _spread(rng: np.random.Generator, world: World, kinds: Sequence[str]) -> list[Asked]:
+def _spread(rng: np.random.Generator, world: World, kinds: Sequence[str]) -> list[OpenQuestion]:
     """One question of each kind; another kind where the world does not admit one, never the same question twice."""
-    every = ask(world)
-    asked: list[Asked] = []
+    every = questions_about(world)
+    questions: list[OpenQuestion] = []
     for kind in kinds:
-        fresh = [a for a in every if a not in asked]
+        fresh = [a for a in every if a not in questions]
         pool = [a for a in fresh if a.kind == kind] or fresh
-        asked.append(pool[int(rng.integers(len(pool)))])
-    return asked
+        questions.append(pool[int(rng.integers(len(pool)))])
+    return questions
 
 
-def _some(rng: np.random.Generator, groups: Sequence[list[Asked]], count: int) -> list[Asked]:
+def _some(rng: np.random.Generator, groups: Sequence[list[OpenQuestion]], count: int) -> list[OpenQuestion]:
     """`count` questions, taken from the groups in turn."""
     shuffled = [[group[int(i)] for i in rng.permutation(len(group))] for group in groups]
     longest = max(map(len, shuffled))
@@ -159,9 +161,9 @@ def _planned(
     task: str,
     seconds: tuple[int, int],
     fps: int,
-    asked: Sequence[Asked],
+    questions: Sequence[OpenQuestion],
     letters: Iterator[int],
 ) -> Planned:
     frames = int(rng.integers(seconds[0] * fps, seconds[1] * fps))
-    choices = tuple(choose(a, next(letters), rng) for a in asked)
+    choices = tuple(choose(a, next(letters), rng) for a in questions)
     return Planned(world=world, frames=frames, fps=fps, task=task, choices=choices)
