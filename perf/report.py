@@ -1,7 +1,7 @@
-"""The report: size of the page of a large sweep, seconds until a browser shows it, seconds to make it.
+"""The report: the size of a large sweep's page and how long a browser takes to open it; the time to make a report.
 
 python perf/report.py [--questions 2700] [--runs 5]     the page; needs chromium on the PATH
-python perf/report.py --before CHECKOUT RESULTS [--runs 3]     `evalkit report RESULTS` by another checkout and this
+python perf/report.py --before CHECKOUT RESULTS [--runs 3]     making RESULTS' report by another checkout and this one
 
 Either puts a table into RESULTS.md.
 """
@@ -90,8 +90,8 @@ RENAMED = {  # columns of versions before the registry of columns
 # family: these columns are compared only with versions that define them alike.
 REDEFINED = re.compile("_holm$|^(kv|compute)_(delta|ci|p_|weight|(lower|upper)_)")
 WHAT = """
-`python -m evalkit report` of {runs} run folders with {answers} answers ({questions} questions), each in its own process,
-before and after in turn, median of {times}; CPU seconds are user and system. First of all, every number of the five CSV
+`python -m evalkit report` of {runs} run folders with {answers} answers ({questions} questions), each a process of its
+own, before and after in turn, median of {times}; CPU seconds are user and system. First, every number of the five CSV
 files that both define was asserted equal ({equal} columns). Before: {commit}.
 """
 

@@ -57,35 +57,29 @@ def _groups(groups: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
 def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
     if row is None:
         return None
-    seconds, tokens = (
-        tuple(map(float, _numbers(need(row, key, list, where), where, key))) for key in ("seconds", "tokens")
-    )
-    cells = optional(row, "cells", list, where)
-    found = KeptOverTime(
-        seconds=seconds,
-        tokens=tokens,
-        cells=None if cells is None else tuple(map(int, _numbers(cells, where, "cells"))),
-    )
-    lengths = {len(seconds), len(tokens), len(seconds if found.cells is None else found.cells)}
-    if len(lengths) > 1:
-        raise DataError(f"{where}: expected seconds, tokens and cells of the same length, came {lengths}. Repair it.")
-    return found
+    seconds, tokens = (_numbers(need(row, key, list, where), where, key) for key in ("seconds", "tokens"))
+    index = optional(row, "cells", list, where)
+    cells = None if index is None else tuple(int(typed(cell, int, where, "cells")) for cell in index)
+    lengths = [len(own) for own in (seconds, tokens, seconds if cells is None else cells)]
+    if len(set(lengths)) > 1:
+        raise DataError(
+            f"{where}: expected one of seconds, tokens and cells per cell, came {lengths}. Repair the line."
+        )
+    return KeptOverTime(seconds=seconds, tokens=tokens, cells=cells)
 
 
-def _numbers(values: list[Any], where: str, what: str) -> list[float]:
-    return [typed(value, (int, float), where, what) for value in values]
+def _numbers(values: list[Any], where: str, what: str) -> tuple[float, ...]:
+    return tuple(float(typed(value, (int, float), where, what)) for value in values)
 
 
 def _spans(values: list[Any] | None, where: str) -> tuple[tuple[float, float], ...] | None:
     """Spans in seconds, each [from, to]; None where an older version has not written them."""
     if values is None:
         return None
-    for span in values:
-        if len(_numbers(typed(span, list, where, "evidence_s"), where, "evidence_s")) != 2:
-            raise DataError(
-                f"{where}: expected evidence_s to be spans [from, to] in seconds, came {span!r}. Repair it."
-            )
-    return tuple((float(first), float(last)) for first, last in values)
+    spans = [_numbers(typed(span, list, where, "evidence_s"), where, "evidence_s") for span in values]
+    if any(len(span) != 2 for span in spans):
+        raise DataError(f"{where}: expected spans [from, to] in evidence_s, came {values!r}. Repair the line.")
+    return tuple((span[0], span[1]) for span in spans)
 
 
 def _ledger(row: dict[str, Any], where: str) -> Ledger:

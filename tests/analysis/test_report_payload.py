@@ -236,6 +236,16 @@ def test_missing_and_failed_answers() -> None:
     assert found["sets"][0] | {"slug": ""} == {"slug": "", "setup": 0, "benchmark": 0, "points": [0, 1], "dense": 0}
 
 
+def test_recorded_cells_are_not_guessed_from_seconds() -> None:
+    """Frames late in their stretch: the seconds alone would say the next one. Shuffled frames go by their seconds."""
+    late = {"seconds": (12.0, 27.0), "tokens": (4.0, 4.0)}
+    known, guessed = (kept_over_time.shares(KeptOverTime(**late, cells=c), 60.0, 4) for c in ((0, 1), None))
+    assert known == pytest.approx([1 / 10] * 10 + [0] * 10)
+    assert guessed == pytest.approx([0] * 5 + [1 / 10] * 10 + [0] * 5)
+    shuffled = KeptOverTime(seconds=(45.0, 0.0), tokens=(4.0, 4.0), cells=(0, 1))
+    assert kept_over_time.shares(shuffled, 60.0, 4) == pytest.approx([1 / 10] * 5 + [0] * 10 + [1 / 10] * 5)
+
+
 @pytest.mark.slow
 def test_a_large_sweep_stays_small() -> None:
     """2,700 questions × 12 cells with long prompts and replies of their own; one method keeps other cells each time."""

@@ -44,7 +44,7 @@ REPLIES = {"001-1": "C", "001-2": "C.", "001-3": "A", "002-1": "C", "002-2": "",
 
 
 @pytest.mark.parametrize(
-    ("protocol", "own", "micro", "n", "left_out"),
+    ("protocol", "own", "micro", "n", "excluded"),
     [
         ("lmms_eval", 50.0, 50.0, 6, 0),
         ("official", 75.0, 75.0, 4, 2),
@@ -52,14 +52,14 @@ REPLIES = {"001-1": "C", "001-2": "C.", "001-3": "A", "002-1": "C", "002-2": "",
         ("xcomp", 50.0, 50.0, 6, 0),
     ],
 )
-def test_by_hand(tmp_path, videomme, protocol, own, micro, n, left_out):
+def test_by_hand(tmp_path, videomme, protocol, own, micro, n, excluded):
     answers = write_answers(tmp_path / "a.jsonl", REPLIES)
     (one,) = score(annotated("videomme", videomme), [answers], protocol).scores
     assert next(iter(one.averages.values())) == pytest.approx(own)
-    assert (one.overall.percent, one.overall.n, one.left_out, one.unparsed) == (micro, n, left_out, 2)
+    assert (one.overall.percent, one.overall.n, one.excluded, one.unparsed) == (micro, n, excluded, 2)
     short, long = one.groups["duration", "short"], one.groups["duration", "long"]
     assert (short.right, short.n) == (2, 3)
-    assert (long.right, long.n) == (1, 3 - left_out)
+    assert (long.right, long.n) == (1, 3 - excluded)
 
 
 def test_mean_of_durations_is_not_micro(tmp_path, videomme):
@@ -91,9 +91,9 @@ def test_side_by_side(tmp_path, videomme):
     assert [name.split()[0] for name in table["percent"]] == ["lmms_eval", "official", "retake", "xcomp"]
     assert table["own average"] == ["50.0000 micro", "75.0000 micro", "50.0000 mean of durations", "50.0000 micro"]
     assert table["n"] == ["6", "4", "6", "6"]
-    assert table["left out"] == ["0", "2", "0", "0"]
+    assert table["excluded"] == ["0", "2", "0", "0"]
     assert table["duration: long"] == ["33.33 of 3", "100.00 of 1", "33.33 of 3", "33.33 of 3"]
-    assert "official 1: an unreadable reply is left out of every average" in text
+    assert "official 1: an unreadable reply is excluded of every average" in text
 
 
 def test_a_question_with_two_types_counts_in_both(tmp_path):

@@ -55,6 +55,7 @@ def test_by_hand(clip: Path, backbone: Qwen2VL) -> None:
     assert len(dense.kept.seconds) == 16
     assert dense.kept.tokens == (16.0,) * 16
     assert found.kept.seconds == tuple(dense.kept.seconds[cell] for cell in (5, 9, 14))
+    assert (dense.kept.cells, found.kept.cells) == (tuple(range(16)), (5, 9, 14))
     assert found.kept.tokens == ((16 + 4) / 2, (2 + 1) / 2, (16 + 4) / 2)
 
 

@@ -139,3 +139,30 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
     write_run(tmp_path / "b", [row("1", True)])
     with pytest.raises(DataError, match="same run"):
         load.load(tmp_path)
+
+
+def test_what_was_kept_and_where_the_evidence_is(tmp_path: Path) -> None:
+    """Answers of older versions have neither; whatever is malformed is refused with its place."""
+    kept = {"seconds": [0.0, 15.0], "tokens": [16.0, 8.0]}
+    lines = [row("old", True, kept=kept), row("new", True, kept=kept | {"cells": [0, 1]}, evidence_s=[[1, 2.5]])]
+    (run,) = load.load(write_run(tmp_path / "r", lines))
+    new, old = run.answers
+    assert old.kept is not None
+    assert new.kept is not None
+    assert (old.kept.cells, old.evidence_s) == (None, None)
+    assert (new.kept.cells, new.evidence_s) == ((0, 1), ((1.0, 2.5),))
+    assert json.loads(json.dumps(new.to_dict()))["kept"]["cells"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kept": {"seconds": [0.0], "tokens": [16.0], "cells": [0, 1]}}, "one of seconds, tokens and cells per cell"),
+        ({"kept": {"seconds": [0.0], "tokens": [16.0], "cells": [0.5]}}, "cells to be int"),
+        ({"evidence_s": [[1.0]]}, r"spans \[from, to\]"),
+        ({"evidence_s": [["a", "b"]]}, "evidence_s to be int or float"),
+    ],
+)
+def test_malformed_cells_and_evidence_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load.load(write_run(tmp_path / "r", [row("1", True, **changes)]))

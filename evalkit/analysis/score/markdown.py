@@ -50,7 +50,7 @@ def _counts(scored: Scored) -> list[list[str]]:
         "n": [one.overall.n for one in scored.scores],
         "right": [one.overall.right for one in scored.scores],
         "unparsed": [one.unparsed for one in scored.scores],
-        "left out": [one.left_out for one in scored.scores],
+        "excluded": [one.excluded for one in scored.scores],
     }
     return [[name, *map(str, counts)] for name, counts in rows.items()]
 

@@ -42,7 +42,7 @@ class Score:
     averages: Mapping[str, float]  # percent, the protocol's own first
     overall: Share  # of the replies that count
     unparsed: int  # replies without a letter, whether they count or not
-    left_out: int  # replies that the protocol keeps out of its averages
+    excluded: int  # replies that the protocol keeps out of its averages
     groups: Mapping[tuple[str, str], Share]  # (kind, label), e.g. ("duration", "short")
     scoring_note: str  # what the protocol does with unreadable replies and odd rows
 
@@ -112,7 +112,7 @@ def _score(protocol: Protocol, benchmark: str, asked: Sequence[tuple[Question, s
         averages=protocol.averages(benchmark, counted),
         overall=_share([right for _, right in counted]),
         unparsed=sum(reply.letter is None for _, reply in read),
-        left_out=len(read) - len(counted),
+        excluded=len(read) - len(counted),
         groups=_groups(counted),
         scoring_note=protocol.scoring_note(benchmark),
     )
