@@ -24,6 +24,7 @@ def content(files: list[Path]) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
     first = plots.write([grid(tmp_path / "a")], tmp_path / "one")
     before = dict(matplotlib.rcParams)
