@@ -70,10 +70,11 @@ def test_rooms_are_those_of_the_package() -> None:
 def fast_tests(source: str) -> list[str]:
     """Names of a module's tests that `make test-fast` runs: neither the test nor its module is marked slow."""
     body = ast.parse(source).body
-    for node in body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
-            if "pytest.mark.slow" in ast.unparse(node.value):
-                return []
+    marks = [
+        ast.unparse(node.value) for node in body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)
+    ]
+    if any("pytest.mark.slow" in mark for mark in marks):
+        return []
     tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     return [t.name for t in tests if "pytest.mark.slow" not in map(ast.unparse, t.decorator_list)]
 

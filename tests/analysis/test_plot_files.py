@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import matplotlib
+import pytest
 
 from evalkit.analysis import plots
 from evalkit.analysis.grid.cells import ALL, COSTS, QuestionSet, question_sets
