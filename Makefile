@@ -1,10 +1,12 @@
-# Each target sets up .venv by itself; PYTHON names the interpreter to start from (3.11 or newer), PYTEST its options.
+# Each target sets up .venv by itself; PYTHON names the interpreter to start from (3.11 or newer), PYTEST more options of
+# pytest, WORKERS its processes.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: eval test check report clean
+.PHONY: eval test test-fast check report clean
 
 eval: $(INSTALLED)
 	$(BIN)/python -m evalkit data make
@@ -16,8 +18,15 @@ report: $(INSTALLED)
 	$(BIN)/python run_eval.py experiment=builtin_report results_dir=data/report
 	$(BIN)/python -m evalkit report data/report --out results/builtin/report --thumbnails 1
 
+# A file's tests stay in one process: what its fixtures make is made once.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST)
+
+# All but what is marked slow; tests/test_structure.py holds that every room is still tested.
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow' $(PYTEST)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

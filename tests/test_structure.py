@@ -67,6 +67,29 @@ def test_rooms_are_those_of_the_package() -> None:
     assert {"model", "engine", "analysis"} <= {room.name for room in ROOMS} <= rooms
 
 
+def fast_tests(source: str) -> list[str]:
+    """Names of a module's tests that `make test-fast` runs: neither the test nor its module is marked slow."""
+    body = ast.parse(source).body
+    marks = [
+        ast.unparse(node.value) for node in body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)
+    ]
+    if any("pytest.mark.slow" in mark for mark in marks):
+        return []
+    tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    return [t.name for t in tests if "pytest.mark.slow" not in map(ast.unparse, t.decorator_list)]
+
+
+@pytest.mark.parametrize("room", sorted(room.name for room in ROOMS))
+def test_the_fast_part_is_of_every_room(room: str) -> None:
+    assert [name for file in (TESTS / room).glob("test_*.py") for name in fast_tests(file.read_text(encoding="utf-8"))]
+
+
+def test_what_is_slow_is_seen() -> None:
+    slow = "@pytest.mark.slow\ndef test_a(): ...\n"
+    assert fast_tests(slow + "def test_b(): ...") == ["test_b"]
+    assert fast_tests("pytestmark = [pytest.mark.slow]\ndef test_b(): ...") == []
+
+
 @pytest.mark.parametrize("name", [file.stem for file in (TESTS / "support").glob("parity*.py")])
 def test_parity_tools_are_importable(name: str) -> None:
     assert import_module(f"tests.support.{name}")

@@ -194,6 +194,7 @@ def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> Any:
     return composed(*common, "sampling.frames=32", "ratios=[1.0,0.5]", methods, *overrides)
 
 
+@pytest.mark.slow
 def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, checkpoint: Path, tmp_path: Path) -> None:
     """A twin of 24 of 32 frames: interpolated without, measured with; a second start answers and adds nothing."""
     plain = run.run(config(data, tmp_path / "plain", checkpoint))

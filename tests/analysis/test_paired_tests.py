@@ -122,6 +122,7 @@ def test_mcnemar_rejects_too_many_true_nulls_where_questions_share_videos(monkey
     assert 0.02 <= rejected["sign flip"] / 400 <= 0.08
 
 
+@pytest.mark.slow
 def test_intervals_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the better method depends on the video, questions of a video move together."""
     monkeypatch.setattr(paired_tests, "RESAMPLES", 400)

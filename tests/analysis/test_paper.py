@@ -133,6 +133,7 @@ def test_written_text(tmp_path: Path, file_regression: Any) -> None:
     file_regression.check(whole, extension=".txt", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_files_hold_the_frames_and_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
     runs = results(tmp_path / "runs")
     for folder in ("a", "b"):

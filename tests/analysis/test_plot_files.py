@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import matplotlib
+import pytest
 
 from evalkit.analysis import plots
 from evalkit.analysis.grid.measured_points import ALL, COSTS, QuestionSet, question_sets
@@ -24,6 +25,7 @@ def content(files: list[Path]) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
     first = plots.Figures([grid(tmp_path / "a")]).write(tmp_path / "one")
     before = dict(matplotlib.rcParams)

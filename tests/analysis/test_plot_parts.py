@@ -49,6 +49,7 @@ def test_strokes_are_not_joined() -> None:
     assert label_placement.place([label], PAGE, [[(118, 0), (118, 100)]]) != label_placement.place([label], PAGE, [])
 
 
+@pytest.mark.slow
 def test_without_colour_marker_and_line_are_a_methods_own(tmp_path: Path) -> None:
     looks = styles([crowd(tmp_path / "g", 38)])
     pairs = [(style.marker, style.line) for style in looks.values()]

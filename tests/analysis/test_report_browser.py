@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 
-pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium on the PATH: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium() is None, reason="no chromium on the PATH: apt-get install chromium"),
+]
 
 WIDTHS = (1280, 390)
 QUESTIONS = 120

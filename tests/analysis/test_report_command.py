@@ -42,6 +42,7 @@ def test_everything_is_written_and_the_same_twice(
     assert str(tmp_path / "one" / "report.html") in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_by_default_it_lies_with_the_runs(results: Path) -> None:
     assert main(["report", str(results / "dense"), "--thumbnails", "0"]) == 0
     assert (results / "dense" / "report.html").is_file()

@@ -238,6 +238,7 @@ def test_command(tmp_path, videomme, capsys, caplog):
     assert stop.value.code == 2
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_a_video_library_is_imported(tmp_path, videomme):
     answers = write_answers(tmp_path / "a.jsonl", REPLIES)
     code = (

@@ -79,6 +79,7 @@ def test_a_grid_fills_one_folder_per_cell_and_writes_tables(results: Path, capsy
     assert all("gone.mp4" in str(a["error"]) for a in failed)
 
 
+@pytest.mark.slow
 def test_a_second_start_answers_only_what_is_missing(
     results: Path, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_second_start_answers_only_what_is_missing(
     assert len(asked) == 4 + len(before[str(cut.parent.relative_to(results))]) - 1
 
 
+@pytest.mark.slow
 def test_without_sharing_the_answers_and_folders_are_the_same(
     results: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_without_sharing_the_answers_and_folders_are_the_same(
     assert texts(tmp_path) == texts(results)
 
 
+@pytest.mark.slow
 def test_timing_comes_after_the_answers_and_changes_no_folder(
     results: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_timing_comes_after_the_answers_and_changes_no_folder(
     assert set(pd.read_csv(results / "budget.csv")["seconds"]) == {"shared"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override", ["seed=1", "sampling.frames=6", "backbone.dtype=bfloat16", "ratios=[0.5]", "methods=[lowres]"]
 )
@@ -192,6 +196,7 @@ def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path:
     assert "Traceback" not in wrong.stderr
 
 
+@pytest.mark.slow
 def test_trackers_are_checked_before_a_run_and_told_after_it(data: Path, tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match="trackers"):
         run.run(config(data, tmp_path / "results", checkpoint, "trackers=[nowhere]"))

@@ -78,6 +78,7 @@ def test_what_cannot_be_composed_is_explained(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -192,6 +192,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     st.dictionaries(st.sampled_from(["key", "type", "video_info", "qa"]), VALUES),

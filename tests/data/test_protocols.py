@@ -217,6 +217,7 @@ def run_fresh(code, tmp_path, question):
     return done, home
 
 
+@pytest.mark.slow
 def test_first_use_is_light_quiet_and_writes_nothing(tmp_path, question):
     light = "heavy = {'torch', 'transformers', 'lmms_eval.tasks'} & set(sys.modules)\nassert not heavy, heavy\n"
     done, home = run_fresh(FIRST_USE + light, tmp_path, question)

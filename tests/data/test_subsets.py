@@ -267,6 +267,7 @@ def runs(results: Path) -> dict[str, Path]:
     return {yaml.safe_load((folder / "config.yaml").read_text())["subset"]: folder for folder in folders}
 
 
+@pytest.mark.slow
 def test_a_subset_run_gives_the_full_runs_answers_in_a_folder_of_its_own(results: Path, data: Path) -> None:
     (benchmark,) = benchmarks.load("mlvu", data)
     folders = runs(results)

@@ -70,6 +70,7 @@ def loaded(root: Path) -> Benchmark:
 # ---- processes
 
 
+@pytest.mark.slow
 def test_what_crashes_costs_one_file(tmp_path: Path) -> None:
     names = ["fine_1", "crash", "fine_2", "kill", "bad", "odd", "fine_3"]
     found = dict(ask_all(fine_or_not, [tmp_path / name for name in names], workers=2, seconds=LONG))
@@ -211,6 +212,7 @@ def test_a_part_that_was_looked_at_says_so(tmp_path: Path, clip: Path) -> None:
     assert verify.carry(benchmark, benchmark).notes[-1] == "2 of 4 videos not checked by data verify"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["video comes", "video goes", "video changes", "rows change", "torn"])
 def test_a_report_that_is_out_of_date_is_left_out(
     change: str, tmp_path: Path, clip: Path, caplog: pytest.LogCaptureFixture

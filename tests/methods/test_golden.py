@@ -24,8 +24,8 @@ def test_a_missing_folder_fails_where_it_is_required(tmp_path: Path) -> None:
 
 
 def test_ci_requires_them() -> None:
-    assert "PYTEST=--require-parity" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "python -m pytest $(PYTEST)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert 'make check test PYTEST="--require-parity' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "python -m pytest $(PARALLEL) $(PYTEST)\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
 
 

@@ -137,6 +137,7 @@ def test_regression_is_zero_only_at_its_target(random_model: object) -> None:
     assert float(stages.regression(target + 1, target, batch.concepts)) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_training_learns_logs_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = replace(SHAPE, videos=4, questions=2, cells=4, tokens=8, objects=(2, 2), kinds=("scene",), options=False)
     whole = (_stage("a", shape, 30, "symbols"), _stage("b", shape, 2, "frames"), _stage("c", shape, 2, "pixels"))

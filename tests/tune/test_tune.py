@@ -52,6 +52,7 @@ class KilledError(RuntimeError):
     """Stands for kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "lora"])
 def test_a_killed_run_goes_on(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     settings = ("steps=4", "save_every=2", f"tuned={how}", "rate=1e-3", "lora.dropout=0.1")
