@@ -240,6 +240,7 @@ class KeptOverTime:
 
     seconds: tuple[float, ...]  # true time of each cell's first frame
     tokens: tuple[float, ...]  # visual entries of that cell, mean over layers
+    cells: tuple[int, ...] | None = None  # index of each cell among those encoded; None in answers of older versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +266,8 @@ class Answer:
     duration_s: float | None = None  # of the video
     kept: KeptOverTime | None = None  # None: no video was fed
     repeated: bool | None = None  # all new tokens were used, on one token over and over; None: not counted
+    # spans of the video that hold the answer, as the benchmark says; () not known, None: answer of an older version
+    evidence_s: tuple[tuple[float, float], ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -1,4 +1,4 @@
-"""Honest controls: what a score is worth is seen beside them, at the same budget.
+"""Controls: plain ways to spend the same budget, which a method has to beat.
 
 `RandomFrames` and `LowRes` are the simplest ways to spend a ratio; `Single`, `Shuffled` and `Blind` take away what a
 question should need: other moments, their order, the video itself.
@@ -46,7 +46,7 @@ class RandomFrames(Control):
 class LowRes(Control):
     """Smaller frames, and as many of them as the budget then allows.
 
-    Both sides shrink by √ratio, rounded up to whole tokens; what the rounding overspends, fewer cells give back.
+    Both sides shrink by √ratio, rounded up to whole tokens; what the rounding overspends is saved on cells.
     """
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
@@ -81,7 +81,7 @@ class Single(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled(Control):
-    """Uniform sampling's frames in random order: what remains when time is taken away."""
+    """Uniform sampling's frames in random order: what remains without their order in time."""
 
     identity_at_one: ClassVar[bool] = False
 
@@ -97,7 +97,7 @@ class Shuffled(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Blind(Control):
-    """No video at all: what the questions give away. It spends nothing, whatever the ratio."""
+    """No video at all: how far the question alone leads. It spends nothing, whatever the ratio."""
 
     identity_at_one: ClassVar[bool] = False
     spends: ClassVar[bool] = False

@@ -19,9 +19,9 @@ from evalkit.types import VisualTokens
 
 @dataclass(frozen=True, kw_only=True)
 class DPSelect(Method):
-    """Keep the cells (or, place by place, the patches) that differ most from the one before; pin the peaks among them.
+    """Keep the cells (or, place by place, the patches) that differ most from the one before; protect their peaks.
 
-    Differs: the released code crashes at a ratio below 1 in chunked prefill; this is it with that defect mended. Where
+    Differs: the released code crashes at a ratio below 1 in chunked prefill; that defect is corrected here. Where
     fewer slots are left than a cell has rows or columns, its text begins among the video's ids; here it follows them.
     Ties go to the earlier cell; there the reference's order is undefined. Distances are fp32 for features of any dtype;
     the released code takes similarities in bfloat16, in steps of 1/256, and so sees ties where a video stands still.
@@ -31,7 +31,7 @@ class DPSelect(Method):
     window: int = 3  # cells in which a peak is the largest
     select_ratio: float | None = None  # share of the cells to keep; None: the run's ratio
     positions: Literal["compact", "true_time"] = "compact"  # compact: survivors take the first slots, as released
-    protect: bool = True  # hand the peaks on as `pinned`
+    protect: bool = True  # mark the peaks as `protected`, which PivotKV reads
 
     def __post_init__(self) -> None:
         ratio = 1.0 if self.select_ratio is None else self.select_ratio

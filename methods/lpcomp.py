@@ -26,7 +26,7 @@ Keeping = Literal["suffix", "uniform"]
 
 @dataclass(frozen=True, kw_only=True)
 class LPComp(Method):
-    """Before each layer drop the visual tokens that its schedule no longer has room for; text is never dropped.
+    """Before each layer drop the visual tokens that its schedule no longer keeps; text is never dropped.
 
     Nothing is merged or scored: what a dropped token knew must have moved on by causal attention, which a model has to
     be tuned for. The ratio is spent on the schedule first: below the schedule's mean share fewer frames are seen, above
@@ -73,9 +73,9 @@ class LPComp(Method):
             return budget.cells_at(self.frame_ratio)
         base = self._base(budget)
         share = sum(base) / (len(base) * budget.places)
-        # cells are whole: what they leave over, the schedule gets, unless it drops nothing
-        room = budget.ratio * budget.cells / share
-        return min(budget.cells, max(1, round(room) if share == 1 else math.floor(room + 1e-9)))
+        # a number of cells is whole: what rounding leaves over goes to the schedule, unless it drops nothing
+        affordable = budget.ratio * budget.cells / share
+        return min(budget.cells, max(1, round(affordable) if share == 1 else math.floor(affordable + 1e-9)))
 
     def counts(self, budget: Budget) -> tuple[int, ...]:
         """N[l], l = 1..L: the schedule, lifted to what the budget has room for."""
@@ -118,16 +118,16 @@ def _cosine(angle: float, places: int, rounding: Rounding) -> int:
 @lru_cache(maxsize=256)
 def lifted(base: tuple[int, ...], places: int, total: int) -> tuple[int, ...]:
     """The schedule moved evenly towards P until its sum is `total`; as it is where the sum is not below that."""
-    missing, room = total - sum(base), len(base) * places - sum(base)
-    if missing <= 0 or room == 0:
+    missing, free = total - sum(base), len(base) * places - sum(base)
+    if missing <= 0 or free == 0:
         return base
-    exact = [n + min(1.0, missing / room) * (places - n) for n in base]
-    whole = [math.floor(x + 1e-9) for x in exact]
+    exact = [n + min(1.0, missing / free) * (places - n) for n in base]
+    found = [math.floor(x + 1e-9) for x in exact]
     # the largest remainders are rounded up, earlier layers first, so that the schedule still never rises
-    short = min(total, len(base) * places) - sum(whole)
-    for layer in sorted(range(len(base)), key=lambda i: (whole[i] - exact[i], i))[:short]:
-        whole[layer] += 1
-    return tuple(whole)
+    short = min(total, len(base) * places) - sum(found)
+    for layer in sorted(range(len(base)), key=lambda i: (found[i] - exact[i], i))[:short]:
+        found[layer] += 1
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)

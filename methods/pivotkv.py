@@ -15,7 +15,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Method
 from evalkit.types import Evicted, LayerChunk
 
-BLOCKS = 64  # of queries; the weights of one block are held at a time
+BLOCKS = 64  # of queries; the weights of one block are in memory at a time
 BLOCK_BYTES = 2**20  # but no block smaller than this
 
 
@@ -23,7 +23,7 @@ BLOCK_BYTES = 2**20  # but no block smaller than this
 class PivotKV(Method):
     """Compress a layer's cache after its attention ran on the full chunk; text is never evicted. Question-blind.
 
-    Differs: the released code gives pinned tokens the mean score, so that they can be evicted (`pivots: released`);
+    Differs: the released code gives protected tokens the mean score, so that they can be evicted (`pivots: released`);
     the paper, and the default here, always keeps them. Ties go to the earlier token. Scores are fp32; the released code
     takes products, weights and sums in bfloat16, where near-equal tokens tie.
     """
@@ -32,7 +32,7 @@ class PivotKV(Method):
     reforge: bool = True  # squeeze the kept tokens' time ids; False: keep ids, score with rotated queries and keys
     kv_ratio: float | None = None  # share of each chunk to keep; None: what the run's ratio leaves
     max_input_length: int | None = None  # tokens that the prompt may take; compress every chunk alike to meet it
-    # following text moves in time alone (released), or as a whole (aligned); auto: released on Qwen2-VL, aligned on
+    # following text moves in time alone (released), or in all rows (aligned); auto: released on Qwen2-VL, aligned on
     # Qwen2.5-VL, where the released rule leads to ids that training has not seen
     text_rows: Literal["auto", "released", "aligned"] = "auto"
 
@@ -69,9 +69,9 @@ class PivotKV(Method):
         return self.max_input_length is not None
 
     def evict(self, chunk: LayerChunk) -> Evicted | None:
-        """The `room` highest column sums of the chunk's own attention."""
+        """The `max_keep` highest column sums of the chunk's own attention."""
         size = chunk.keys.shape[1]
-        keep = self._room(chunk, size)
+        keep = self._kept(chunk, size)
         if keep >= size:
             return None
         if self.reforge:
@@ -86,14 +86,14 @@ class PivotKV(Method):
         align = None if self.text_rows == "auto" else self.text_rows == "aligned"
         return Evicted(index=index, positions=positions, align_text=align, flops=flops)
 
-    def _room(self, chunk: LayerChunk, size: int) -> int:
+    def _kept(self, chunk: LayerChunk, size: int) -> int:
         if self.max_input_length is not None:
             return max(1, int(min(1.0, self.max_input_length / chunk.prompt_tokens) * size))
         return chunk.max_keep if self.kv_ratio is None else max(1, int(self.kv_ratio * size))
 
     def _picked(self, score: Tensor, protected: Tensor, keep: int) -> Tensor:
         if self.pivots == "released":
-            # pinned tokens tie at 1.0: which of them stay is torch.topk's own choice, as in the released code
+            # protected tokens tie at 1.0: which of them stay is torch.topk's own choice, as in the released code
             return score.masked_fill(protected, 1.0).topk(keep).indices.sort().values
         return (score + protected * (score.max() + 1)).argsort(descending=True, stable=True)[:keep].sort().values
 
@@ -102,7 +102,7 @@ def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
     """Attention that each key of a chunk receives from all its queries, mean over heads, (S,) fp32; 1 on average.
 
     Softmax over the chunk's own keys, no causal mask. Summed in blocks of queries: the S × S weights of a head are
-    never held.
+    never in memory at once.
     """
     heads, size, width = queries_HSd.shape
     groups = len(keys_GSd)

@@ -39,16 +39,16 @@ class QCComp(Method):
     repeats: int = 2  # passes over the video, each shifted
     segment: Literal["local", "global"] = "local"
     mask: Literal["none", "causal"] = "none"  # whether the question's tokens see later ones; the released code: yes
-    skip: int = 0  # first tokens after the video that do not ask
+    skip: int = 0  # first tokens after the video whose attention is not used
     first_layer: int | None = None  # from 0; None: the released 6 of 28, scaled to the backbone
     last_layer: int | None = None  # None: the released 23 of 28, scaled
     frame_ratio: float | None = None  # share of the cells that go on; None: from the ratio
     times: Literal["compact", "true_time"] = "compact"  # compact: survivors take the first slots, as released
 
     def __post_init__(self) -> None:
-        whole = min(self.clip, self.stride, self.repeats) >= 1 and self.skip >= 0
-        whole = whole and not (self.stride % self.clip or self.window % self.stride or self.chunk % self.stride)
-        if not whole or not 0 < (self.frame_ratio or 1) <= 1:
+        sound = min(self.clip, self.stride, self.repeats) >= 1 and self.skip >= 0
+        sound = sound and not (self.stride % self.clip or self.window % self.stride or self.chunk % self.stride)
+        if not sound or not 0 < (self.frame_ratio or 1) <= 1:
             raise MethodError(
                 "QCComp: expected stride in multiples of clip, window and chunk in multiples of stride, skip from 0, "
                 f"frame_ratio in (0, 1] or null; got {self}"
@@ -87,7 +87,7 @@ class QCComp(Method):
         return budget.cells_at(budget.ratio if self.frame_ratio is None else self.frame_ratio)
 
     def scores(self, cells: int, budget: Budget, attention_from_question: AttentionFromQuestion) -> Tensor:
-        """How much the question looks at each cell, (T,) float64: summed over layers, averaged over passes."""
+        """How much the question attends to each cell, (T,) float64: summed over layers, averaged over passes."""
         layers = self.layers(budget.layers)
         total = torch.zeros(len(layers), cells, dtype=torch.float64)
         count = torch.zeros(cells, dtype=torch.float64)
@@ -96,7 +96,7 @@ class QCComp(Method):
             windows = [(0, len(read))]
             if self.segment == "local":
                 windows = [(at, at + width) for at in range(0, len(read) - width + 1, stride)]
-            looked = attention_from_question(
+            weights = attention_from_question(
                 read,
                 windows=windows,
                 layers=layers,
@@ -104,7 +104,7 @@ class QCComp(Method):
                 causal=self.mask == "causal",
                 closing=self.segment == "global",
             )
-            per_clip, valid = clips(looked, windows, len(read) // clip, clip)
+            per_clip, valid = clips(weights, windows, len(read) // clip, clip)
             index = torch.tensor(read)[valid.repeat_interleave(clip)]
             total.index_add_(1, index, per_clip[:, valid].repeat_interleave(clip, 1))
             count.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
@@ -152,15 +152,15 @@ class QCComp(Method):
         return [[(start + i) % cells for i in range(chunk + margin)] for start in starts]
 
 
-def clips(looked: Tensor, windows: Sequence[tuple[int, int]], count: int, clip: int) -> tuple[Tensor, Tensor]:
+def clips(weights: Tensor, windows: Sequence[tuple[int, int]], count: int, clip: int) -> tuple[Tensor, Tensor]:
     """Cell scores (L, W, width) -> clip scores (L, clips), the mean over windows, and which clips (clips,) count.
 
     Clips that fewer windows cover than the most are margins.
     """
-    total = torch.zeros(len(looked), count, dtype=torch.float64)
+    total = torch.zeros(len(weights), count, dtype=torch.float64)
     covered = torch.zeros(count, dtype=torch.long)
     for i, (start, stop) in enumerate(windows):
         inside = slice(start // clip, stop // clip)
-        total[:, inside] += looked[:, i].reshape(len(looked), -1, clip).mean(2)
+        total[:, inside] += weights[:, i].reshape(len(weights), -1, clip).mean(2)
         covered[inside] += 1
     return total / covered.clamp(min=1), covered == covered.max()

@@ -10,11 +10,13 @@ from methods.pivotkv import PivotKV
 
 @dataclass(frozen=True, kw_only=True)
 class ReTaKe(DPSelect, PivotKV):
-    """Both parts: `select` of DPSelect pins the peaks, `evict` of PivotKV spends what the ratio leaves.
+    """Both parts: `select` of DPSelect protects the peaks, `evict` of PivotKV spends what the ratio leaves.
 
-    As in every released configuration DPSelect keeps all cells by default (`select_ratio` 1) and only pins.
+    As in every released configuration DPSelect keeps all cells by default (`select_ratio` 1) and only protects peaks,
+    place by place (`patch_sync` False: the released configurations that use DPSelect).
     """
 
+    patch_sync: bool = False
     select_ratio: float | None = 1.0
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from measure import in_turn, peak_bytes, record
 from evalkit.method import Budget
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Keep, LayerChunk, VisualTokens
+from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods import pivotkv
 from methods.pivotkv import PivotKV, received
 
@@ -45,7 +45,7 @@ def plain_received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
 class Watched(PivotKV):
     """PivotKV that notes what it keeps."""
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         """As PivotKV."""
         keep = super().evict(chunk)
         if keep is not None:
@@ -88,7 +88,7 @@ def video(tokens: int) -> VisualTokens:
 def prefill(backbone: Qwen2VL, tokens: VisualTokens, chunk: int, method: PivotKV) -> None:
     """Head and video."""
     budget = Budget.encoded(len(tokens.cell_seconds), tokens.grid, ratio=0.5, layers=backbone.layers)
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, [1, 2, 3])
     backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk // PLACES)
 

@@ -74,7 +74,7 @@ def ours(
     asker = QuestionAttention(backbone, tokens, method, limits, chunk_cells=chunk_cells)
 
     def choose(question: int) -> Tensor:
-        asker.question(prompt(HEAD), prompt(question), question - CLOSING)
+        asker.set_question(prompt(HEAD), prompt(question), question - CLOSING)
         return method.select(tokens, limits, asker).cell.unique()
 
     return choose

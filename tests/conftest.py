@@ -7,35 +7,25 @@ should be there is a failure and no skip.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
 
+from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.tiny.model import random_checkpoint
+from tests.support import small_qwen2
+from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 
-ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
-
-
-GOLDEN = Path(__file__).parent / "golden"
-NAMED = os.environ.get("EVALKIT_GOLDEN")
-WHOLE = Path(NAMED) if NAMED else ROOT.parent / "shared" / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-parity`, for CI."""
     parser.addoption("--require-parity", action="store_true", help="fail where parity tests have no traces")
-
-
-def traces(folder: Path, *, required: bool) -> Path:
-    """The folder; where it is missing the test fails if it is required, else it is skipped."""
-    if not folder.is_dir():
-        (pytest.fail if required else pytest.skip)(f"no golden traces at {folder}")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +57,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(checkpoint: Path) -> Qwen2VL:
     """The same, loaded on the CPU."""
     return load(str(checkpoint), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def stock() -> Qwen2ForCausalLM:
+    """A random Qwen2 of six layers with transformers' own attention."""
+    return small_qwen2.plain()
+
+
+@pytest.fixture(scope="module")
+def qwen2(stock: Qwen2ForCausalLM) -> Qwen2:
+    """The same weights with evalkit's attention."""
+    return small_qwen2.attached(stock)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from evalkit.config import build
 from evalkit.data.protocols.lmms_eval import LmmsEval
 from evalkit.method import OperatingPoint
 from evalkit.model import chat_template
-from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.positions import MRopePositions
 from evalkit.runs import load
 from evalkit.tiny.videos.make import make
 from evalkit.types import VisualTokens
@@ -122,17 +122,17 @@ def test_a_method_that_drops_the_wrong_tokens(
 
 
 def _text_one_later(patch: pytest.MonkeyPatch) -> None:
-    right = Qwen2VL.ids_after
-    patch.setattr(Qwen2VL, "ids_after", lambda self, tokens: right(self, tokens) + 1)
+    right = MRopePositions.ids_after
+    patch.setattr(MRopePositions, "ids_after", lambda self, tokens: right(self, tokens) + 1)
 
 
 def _text_inside_the_video(patch: pytest.MonkeyPatch) -> None:
     """As transformers 5.3–5.23 lay it out."""
 
-    def after(self: Qwen2VL, tokens: VisualTokens) -> int:
+    def after(self: MRopePositions, tokens: VisualTokens) -> int:
         return max(tokens.grid)
 
-    patch.setattr(Qwen2VL, "ids_after", after)
+    patch.setattr(MRopePositions, "ids_after", after)
 
 
 def _another_system_turn(patch: pytest.MonkeyPatch) -> None:

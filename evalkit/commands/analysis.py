@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), Pareto plots (svg, png) and report.html,
 one file that needs nothing else. The same answers give the same files."""
-_COMPARE = """B against A: difference in points with its interval, tests and flips. Runs are paired by benchmark,
+_COMPARE = """B against A: Δ accuracy (pp) with its 95 % CI, tests and flips. Runs are paired by benchmark,
 method and ratio, those of one setup first; two single runs may differ in method, ratio or backbone. Settings that
 differ are named. Exit 2 where questions, protocol or sampling differ."""
 _GATE = """Exit 0: every run of the baseline holds; 1: one regressed, or is not shown to hold, the questions are named;
@@ -37,7 +37,7 @@ def _number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], flo
     return number
 
 
-_points = _number("points in (0, 100]", lambda value: 0 < value <= 100)
+_margin = _number("percentage points in (0, 100]", lambda value: 0 < value <= 100)
 _rate = _number("a share in (0, 1]", lambda value: 0 < value <= 1)
 _megabytes = _number("megabytes in [0, 1000]", lambda value: 0 <= value <= 1000)
 
@@ -65,12 +65,12 @@ def _add_report(commands: Any) -> None:
 def _add_compare(commands: Any) -> None:
     compare = commands.add_parser("compare", help="paired statistics of two runs, or two folders", description=_COMPARE)
     compare.add_argument("a", metavar="A", type=Path, help="run folder or results folder: the one to start from")
-    compare.add_argument("b", metavar="B", type=Path, nargs="?", help="the same: what is new; with --cells: A again")
+    compare.add_argument("b", metavar="B", type=Path, nargs="?", help="the same: what is new; with --points: A again")
     compare.add_argument(
-        "--cells",
+        "--points",
         nargs=2,
         metavar="METHOD@RATIO",
-        help="two cells, of A and of B, e.g. uniform@1 retake@0.25",
+        help="two operating points, of A and of B, e.g. uniform@1 retake@0.25",
     )
     compare.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and question ids there")
     compare.set_defaults(run=_compare)
@@ -82,7 +82,10 @@ def _add_gate(commands: Any) -> None:
     gate.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="run folder or results folder")
     rule = gate.add_mutually_exclusive_group()
     rule.add_argument(
-        "--margin", type=_points, metavar="POINTS", help="lower end of the paired interval above -POINTS (default: 2)"
+        "--margin",
+        type=_margin,
+        metavar="PP",
+        help="lower end of the paired 95 %% CI above -PP percentage points (default: 2)",
     )
     rule.add_argument(
         "--agree", type=_rate, metavar="RATE", help="for deterministic backbones: share of equal answers, e.g. 0.97"
@@ -97,8 +100,8 @@ def _add_gate(commands: Any) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from evalkit.analysis import plots, report
-    from evalkit.analysis.grid.cells import question_sets
+    from evalkit.analysis import report
+    from evalkit.analysis.results import Results
     from evalkit.analysis.tables import paper, run_tables
     from evalkit.runs import load
 
@@ -107,12 +110,13 @@ def _report(args: argparse.Namespace) -> int:
         runs = load.refer(runs, args.reference)
     elif len(named := {run.reference for run in runs if run.reference}) > 1:
         log.warning("runs name several references (%s): --reference METHOD chooses one", ", ".join(sorted(named)))
+    results = Results(runs)
     try:
-        run_tables.write(runs, out)
-        paper.write(runs, out)
-        plots.write(question_sets(runs), out)
+        run_tables.write(results, out)
+        paper.write(results, out)
+        results.figures.write(out)
         print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
-        print(f"report: {report.write(runs, out, thumbnails_mb=args.thumbnails)}")
+        print(f"report: {report.write(results, out, thumbnails_mb=args.thumbnails)}")
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error}); name another folder by --out DIR") from error
     return 0
@@ -121,9 +125,9 @@ def _report(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from evalkit.analysis.compare import compare
 
-    if args.b is None and args.cells is None:
-        raise ConfigError("compare: expected a second folder, or --cells with two cells of the first")
-    found = compare.compare(args.a, args.b or args.a, args.cells and tuple(args.cells))
+    if args.b is None and args.points is None:
+        raise ConfigError("compare: expected a second folder, or --points with two operating points of the first")
+    found = compare.compare(args.a, args.b or args.a, args.points and tuple(args.points))
     print(compare.markdown(found))
     if args.json is not None:
         _put(args.json, json.dumps(compare.plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

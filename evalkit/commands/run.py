@@ -10,11 +10,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from evalkit import trackers
+from evalkit.analysis.results import Results
 from evalkit.analysis.tables import run_tables
 from evalkit.commands import dry_run, matched_points
 from evalkit.config import build
 from evalkit.runs import load
-from evalkit.runs.load import Run
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,12 @@ def run(cfg: DictConfig) -> Outcome:
     return outcome
 
 
-def report(outcomes: Sequence[Outcome]) -> list[Run]:
-    """Print the tables over all runs of these jobs, write them into the results folder, and return the runs."""
+def report(outcomes: Sequence[Outcome]) -> Results:
+    """Print the tables over all runs of these jobs, write them into the results folder, and return the results."""
     folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
-    runs = load.ordered([run for folder in folders for run in load.load(folder)])
-    if not runs:
-        return []
-    print(run_tables.markdown(runs))
-    run_tables.write(runs, outcomes[-1].results)
-    log.info("tables: %s", outcomes[-1].results.resolve())
-    return runs
+    found = Results(load.ordered([run for folder in folders for run in load.load(folder)]))
+    if found.runs:
+        print(run_tables.markdown(found))
+        run_tables.write(found, outcomes[-1].results)
+        log.info("tables: %s", outcomes[-1].results.resolve())
+    return found

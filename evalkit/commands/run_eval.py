@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             outcomes.append(run(cfg))
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+    register()
     sys.argv[1:] = arguments
     register()
     try:

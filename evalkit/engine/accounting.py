@@ -66,4 +66,5 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     return KeptOverTime(
         seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
         tokens=tuple(round(int(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
+        cells=tuple(cells),
     )

@@ -147,15 +147,15 @@ class Engine:
         with clock.stage("select"):
             selected = None
             if tokens is not None and question_attention is not None:
-                question_attention.question(prefix_ids, suffix_ids, backbone.header(suffix_ids))
+                question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
                 selected = method.select(tokens, planned.budget, question_attention)
         with clock.stage("prefill"):
-            state = backbone.context()
+            state = backbone.new_state()
             backbone.prefill_text(state, prefix_ids)
             if selected is not None:
                 following = len(suffix_ids) if method.query_aware else 0
                 backbone.prefill_video(
-                    state, selected, method, planned.budget, chunk_cells=self.chunk_cells, tail=following
+                    state, selected, method, planned.budget, chunk_cells=self.chunk_cells, suffix_tokens=following
                 )
         return PrefilledVideo(
             planned.point,

@@ -59,8 +59,8 @@ class Backbone:
 
     @property
     def aligns_text(self) -> bool:
-        """How the family lays out text after a compressed video (Decoder.aligns_text)."""
-        return self.family.aligns_text
+        """How the family lays out text after a compressed video (Positions.aligns_text)."""
+        return bool(self.family.positions_type.aligns_text)
 
     @cached_property
     def model(self) -> Qwen2VL:

@@ -52,6 +52,7 @@ def answered(
         duration_s=round(video.duration_s, 3),
         kept=kept,
         repeated=repeated,
+        evidence_s=question.evidence_s,
     )
 
 
@@ -87,4 +88,5 @@ def failed(point: OperatingPoint, row: Question | BadRow, error: str) -> Answer:
         prompt_sha="",
         ledger=None,
         options=row.options if isinstance(row, Question) else (),
+        evidence_s=row.evidence_s if isinstance(row, Question) else (),
     )

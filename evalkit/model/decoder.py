@@ -1,24 +1,26 @@
-"""The prefill loop over a decoder-only language model: head, then the video in chunks of whole cells, then the tail.
+"""The prefill loop over a decoder-only language model: prefix, the video in chunks of whole cells, suffix.
 
-The loop is ours and the same for every family; a family says how positions are laid out. Batch size is one.
+The loop is ours and the same for every family; how positions are laid out is the Positions' that a decoder has. Batch
+size is one. Shape letters: R rows of ids, N visual tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import transformers
 
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
-from evalkit.model import chat_template, flops, generation, positions
+from evalkit.model import chat_template, flops, generation
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import OpCounts
 from evalkit.model.generation import Processors
-from evalkit.model.hooks import LayerHooks, StopForward
+from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
+from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
 from evalkit.types import VisualTokens
 
@@ -33,16 +35,15 @@ CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and befor
 
 
 class Decoder:
-    """A language model behind the engine's few calls. Families fill in the layout of positions (R rows of ids)."""
+    """A language model behind the engine's few calls."""
 
-    rows = 1  # of position ids: 1 (RoPE), or 3 (M-RoPE: time, height, width)
-    renumbers = True  # whether what `prune` leaves is numbered anew, unless the method says so itself
-    aligns_text = False  # whether text after re-forged ids moves with all rows, unless the method says so itself
-    yarn_length: int | None = None  # ids of training that YaRN stretches; None: as many as the checkpoint allows
+    positions_type: ClassVar[type[Positions]]  # a family's own
 
     def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
+        """`text`: the language model inside `model`."""
         self.model, self.text, self.tokenizer = model, text, tokenizer
         self.layers = len(text.layers)
+        self.positions = self.positions_type.of(model.config, text.rotary_emb)
 
     @property
     def device(self) -> torch.device:
@@ -61,29 +62,6 @@ class Decoder:
         config = self.text.config
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return 2 * int(config.num_key_value_heads) * int(width) * int(self.model.dtype.itemsize)
-
-    # ---- positions, a family's own
-
-    def text_ids(self, start: int, length: int) -> Tensor:
-        """Ids of text tokens from `start` on, (R, length): equal rows."""
-        return positions.text(start, length)[: self.rows]
-
-    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
-        """Ids of visual tokens that follow the id before `start`, (R, N): here one after the other."""
-        return self.text_ids(start, len(tokens))
-
-    def ids_after(self, tokens: VisualTokens) -> int:
-        """How many ids the video takes before text goes on."""
-        return len(tokens)
-
-    def rotary(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin (1, S, d) for ids (R, S), on the device and in the dtype of `x`."""
-        cos, sin = self.text.rotary_emb(x, self.model_ids(ids))
-        return cos, sin
-
-    def model_ids(self, ids: Tensor) -> Tensor:
-        """Ids (R, S) in the shape that the language model takes, with its batch of one."""
-        return ids.to(self.device)
 
     @cached_property
     def cache_name(self) -> str:
@@ -106,18 +84,18 @@ class Decoder:
 
         Raises ConfigError where this fails: with the installed transformers no question could be answered.
         """
-        context = self.context()
+        state = self.new_state()
         try:
             with torch.inference_mode():
                 for _ in range(2):
-                    self.prefill_text(context, [0, 0])
+                    self.prefill_text(state, [0, 0])
         except (ModelError, AttributeError, LookupError, TypeError) as error:
             raise ConfigError(
                 f"{type(self.text).__name__} cannot be fed with transformers {transformers.__version__}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    # ---- the loop
+    # ---- prompts
 
     def prompt(
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
@@ -125,86 +103,86 @@ class Decoder:
         """Token ids before and after the video."""
         return chat_template.split(self.tokenizer, text, video=video, system=system, prefill=prefill)
 
-    def header(self, tail: Sequence[int]) -> int:
+    def reply_header(self, suffix_ids: Sequence[int]) -> int:
         """Where the assistant's header begins in the ids after the video; their end where there is none."""
         if self.tokenizer is None:
-            return len(tail)
-        mark = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
-        return max((i for i, token in enumerate(tail) if token == mark), default=len(tail))
+            return len(suffix_ids)
+        start = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
+        return max((i for i, token in enumerate(suffix_ids) if token == start), default=len(suffix_ids))
 
-    def context(self) -> PrefillState:
-        """A new, empty context."""
-        return PrefillState(self.layers, self.rows)
+    # ---- prefill
+
+    def new_state(self) -> PrefillState:
+        """The state of a sequence of which nothing has been read."""
+        return PrefillState(self.layers, self.positions.rows)
 
     def prefill_text(
-        self, context: PrefillState, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
+        self, state: PrefillState, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
     ) -> Tensor:
         """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
-        context.note(ids, reply=decoding)
+        position_ids = self.positions.text_ids(state.next_id, len(ids))
+        state.record_input(ids, following(position_ids), reply=decoding)
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
-        where = self.text_ids(context.next_id, len(ids))
-        context.next_id = positions.following(where)
-        return self._run(LayerHooks(self, context, where, decoding=decoding, observe=observe), embeds, context)
+        hooks = LayerHooks(self.text.layers, self.positions, state, position_ids, decoding=decoding, observe=observe)
+        return self._run(hooks, embeds)
 
     def prefill_video(
         self,
-        context: PrefillState,
+        state: PrefillState,
         tokens: VisualTokens,
         method: Method,
         budget: Budget,
         *,
         chunk_cells: float | None,
-        tail: int = 0,
+        suffix_tokens: int = 0,
         observe: Observer | None = None,
     ) -> None:
         """Feed visual tokens in chunks of `chunk_cells` temporal cells (None: all at once).
 
-        `tail` is the number of tokens that will follow, for methods whose budget is that of the whole prompt;
-        `observe` sees each layer's attention.
+        `suffix_tokens` will follow, for methods whose budget is that of the whole prompt; `observe` sees each layer's
+        attention.
         """
-        start = context.next_id
-        context.note([] if self.placeholder is None else [self.placeholder] * len(tokens))
-        where = self.video_ids(start, tokens)
-        share = min(1.0, budget.ratio * budget.dense_tokens / len(tokens))
-        prompt = max(context.lengths) + len(tokens) + tail
+        start, count, prompt = state.next_id, len(tokens), max(state.lengths) + len(tokens) + suffix_tokens
+        state.record_input(
+            [] if self.placeholder is None else [self.placeholder] * count, start + self.positions.ids_after(tokens)
+        )
+        position_ids = self.positions.video_ids(start, tokens)
+        share = min(1.0, budget.ratio * budget.dense_tokens / count)
         parts = list(chunks(tokens, chunk_cells))
         evicts = type(method).evict is not Method.evict
-        context.reserve(int(len(tokens) * (share if evicts else 1.0)), max(map(len, parts)) + tail)
+        state.reserve(int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
         for index in parts:
-            part, ids = tokens.keep(index), where[:, index]
-            # what rounding leaves over in one chunk goes to the next
-            before, after = (int(share * tokens_fed + 1e-9) for tokens_fed in (int(index[0]), int(index[-1]) + 1))
-            feed = LayerHooks(
-                self,
-                context,
-                ids,
+            chunk = VideoChunk(
+                tokens=tokens.keep(index),
                 method=method,
-                tokens=part,
                 budget=budget,
-                max_keep=after - before,
+                max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
-                observe=observe,
             )
-            self._run(feed, part.features[None].to(self.device, self.model.dtype), context)
-        context.next_id = start + self.ids_after(tokens)
+            ids = position_ids[:, index]
+            hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
+            self._run(hooks, chunk.tokens.features[None].to(self.device, self.model.dtype))
 
-    def _run(self, feed: LayerHooks, embeds: Tensor, context: PrefillState) -> Tensor:
+    def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+        state, fed = hooks.state, int(hooks.ids.shape[1])
         try:
-            with feed.attached():
+            with hooks.attached():
                 out = self.text(
                     inputs_embeds=embeds,
-                    position_ids=self.model_ids(feed.positions),
+                    position_ids=self.positions.model_ids(hooks.ids, self.device),
                     attention_mask={"full_attention": None},
                     use_cache=True,
-                    **{self.cache_name: context.cache},
+                    **{self.cache_name: state.cache},
                 )
         except StopForward:  # in the last layer's attention: no MLP there, and no hidden state
-            context.op_counts -= OpCounts(transformed=int(feed.positions.shape[1]))
-            context.check()
+            state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live.tokens))))
+            state.check()
             return embeds.new_empty(0)
-        context.check()
+        state.check()
         hidden: Tensor = out.last_hidden_state[0, -1]
         return hidden
+
+    # ---- the reply
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden state (D,) -> logits (V,)."""
@@ -224,17 +202,16 @@ class Decoder:
         """What the checkpoint's generation_config changes about greedy decoding."""
         return Processors(generation.applied(self.model.generation_config), self.stop_ids())
 
-    def next_token(self, context: PrefillState, hidden: Tensor) -> int:
+    def next_token(self, state: PrefillState, hidden: Tensor) -> int:
         """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config.
 
         Raises ModelError where a logit is not finite: the largest would be NaN's.
         """
-        context.op_counts += OpCounts(scored=1)
+        state.count(OpCounts(scored=1))
         logits = check_finite(self.logits(hidden), "logits of the language model")
-        prompt = len(context.read) - context.replied
-        return int(self.processors(logits, context.read, prompt).argmax())
+        return int(self.processors(logits, state.read, len(state.read) - state.replied).argmax())
 
-    def generate(self, context: PrefillState, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
+    def generate(self, state: PrefillState, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
         """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""
         ids: list[int] = []
         ends = self.stop_ids()
@@ -243,14 +220,18 @@ class Decoder:
             stopped = stop and any(s in self.tokenizer.decode(ids) for s in stop)
             if stopped or len(ids) == max_new_tokens:
                 break
-            token = self.next_token(context, self.prefill_text(context, [token], decoding=True))
+            token = self.next_token(state, self.prefill_text(state, [token], decoding=True))
         return ids
 
-    # ---- what it takes
-
     def flops(self, op_counts: OpCounts) -> int:
-        """Operations of what a context counted."""
+        """Operations of what a state counted."""
         return flops.decoder(self.text.config, op_counts)
+
+
+def _max_keep(index: Tensor, share: float) -> int:
+    """Tokens that a budget of `share` leaves of the chunk at `index`: what rounding leaves over goes to the next."""
+    before, after = (int(share * fed + 1e-9) for fed in (int(index[0]), int(index[-1]) + 1))
+    return after - before
 
 
 def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:

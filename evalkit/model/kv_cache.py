@@ -1,4 +1,4 @@
-"""A cache layer with room: what is kept lies in one buffer that is written in place, not grown by concatenation."""
+"""A preallocated cache layer: what is kept lies in one buffer that is written in place, not grown by concatenation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from transformers.cache_utils import DynamicLayer
 if TYPE_CHECKING:
     from torch import Tensor
 
-GROWTH = 1.25  # where more room is needed than was reserved
+GROWTH = 1.25  # of the buffer where more entries come than were reserved
 SLACK = 64  # entries for what is generated
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values (1, G, length, d) as views of buffers with room for more."""
+    """Keys and values (1, G, length, d) as views of longer buffers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,11 +24,11 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
 
     @property
     def length(self) -> int:
-        """Entries held."""
+        """Entries cached."""
         return int(self.keys.shape[2]) if self.is_initialized else 0
 
     def reserve(self, entries: int) -> None:
-        """Ask for room for so many entries in all."""
+        """Make the next buffer at least so many entries long."""
         self.reserved = max(self.reserved, entries)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -40,22 +40,22 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         assert self._values is not None
         self._keys[:, :, start:end] = key_states
         self._values[:, :, start:end] = value_states
-        self._show(end)
+        self._set_length(end)
         return self.keys, self.values
 
     def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
-        max_keep = max(self.reserved, int(needed * GROWTH) + SLACK)
+        capacity = max(self.reserved, int(needed * GROWTH) + SLACK)
         old, length = (self._keys, self._values), self.length
-        self._keys, self._values = (x.new_empty(1, x.shape[1], max_keep, x.shape[3]) for x in (keys, values))
+        self._keys, self._values = (x.new_empty(1, x.shape[1], capacity, x.shape[3]) for x in (keys, values))
         if length:
-            for new, held in zip((self._keys, self._values), old, strict=True):
-                assert held is not None
-                new[:, :, :length] = held[:, :, :length]
+            for new, cached in zip((self._keys, self._values), old, strict=True):
+                assert cached is not None
+                new[:, :, :length] = cached[:, :, :length]
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
-        self._show(length)
+        self._set_length(length)
 
-    def _show(self, length: int) -> None:
+    def _set_length(self, length: int) -> None:
         assert self._keys is not None
         assert self._values is not None
         self.keys, self.values = self._keys[:, :, :length], self._values[:, :, :length]
@@ -63,16 +63,18 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def truncate(self, length: int) -> None:
         """Forget all entries after the first `length`."""
         if self.is_initialized:
-            self._show(length)
+            self._set_length(length)
 
-    def keep_of_tail(self, size: int, index: Tensor, keys: Tensor | None) -> None:
-        """Of the last `size` entries keep those at `index` (K,), with `keys` (1, G, K, d) for theirs where given."""
+    def keep_of_last(self, size: int, index: Tensor, keys: Tensor | None) -> None:
+        """Of the last `size` entries keep those at `index` (K,), with `keys` (1, G, K, d) for theirs where given.
+
+        `index` is on the device of the cache.
+        """
         assert self._keys is not None
         assert self._values is not None
-        index = index.to(self._keys.device)
         start = self.length - size
         end = start + len(index)
         kept = self.keys[:, :, start:].index_select(2, index) if keys is None else keys
         self._values[:, :, start:end] = self.values[:, :, start:].index_select(2, index)
         self._keys[:, :, start:end] = kept
-        self._show(end)
+        self._set_length(end)

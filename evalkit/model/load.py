@@ -14,8 +14,9 @@ from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, tensors
 from evalkit.model.checkpoint import Checkpoint, check_settings, locate, read_json, weight_files
-from evalkit.model.families.qwen2_vl import CLIP_MEAN, CLIP_STD, Qwen2VL
+from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.families.registry import FAMILIES
+from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 from evalkit.model.weights_identity import weights_identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

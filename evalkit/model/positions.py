@@ -1,18 +1,21 @@
-"""M-RoPE position ids, laid out by us.
+"""Rotary position ids and what a decoder makes of them: RoPE, M-RoPE, M-RoPE in absolute time.
 
 transformers' own `get_rope_index` starts the text after a video at `start + max(rows, columns)` in 5.3–5.23, so that
 the question lands inside the video's time span; here text continues after the largest id of any row, as the models
-were trained (Qwen2-VL, arXiv 2409.12191, §2.1). Rows of every tensor: time, height, width.
+were trained (Qwen2-VL, arXiv 2409.12191, §2.1). Rows of ids: time, height, width.
+Shape letters: R rows of ids, N visual tokens, S tokens, T slots, d head width.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from evalkit.types import Evicted, Pruned, VisualTokens
 
 
 def text(start: int, length: int) -> Tensor:
@@ -25,6 +28,144 @@ def video(start: int, time: Tensor, place: Tensor, columns: int) -> Tensor:
     return torch.stack([time, place // columns, place % columns]) + start
 
 
-def following(positions: Tensor) -> int:
-    """The id that comes after every one in `positions` (3, n)."""
-    return int(positions.max()) + 1
+def following(ids: Tensor) -> int:
+    """The id that comes after every one in `ids` (R, n)."""
+    return int(ids.max()) + 1
+
+
+class Positions:
+    """How a model family numbers text and video, and the model's own rotary embedding of these ids."""
+
+    rows: ClassVar[int]  # of ids: 1 (RoPE), or 3 (M-RoPE: time, height, width)
+    renumbers_pruned: ClassVar[bool]  # whether what `prune` leaves is numbered anew, unless the method says so itself
+    aligns_text: ClassVar[bool] = False  # whether text after re-indexed ids moves in all rows, unless the method says
+
+    def __init__(self, rotary: Any) -> None:
+        """`rotary`: the model's module, (x, ids as `model_ids` has them) -> cos and sin (1, S, d)."""
+        self._rotary = rotary
+
+    @classmethod
+    def of(cls, config: Any, rotary: Any) -> Positions:
+        """For a checkpoint's configuration."""
+        return cls(rotary)
+
+    def text_ids(self, start: int, length: int) -> Tensor:
+        """Ids of text tokens from `start` on, (R, length): equal rows."""
+        return text(start, length)[: self.rows]
+
+    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
+        """Ids of visual tokens that follow the id before `start`, (R, N)."""
+        raise NotImplementedError
+
+    def ids_after(self, tokens: VisualTokens) -> int:
+        """How many ids the video takes before text goes on."""
+        raise NotImplementedError
+
+    def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
+        """Ids (R, S) in the shape that the language model takes, with its batch of one."""
+        raise NotImplementedError
+
+    def prompt_ids(self, prefix: int, video: Tensor, after: int, suffix: int, *, renumbered: bool) -> Tensor:
+        """Ids (R, prefix + n + suffix) of text, what is left of a video, and text.
+
+        `video` (R, n) are the ids of the tokens that are left and `after` how many ids the video takes, both in the
+        uncompressed layout. `renumbered`: instead, everything is numbered from 0 without gaps.
+        """
+        if renumbered:
+            return self.text_ids(0, prefix + video.shape[1] + suffix)
+        return torch.cat([self.text_ids(0, prefix), video, self.text_ids(prefix + after, suffix)], 1)
+
+    def rotary(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin (1, S, d) for ids (R, S), on the device and in the dtype of `x`."""
+        cos, sin = self._rotary(x, self.model_ids(ids, x.device))
+        return cos, sin
+
+    def rotate(self, x: Tensor, ids: Tensor) -> Tensor:
+        """Rotary embedding of `x` (heads, S, d) at ids (R, S)."""
+        cos, sin = self.rotary(x, ids)
+        return rotate(x, cos[0], sin[0])
+
+    def renumbers(self, pruned: Pruned) -> bool:
+        """Whether tokens are numbered anew from the layer on before which they were pruned."""
+        return self.renumbers_pruned if pruned.renumber is None else pruned.renumber
+
+    def aligns(self, evicted: Evicted) -> bool:
+        """Whether text after an eviction's new ids moves in all rows, not in time alone."""
+        return self.aligns_text if evicted.align_text is None else evicted.align_text
+
+
+class RopePositions(Positions):
+    """RoPE (arXiv 2104.09864): one row of ids, visual tokens one after the other like text."""
+
+    rows = 1
+    renumbers_pruned = True
+
+    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
+        """Ids (1, N)."""
+        return self.text_ids(start, len(tokens))
+
+    def ids_after(self, tokens: VisualTokens) -> int:
+        """As many as there are tokens."""
+        return len(tokens)
+
+    def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
+        """Ids (1, S): the one row is the batch."""
+        return ids.to(device)
+
+
+class MRopePositions(Positions):
+    """M-RoPE (Qwen2-VL, arXiv 2409.12191, §2.1): a slot is one step in time, whatever the seconds between slots."""
+
+    rows = 3
+    renumbers_pruned = False  # time steps do not depend on how many tokens a cell has left
+
+    def slot_times(self, tokens: VisualTokens) -> Tensor:
+        """Temporal id of each of the video's T slots, counted from its start, (T,) long."""
+        return torch.arange(len(tokens.cell_seconds))
+
+    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
+        """Ids (3, N) by slot and place."""
+        return video(start, self.slot_times(tokens)[tokens.slot], tokens.place, tokens.grid[1])
+
+    def ids_after(self, tokens: VisualTokens) -> int:
+        """Up to the end of the slots in use, and of rows and columns.
+
+        Where fewer slots are in use than there are rows or columns, ReTaKe's code lets text begin among those.
+        """
+        last = self.slot_times(tokens)[(len(tokens.cell_seconds) if tokens.span is None else tokens.span) - 1]
+        return max(int(last) + 1, *tokens.grid)
+
+    def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
+        """Ids (3, 1, S)."""
+        return ids[:, None].to(device)
+
+
+class TimedMRopePositions(MRopePositions):
+    """M-RoPE in absolute time (Qwen2.5-VL, arXiv 2502.13923, §2.1.2): `tokens_per_second` ids a second.
+
+    An hour is thousands of ids in time, while a row or column is tens. Text that moved in time alone, as ReTaKe's code
+    has it, would stand at ids such as (2835, 7015, 7015), which no training has seen; so it moves in all rows here.
+    """
+
+    aligns_text = True
+
+    def __init__(self, rotary: Any, tokens_per_second: float) -> None:
+        super().__init__(rotary)
+        self.tokens_per_second = tokens_per_second
+
+    @classmethod
+    def of(cls, config: Any, rotary: Any) -> TimedMRopePositions:
+        """For a checkpoint's configuration, which says how many ids a second takes."""
+        return cls(rotary, float(config.vision_config.tokens_per_second))
+
+    def slot_times(self, tokens: VisualTokens) -> Tensor:
+        """Seconds of each slot since the first, in ids; (T,) long."""
+        seconds = tokens.times - tokens.times[0]
+        # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
+        return torch.floor(seconds * self.tokens_per_second + 1e-3).long()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of `x` (heads, S, d) with cos and sin (S, d), halves paired as Qwen does."""
+    low, high = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-high, low], dim=-1) * sin

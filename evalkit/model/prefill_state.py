@@ -1,4 +1,7 @@
-"""What the LLM has read so far: keys, values and position ids of every layer, each with a length of its own."""
+"""What the LLM has read so far: keys, values and position ids of every layer, each with a length of its own.
+
+Shape letters: R rows of ids, S tokens that a layer sees of a feed, K of them kept, G key heads, d head width, T cells.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from evalkit.types import Evicted
+
 
 @dataclass(frozen=True)
 class Mark:
-    """A point to which a context can be cut back."""
+    """A point to which a state can be cut back."""
 
     lengths: tuple[int, ...]  # per layer
     next_id: int
@@ -34,30 +39,50 @@ class Mark:
 class PrefillState:
     """One sequence in the making: the cache, and what the cache alone does not know.
 
-    `positions[l]` (R, length of layer l) are the ids with which layer l's keys were rotated (R = 3 for M-RoPE, else 1).
-    `next_id` is the id that follows in the uncompressed layout; `shifted[l]` says that layer l's ids were re-forged, so
-    that what follows there is moved up to its last stored id. `held[t]` counts the visual entries of cell t over all
-    layers. `work` is what it took to read all this. `read` (n,) are the token ids that were fed, a visual token as the
-    family's placeholder; the last `replied` of them are the reply's.
+    Only the methods below change it: `record_input` for each feed, `append` before each layer, `evict` after a layer's
+    attention, `count` for operations outside both, `rewind`.
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
         self.layers = [PreallocatedLayer() for _ in range(layers)]
         self.cache = Cache(layers=self.layers)
+        # per layer (R, its length): ids with which its keys were rotated; R = 3 for M-RoPE, else 1
         self.positions: list[Tensor] = [torch.empty(rows, 0, dtype=torch.long) for _ in range(layers)]
-        self.reindexed = [False] * layers
-        self.align_text = False
+        self.reindexed = [False] * layers  # its ids are new ones: what follows continues from its last stored id
+        self.align_text = False  # whether text that follows new ids moves in all rows
         self.visual = [0] * layers  # visual entries per layer
-        self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,)
-        self.op_counts = OpCounts()
-        self.next_id = 0
-        self.read = torch.empty(0, dtype=torch.long)
-        self.replied = 0
+        self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
+        self.op_counts = OpCounts()  # what it took to read all this
+        self.next_id = 0  # that follows in the uncompressed layout
+        self.read = torch.empty(0, dtype=torch.long)  # (n,) token ids fed, a visual token as the family's placeholder
+        self.replied = 0  # of them that are the reply's
+
+    # ---- read off
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """Cached entries of each layer."""
         return tuple(int(p.shape[1]) for p in self.positions)
+
+    def next_free_id(self, layer: int) -> int:
+        """The id after the last stored one of a layer; 0 where it has none."""
+        stored = self.positions[layer]
+        return int(stored[:, -1].max()) + 1 if stored.shape[1] else 0
+
+    def ids_after_reindexing(self, layer: int, ids: Tensor, *, text: bool = False, decoding: bool = False) -> Tensor:
+        """Ids (R, S) of the uncompressed layout, moved to follow what a layer stores; `ids` itself where nothing moved.
+
+        While decoding all three rows move by the shift in time, in prefill the temporal row alone: the released ReTaKe
+        code does so (its decoding ids are one expanded row). With `align_text` text moves in all rows there, too.
+        """
+        if not self.reindexed[layer]:
+            return ids
+        stored, all_rows = self.positions[layer], decoding or (self.align_text and text)
+        # squeezed times may end before the last row or column does; equal rows must pass both
+        last = stored.max() if all_rows and not decoding else stored[0, -1]
+        moved = ids.clone()
+        moved[: 3 if all_rows else 1] += int(last) + 1 - int(ids[0, 0])
+        return moved
 
     def check(self) -> None:
         """Every layer's cache must hold one entry for each id that was counted there.
@@ -73,18 +98,75 @@ class PrefillState:
                 f"install a release of transformers that evalkit is tested with, this is {transformers.__version__}"
             )
 
+    # ---- changed by
+
     def reserve(self, kept: int, passing: int) -> None:
         """Expect `kept` further entries in each layer, and up to `passing` more that are cut again."""
         for layer in self.layers:
             layer.reserve(layer.length + kept + passing + SLACK)
 
-    def note(self, ids: Sequence[int], *, reply: bool = False) -> None:
-        """Note the ids of tokens that are fed; `reply`: they are the answer's own."""
+    def record_input(self, ids: Sequence[int], next_id: int, *, reply: bool = False) -> None:
+        """Record the ids of tokens that are fed, and the position id after them; `reply`: they are the answer's own."""
         self.read = torch.cat([self.read, torch.tensor(ids, dtype=torch.long)])
         self.replied += len(ids) if reply else 0
+        self.next_id = next_id
+
+    def count(self, op_counts: OpCounts) -> None:
+        """Add operations."""
+        self.op_counts += op_counts
+
+    def append(self, layer: int, ids: Tensor, *, cells: Tensor | None = None, renumbered: bool = False) -> None:
+        """Record the entries that a layer is about to add to its cache and attend from, at ids (R, S).
+
+        `cells` (S,): the temporal cells that they come from; None for text. `renumbered`: their ids count the layer's
+        entries without gaps, and so does what follows.
+        """
+        self.positions[layer] = torch.cat([self.positions[layer], ids], dim=1)
+        size, length = int(ids.shape[1]), int(self.positions[layer].shape[1])
+        self.count(OpCounts(projected=size, pairs=size * length, transformed=size))
+        if renumbered:
+            self.reindexed[layer] = self.align_text = True
+        if cells is not None:
+            self.visual[layer] += size
+            self._count_cells(cells)
+
+    def evict(
+        self,
+        layer: int,
+        evicted: Evicted,
+        cells: Tensor,
+        *,
+        on_device: Tensor,
+        keys: Tensor | None,
+        align_text: bool,
+    ) -> None:
+        """Of the visual entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
+
+        Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
+        where their ids are new; `align_text`: whether following text then moves in all rows.
+        """
+        index, size = evicted.index, len(cells)
+        self.layers[layer].keep_of_last(size, on_device, keys)
+        old = self.positions[layer]
+        before, chunk = old[:, : old.shape[1] - size], old[:, old.shape[1] - size :]
+        ids = chunk[:, index] if evicted.positions is None else evicted.positions
+        self.positions[layer] = torch.cat([before, ids], dim=1)
+        self.reindexed[layer] |= evicted.positions is not None
+        self.align_text = align_text
+        self.visual[layer] -= size - len(index)
+        self._count_cells(cells, -1)
+        self._count_cells(cells[index])
+        self.count(OpCounts(extra=evicted.flops))
+
+    def _count_cells(self, cells: Tensor, sign: int = 1) -> None:
+        found = sign * torch.bincount(cells, minlength=len(self.visual_per_cell))
+        found[: len(self.visual_per_cell)] += self.visual_per_cell
+        self.visual_per_cell = found
+
+    # ---- cut back
 
     def mark(self) -> Mark:
-        """Remember this point."""
+        """This point."""
         return Mark(self.lengths, self.next_id, tuple(self.visual), self.op_counts, len(self.read), self.replied)
 
     def rewind(self, mark: Mark) -> None:
@@ -94,20 +176,3 @@ class PrefillState:
             layer.truncate(length)
         self.next_id, self.visual, self.op_counts = mark.next_id, list(mark.visual), mark.op_counts
         self.read, self.replied = self.read[: mark.read], mark.replied
-
-    def count(self, cells: Tensor, sign: int = 1) -> None:
-        """Note visual entries of `cells` (K,) that came to a layer, or with -1 that left it."""
-        found = sign * torch.bincount(cells, minlength=len(self.visual_per_cell))
-        found[: len(self.visual_per_cell)] += self.visual_per_cell
-        self.visual_per_cell = found
-
-    def cut_chunk(self, layer: int, chunk: int, index: Tensor, keys: Tensor | None, positions: Tensor | None) -> None:
-        """Of the last `chunk` entries of a layer keep those at `index`; replace their keys and ids where given.
-
-        Shapes: index (K,), keys (1, G, K, d), positions (R, K).
-        """
-        self.layers[layer].keep_of_tail(chunk, index, keys)
-        old = self.positions[layer]
-        start = old.shape[1] - chunk
-        ids = old[:, start:][:, index] if positions is None else positions
-        self.positions[layer] = torch.cat([old[:, :start], ids], dim=1)

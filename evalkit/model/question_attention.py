@@ -1,10 +1,10 @@
-"""Question→token attention: what a question looks at in a video, window by window.
+"""Question→token attention: what a question attends to in a video, window by window.
 
 A pass over some cells is made once per video, since nothing before the question depends on it; each question then adds
 its own few tokens to that pass, and computes no more of a window than its own rows. A pass ends with the last layer
 that is asked for. It is narrowed by the method's `prune` and never by its `evict`: what that cuts may depend on the
 length of the question, and on how the video is cut into chunks.
-Shape letters: H query heads, G key/value heads, d head width, R rows (tokens of the question that ask), n keys.
+Shape letters: H query heads, G key/value heads, S tokens of a feed, d head width.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import torch
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
-from evalkit.model.cells import attention, joined, per_cell, relaid
+from evalkit.model.cell_sequences import joined, relaid
 from evalkit.model.flops import OpCounts
-from evalkit.model.hooks import StopForward, rotate
+from evalkit.model.hooks import StopForward
+from evalkit.model.window_attention import WindowAttention
 from evalkit.types import Pruned, VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.model.decoder import Decoder
+    from evalkit.model.hooks import Observer
     from evalkit.model.prefill_state import PrefillState
 
 
@@ -46,29 +48,29 @@ class Trace:
 
     queries: list[Tensor] = field(default_factory=list)  # (H, S, d) each
     keys: list[Tensor] = field(default_factory=list)  # (G, S, d) each
-    tokens: list[VisualTokens] = field(default_factory=list)
+    tokens: list[VisualTokens] = field(default_factory=list)  # without features
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Head and cells, read: ready for any question."""
+    """Prefix and cells, read: ready for any question."""
 
-    context: PrefillState
-    head: int  # tokens
-    video: int  # tokens that were fed
-    keys: dict[int, Tensor]  # per layer: (G, head + visual, d) before rotation
+    state: PrefillState
+    n_tokens: int  # that were fed
+    keys: dict[int, Tensor]  # per layer: (G, prefix + visual, d) before rotation
     tokens: dict[int, VisualTokens]  # per layer: without features
     op_counts: OpCounts  # that it took
 
 
-PassKey = tuple[tuple[int, ...], tuple[int, ...], range]  # head, cells, layers
+CALL = "attention_from_question()"  # as a method knows it
+PassKey = tuple[tuple[int, ...], tuple[int, ...], range]  # prefix, cells, layers
 
 
 class QuestionAttention:
     """Passes over one video for one operating point.
 
-    `fed` and `work` count the tokens that went into the LLM and what it did with them, for the current question: what
-    questions share counts in full for each.
+    `fed` and `op_counts` count the tokens that went into the LLM and what it did with them, for the current question:
+    what questions share counts in full for each.
     """
 
     def __init__(
@@ -82,21 +84,21 @@ class QuestionAttention:
     ) -> None:
         if len(tokens) != len(tokens.cell_seconds) * tokens.grid[0] * tokens.grid[1]:
             raise MethodError(
-                f"ask() reads whole cells: expected {len(tokens.cell_seconds)} cells of {tokens.grid} tokens, got "
-                f"{len(tokens)} tokens; ask before tokens are dropped"
+                f"{CALL} reads whole cells: expected {len(tokens.cell_seconds)} cells of "
+                f"{tokens.grid} tokens, got {len(tokens)} tokens; call it before tokens are dropped"
             )
         self.decoder, self.video, self.method, self.budget = decoder, tokens, method, budget
         self.chunk_cells = chunk_cells
-        self.head: list[int] = []
-        self.tail: list[int] = []
-        self.header = 0  # position in `tail` where the assistant's header begins
+        self.prefix_ids: list[int] = []
+        self.suffix_ids: list[int] = []
+        self.header = 0  # position in the suffix where the assistant's header begins
         self.fed, self.op_counts = 0, OpCounts()
         self._passes: dict[PassKey, Pass] = {}
         self._counted: set[PassKey] = set()  # passes that the current question has used
 
-    def question(self, head: Sequence[int], tail: Sequence[int], header: int) -> None:
-        """Ask for this one from now on: token ids before and after the video."""
-        self.head, self.tail, self.header = list(head), list(tail), header
+    def set_question(self, prefix_ids: Sequence[int], suffix_ids: Sequence[int], header: int) -> None:
+        """From now on it is this question that attends: token ids before and after the video."""
+        self.prefix_ids, self.suffix_ids, self.header = list(prefix_ids), list(suffix_ids), header
         self.fed, self.op_counts = 0, OpCounts()
         self._counted.clear()
 
@@ -110,128 +112,100 @@ class QuestionAttention:
         causal: bool = False,
         closing: bool = False,
     ) -> Tensor:
-        """See `evalkit.method.Ask`."""
+        """See `evalkit.method.AttentionFromQuestion`."""
         self._check(cells, windows, layers, skip)
-        key = (tuple(self.head), tuple(cells), layers)
+        read = self._pass(cells, layers)
+        question, rows = self._read_question(read, layers), slice(skip, self.header)
+        seen = len(self.suffix_ids) if closing else self.header
+        found = []
+        for i in layers:
+            attention = WindowAttention(
+                positions=self.decoder.positions,
+                tokens=read.tokens[i],
+                keys=read.keys[i],
+                question_keys=question[i].keys[0][:, :seen],
+                queries=question[i].queries[0][:, rows],
+                rows=rows,
+                renumbered=read.state.reindexed[i],
+                causal=causal,
+            )
+            per_cell, op_counts = attention.per_cell(windows)
+            self.op_counts += op_counts
+            found.append(per_cell)
+        return torch.stack(found)
+
+    def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
+        if not self.method.query_aware:
+            raise MethodError(f"{type(self.method).__name__}.select() calls {CALL}, but its `query_aware` is False")
+        count = len(self.video.cell_seconds)
+        if not cells or min(cells) < 0 or max(cells) >= count:
+            raise MethodError(f"{CALL} needs cells in 0..{count - 1}, got {list(cells)[:8]}")
+        inside = all(0 <= start < stop <= len(cells) for start, stop in windows)
+        if len({stop - start for start, stop in windows}) != 1 or not inside:
+            raise MethodError(
+                f"{CALL} needs windows (from, to) of one width inside the {len(cells)} cells, got {list(windows)[:8]}"
+            )
+        if layers.step != 1 or not 0 <= layers.start < layers.stop <= self.decoder.layers:
+            raise MethodError(
+                f"{CALL} needs layers that follow each other in 0..{self.decoder.layers - 1}, got {layers}"
+            )
+        if not 0 <= skip < self.header:
+            raise MethodError(f"{CALL} needs a skip below the question's {self.header} tokens, got {skip = }")
+
+    def _pass(self, cells: Sequence[int], layers: range) -> Pass:
+        """The pass over `cells`, made or found; it counts once for a question."""
+        key = (tuple(self.prefix_ids), tuple(cells), layers)
         if key not in self._passes:
             self._passes[key] = self._read(cells, layers)
         read = self._passes[key]
         if key not in self._counted:
             self._counted.add(key)
-            self.fed += read.head + read.video
+            self.fed += read.n_tokens
             self.op_counts += read.op_counts
-        self.fed += len(self.tail)
-        trace = self._add_question(read, layers)
-        rows = slice(skip, self.header)
-        seen = len(self.tail) if closing else self.header
-        return torch.stack([self._layer(read, i, trace[i], windows, rows, seen, causal) for i in layers])
-
-    def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
-        if not self.method.query_aware:
-            raise MethodError(f"{type(self.method).__name__}.select() calls ask(), but its `asks` is False")
-        count = len(self.video.cell_seconds)
-        if not cells or min(cells) < 0 or max(cells) >= count:
-            raise MethodError(f"ask() needs cells in 0..{count - 1}, got {list(cells)[:8]}")
-        inside = all(0 <= start < stop <= len(cells) for start, stop in windows)
-        if len({stop - start for start, stop in windows}) != 1 or not inside:
-            raise MethodError(
-                f"ask() needs windows (from, to) of one width inside the {len(cells)} cells, got {list(windows)[:8]}"
-            )
-        if layers.step != 1 or not 0 <= layers.start < layers.stop <= self.decoder.layers:
-            raise MethodError(
-                f"ask() needs layers that follow each other in 0..{self.decoder.layers - 1}, got {layers}"
-            )
-        if not 0 <= skip < self.header:
-            raise MethodError(f"ask() needs some of the question's {self.header} tokens to ask, got {skip = }")
+        return read
 
     def _read(self, cells: Sequence[int], layers: range) -> Pass:
-        decoder, context, tokens = self.decoder, self.decoder.context(), relaid(self.video, cells)
-        traces = {i: Trace() for i in layers}
-
-        def observe(i: int, _: Tensor, keys: Tensor, visual: VisualTokens | None) -> None:
-            if i in traces:
-                traces[i].keys.append(keys)
-                if visual is not None:
-                    # no view of the features: it would keep all of them
-                    traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
-            if i == layers[-1]:
-                raise StopForward
-
-        decoder.prefill_text(context, self.head, observe=observe)
-        decoder.prefill_video(
-            context,
+        state, tokens = self.decoder.new_state(), relaid(self.video, cells)
+        traces, observe = _traced(layers)
+        self.decoder.prefill_text(state, self.prefix_ids, observe=observe)
+        self.decoder.prefill_video(
+            state,
             tokens,
             PruneAlone(method=self.method),
             self.budget,
             chunk_cells=self.chunk_cells,
-            tail=len(self.tail),
+            suffix_tokens=len(self.suffix_ids),
             observe=observe,
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
         left = {i: joined(trace.tokens) for i, trace in traces.items()}
-        return Pass(context, len(self.head), len(tokens), keys, left, context.op_counts)
+        return Pass(state, len(self.prefix_ids) + len(tokens), keys, left, state.op_counts)
 
-    def _add_question(self, read: Pass, layers: range) -> dict[int, Trace]:
-        traces = {i: Trace() for i in layers}
-
-        def observe(i: int, queries: Tensor, keys: Tensor, _: VisualTokens | None) -> None:
-            if i in traces:
-                traces[i] = Trace([queries], [keys])
-            if i == layers[-1]:
-                raise StopForward
-
-        mark = read.context.mark()
+    def _read_question(self, read: Pass, layers: range) -> dict[int, Trace]:
+        traces, observe = _traced(layers)
+        mark = read.state.mark()
         try:
-            self.decoder.prefill_text(read.context, self.tail, observe=observe)
-            self.op_counts += read.context.op_counts - read.op_counts
+            self.decoder.prefill_text(read.state, self.suffix_ids, observe=observe)
+            self.fed += len(self.suffix_ids)
+            self.op_counts += read.state.op_counts - read.op_counts
         finally:
-            read.context.rewind(mark)
+            read.state.rewind(mark)
         return traces
 
-    def _layer(
-        self,
-        read: Pass,
-        layer: int,
-        trace: Trace,
-        windows: Sequence[tuple[int, int]],
-        rows: slice,
-        seen: int,
-        causal: bool,
-    ) -> Tensor:
-        """(windows, width) float64."""
-        queries, own = trace.queries[0][:, rows], trace.keys[0][:, :seen]
-        tokens, keys = read.tokens[layer], read.keys[layer]
-        found = []
-        for start, stop in windows:
-            first, last = torch.searchsorted(tokens.slot, torch.tensor([start, stop])).tolist()
-            inside = tokens.keep(torch.arange(first, last))
-            inside = replace(
-                inside,
-                slot=inside.slot - start,
-                cell_seconds=tokens.cell_seconds[start:stop],
-                slot_seconds=None if tokens.slot_seconds is None else tokens.slot_seconds[start:stop],
-            )
-            ids, after = self._ids(read.head, inside, seen, renumbered=read.context.reindexed[layer])
-            picked = torch.cat([keys[:, : read.head], keys[:, read.head + first : read.head + last], own], 1)
-            asking = rotate(queries, *(x[0] for x in self.decoder.rotary(queries, ids[:, after:][:, rows])))
-            looked_at = rotate(picked, *(x[0] for x in self.decoder.rotary(picked, ids)))
-            self.op_counts += OpCounts(
-                extra=2 * asking.numel() * picked.shape[1]
-            )  # of queries and keys alone: no values
-            weights = attention(asking, looked_at, self._future(rows, seen, after) if causal else None)
-            found.append(per_cell(weights[read.head : after], inside.slot, stop - start))
-        return torch.stack(found)
 
-    def _ids(self, head: int, inside: VisualTokens, seen: int, *, renumbered: bool) -> tuple[Tensor, int]:
-        """Positions counted anew for prompt, window and question, (R, n), and where the question begins."""
-        after = head + len(inside)
-        if renumbered:  # where the pass itself numbers what is left without gaps
-            return self.decoder.text_ids(0, after + seen), after
-        parts = [self.decoder.text_ids(0, head), self.decoder.video_ids(head, inside)]
-        parts.append(self.decoder.text_ids(head + self.decoder.ids_after(inside), seen))
-        return torch.cat(parts, 1), after
+def _traced(layers: range) -> tuple[dict[int, Trace], Observer]:
+    """Traces of `layers`, and the observer that fills them and stops each feed in the last of them."""
+    traces = {i: Trace() for i in layers}
 
-    def _future(self, rows: slice, seen: int, after: int) -> Tensor:
-        """(R, n) bool: True where a row may not look."""
-        asking, looked_at = torch.arange(seen)[rows], torch.arange(-after, seen)
-        return (looked_at[None] > asking[:, None]).to(self.decoder.device)
+    def observe(i: int, queries: Tensor, keys: Tensor, visual: VisualTokens | None) -> None:
+        if i in traces:
+            traces[i].keys.append(keys)
+            if visual is None:
+                traces[i].queries.append(queries)
+            else:
+                # no view of the features: it would keep all of them
+                traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
+        if i == layers[-1]:
+            raise StopForward
+
+    return traces, observe

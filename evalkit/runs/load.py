@@ -13,7 +13,7 @@ import yaml
 
 from evalkit.errors import DataError
 from evalkit.method import Role
-from evalkit.runs import setups, timings
+from evalkit.runs import parse_timing, setups
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
 from evalkit.runs.parse_answer import need, optional, read, typed
 
@@ -222,7 +222,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 
 def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
     rows = list(_rows(path)) if path.is_file() else []
-    found = timings.read(rows)
+    found = parse_timing.read(rows)
     for one in found:
         _check_belongs(one, config, str(path))
     return found

@@ -39,6 +39,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         duration_s=optional(row, "duration_s", (int, float), where),
         kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
         repeated=optional(row, "repeated", bool, where),
+        evidence_s=_spans(optional(row, "evidence_s", list, where), where),
         **texts,
     )
 
@@ -56,7 +57,35 @@ def _groups(groups: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
 def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
     if row is None:
         return None
-    return KeptOverTime(**{f.name: tuple(map(float, need(row, f.name, list, where))) for f in fields(KeptOverTime)})
+    seconds, tokens = (
+        tuple(map(float, _numbers(need(row, key, list, where), where, key))) for key in ("seconds", "tokens")
+    )
+    cells = optional(row, "cells", list, where)
+    found = KeptOverTime(
+        seconds=seconds,
+        tokens=tokens,
+        cells=None if cells is None else tuple(map(int, _numbers(cells, where, "cells"))),
+    )
+    lengths = {len(seconds), len(tokens), len(seconds if found.cells is None else found.cells)}
+    if len(lengths) > 1:
+        raise DataError(f"{where}: expected seconds, tokens and cells of the same length, came {lengths}. Repair it.")
+    return found
+
+
+def _numbers(values: list[Any], where: str, what: str) -> list[float]:
+    return [typed(value, (int, float), where, what) for value in values]
+
+
+def _spans(values: list[Any] | None, where: str) -> tuple[tuple[float, float], ...] | None:
+    """Spans in seconds, each [from, to]; None where an older version has not written them."""
+    if values is None:
+        return None
+    for span in values:
+        if len(_numbers(typed(span, list, where, "evidence_s"), where, "evidence_s")) != 2:
+            raise DataError(
+                f"{where}: expected evidence_s to be spans [from, to] in seconds, came {span!r}. Repair it."
+            )
+    return tuple((float(first), float(last)) for first, last in values)
 
 
 def _ledger(row: dict[str, Any], where: str) -> Ledger:

@@ -106,10 +106,10 @@ def nothing_is_changed(method: Method) -> None:
     before = {field.name: copy.deepcopy(getattr(tokens, field.name)) for field in fields(VisualTokens)}
     twin, attached, limits = copy.deepcopy(method), hooks(model), budget(8, 0.5)
     question_attention = QuestionAttention(model, tokens, method, limits, chunk_cells=2)
-    question_attention.question([1], [2, 3], 2)
+    question_attention.set_question([1], [2, 3], 2)
     with torch.inference_mode():
         selected = method.select(tokens, limits, question_attention)
-        state = model.context()
+        state = model.new_state()
         model.prefill_text(state, [1])
         model.prefill_video(state, selected, method, limits, chunk_cells=2)
     for name, value in before.items():

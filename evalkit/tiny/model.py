@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 from evalkit.tiny import tokenizer
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ LAYERS = 8
 RANDOM_LAYERS = 6  # of a checkpoint with random weights: enough for layers to differ
 INIT = 0.06
 EMBEDDING_STD = 0.5  # with 0.02 the symbols drown in the residual stream and training stays at chance
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def random_checkpoint(folder: Path, seed: int) -> Path:

@@ -1,4 +1,4 @@
-"""Trackers: finished runs are logged to TensorBoard, W&B or MLflow as well, for who keeps experiments there.
+"""Trackers: finished runs are logged to TensorBoard, W&B or MLflow as well, for those who keep experiments there.
 
 Off by default. A tracker is a view of run folders, never their place: it gets the numbers of the tables, once a job has
 ended and its answers are stored. Logging a run again updates it, and a tracker that fails costs a warning.
@@ -10,13 +10,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evalkit.analysis.tables.accuracy import Averages, official
 from evalkit.plugins import Registry
 from evalkit.trackers.process import log_all
 from evalkit.trackers.tracked import Tracked, Tracker, tracked
 
 if TYPE_CHECKING:
-    from evalkit.runs.load import Run
+    from evalkit.analysis.results import Results
 
 __all__ = ["REGISTRY", "Tracked", "Tracker", "connect", "track", "tracked"]
 
@@ -45,9 +44,9 @@ def connect(names: str | Sequence[str], options: Mapping[str, Mapping[str, Any]]
     return [REGISTRY[name](**options.get(name, {})) for name in dict.fromkeys(chosen)]
 
 
-def track(runs: Sequence[Run], trackers: Sequence[Tracker], averages: Averages = official) -> None:
+def track(results: Results, trackers: Sequence[Tracker]) -> None:
     """Log every run to every tracker. One that fails, or hangs, is warned of and gets no more runs."""
-    seen = [tracked(run, averages) for run in runs] if trackers else []
+    seen = [tracked(run, results) for run in results.runs] if trackers else []
     for tracker in trackers:
         name, (done, text) = type(tracker).__name__, log_all(seen, tracker)
         if done == len(seen):

@@ -1,27 +1,28 @@
-"""What trackers get to see of a run: plain values out of the tables of evidence/. A tracker computes nothing."""
+"""What trackers get of a run: plain values from the tables of analysis/. A tracker computes nothing."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evalkit.analysis.grid.costs import MEASURES, budget
+from evalkit.analysis.grid.costs import MEASURES
 from evalkit.analysis.grid.grouping import entries
 from evalkit.analysis.grid.seconds import SECONDS
-from evalkit.analysis.tables.accuracy import COUNTS, Averages, accuracy, official
+from evalkit.analysis.tables.accuracy import COUNTS
 
 if TYPE_CHECKING:
+    from evalkit.analysis.results import Results
     from evalkit.runs.load import Run
 
 Setting = str | int | float
 
-_COLUMNS = ("percent", "half_width", "n")  # of the accuracy table, for every group of questions
+_COLUMNS = ("accuracy", "ci_half_width", "n")  # of the accuracy table, for every group of questions
 _OVERALL = (*_COLUMNS, "videos", *COUNTS)
-_SPENT = ("n", *MEASURES, "ratio_off", "peak_mb", "timed_n")  # of the budget table
+_COSTS = ("n", *MEASURES, "ratio_off", "peak_mb", "timed_n")  # of the budget table
 _MEASURED = (*SECONDS, "peak_mb")  # what shared work makes depend on other runs
 
 
@@ -32,8 +33,8 @@ class Tracked:
     key: str  # letters, digits, _ . and -; the same key is the same run, logged again
     name: str  # short, for people
     group: str  # which benchmark on which backbone
-    settings: Mapping[str, Setting]  # "ratio" → 0.25, "settings/method/window" → 3; what is null is left out
-    metrics: Mapping[str, float]  # "accuracy/task_type/count" → percent; what the data cannot say is left out
+    settings: Mapping[str, Setting]  # "ratio" → 0.25, "settings/method/window" → 3; nulls are not there
+    metrics: Mapping[str, float]  # "accuracy/task_type/count" → percent; what is not known is not there
 
 
 class Tracker(Protocol):
@@ -44,14 +45,14 @@ class Tracker(Protocol):
         ...
 
 
-def tracked(run: Run, averages: Averages = official) -> Tracked:
+def tracked(run: Run, results: Results) -> Tracked:
     """A run's settings and numbers. Metrics are columns of the accuracy and budget tables (results/README.md)."""
     return Tracked(
         key=slug(f"{run.identity}-{run.method}"),
         name=f"{run.method}-r{run.ratio:g}-{run.identity[:8]}",
         group=f"{run.label} {run.split}, {run.setup.base[0]}",
         settings=dict(_flat(_settings(run))),
-        metrics={name: float(value) for name, value in _metrics(run, averages) if math.isfinite(value)},
+        metrics={name: float(value) for name, value in _metrics(*results.rows_of(run)) if math.isfinite(value)},
     )
 
 
@@ -60,19 +61,18 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
 
 
-def _metrics(run: Run, averages: Averages) -> Iterator[tuple[str, float]]:
-    for row in accuracy([run], averages).to_dict("records"):
+def _metrics(scores: Sequence[dict[str, Any]], costs: Sequence[dict[str, Any]]) -> Iterator[tuple[str, float]]:
+    for row in scores:
         kind, label = row["group"], row["value"].removesuffix(" (official)")
-        for column in {"all": _OVERALL, "average": ("percent",)}.get(kind, _COLUMNS):
-            title = "accuracy" if column == "percent" else column
-            yield f"{title}/all" if kind == "all" else f"{title}/{kind}/{label}", row[column]
-    overall = budget([run]).to_dict("records")[0]
+        for column in {"all": _OVERALL, "average": ("accuracy",)}.get(kind, _COLUMNS):
+            yield f"{column}/all" if kind == "all" else f"{column}/{kind}/{label}", row[column]
+    overall = costs[0]
     shared = _MEASURED if overall["seconds"] == "shared" else ()
-    yield from ((f"budget/{'shared/' * (column in shared)}{column}", overall[column]) for column in _SPENT)
+    yield from ((f"budget/{'shared/' * (column in shared)}{column}", overall[column]) for column in _COSTS)
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """The key columns of the tables, and what config.yaml and environment.json say (seconds depend on the machine)."""
+    """The key columns of the tables, and what config.yaml and environment.json hold (seconds depend on the machine)."""
     config = {key: value for key, value in run.config.items() if key not in ("identity", "identity_parts")}
     return {
         **entries([run])[0].key,

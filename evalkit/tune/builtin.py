@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from evalkit.errors import ConfigError
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny import prompts, tokenizer
 from evalkit.tiny.model import GRID, SIZE
 from evalkit.tiny.training import batches, symbols, vision
 from evalkit.tiny.training.recipe import HARD_KINDS
 from evalkit.tiny.training.shape import Shape
-from evalkit.tune.forward import IGNORE
 from evalkit.tune.sample import Sample
 from evalkit.types import Frames, Video
 

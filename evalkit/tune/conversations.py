@@ -13,7 +13,7 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.errors import ConfigError, DataError, VideoError
-from evalkit.tune.forward import IGNORE
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tune.sample import Sample
 
 if TYPE_CHECKING:

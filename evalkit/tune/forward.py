@@ -17,7 +17,8 @@ import torch.nn.functional as F
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
-from evalkit.model.hooks import check_index
+from evalkit.model.live_tokens import LiveTokens
+from evalkit.model.packed_questions import IGNORE, packed_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from evalkit.model.decoder import Decoder
     from evalkit.types import VisualTokens
-
-IGNORE = -100  # a target that is not learned
 
 
 @dataclass(frozen=True)
@@ -67,28 +66,22 @@ def path(
             f"{type(method).__name__}: expected a method that drops tokens between layers (prune) alone, got one that "
             "overrides evict, which needs the cache of a chunked prefill; evaluate it with run_eval.py"
         )
-    after = decoder.ids_after(tokens)
-    video, renumbered = decoder.video_ids(head, tokens), False
+    after = decoder.positions.ids_after(tokens)
+    live = LiveTokens(tokens, decoder.positions.video_ids(head, tokens))
     keeps, counts, ids = [], [], []
     for layer in range(decoder.layers):
-        left = method.prune(layer, decoder.layers, tokens, budget)
-        if left is not None:
-            index = check_index(left.index, len(tokens), f"{type(method).__name__}.prune")
-            renumbered |= decoder.renumbers if left.renumber is None else left.renumber
-            tokens, video = tokens.keep(index), video[:, index]
-        keeps.append(None if left is None else left.index)
-        counts.append(len(tokens))
-        ids.append(_ids(decoder, video, head, tails, None if renumbered else after))
+        pruned = live.prune(method, layer, decoder.layers, budget, decoder.positions)
+        keeps.append(None if pruned is None else pruned.index)
+        counts.append(len(live.tokens))
+        ids.append(_ids(decoder, live, head, tails, after))
     return PruneSchedule(head, tails, tuple(keeps), tuple(counts), tuple(ids))
 
 
-def _ids(decoder: Decoder, video: Tensor, head: int, tails: tuple[int, int], after: int | None) -> Tensor:
-    """Ids (R, S_l) of a layer; `after`: ids that the video takes, None where all are numbered without gaps."""
+def _ids(decoder: Decoder, live: LiveTokens, head: int, tails: tuple[int, int], after: int) -> Tensor:
+    """Ids (R, S_l) of a layer; `after`: ids that the video takes in the uncompressed layout."""
     asked, length = tails
-    if after is None:
-        video, after = decoder.text_ids(head, video.shape[1]), video.shape[1]
-    tail = decoder.text_ids(head + after, length).repeat(1, asked)
-    return torch.cat([decoder.text_ids(0, head), video, tail], dim=1)
+    one = decoder.positions.prompt_ids(head, live.ids, after, length, renumbered=live.renumbered)
+    return torch.cat([one, one[:, one.shape[1] - length :].repeat(1, asked - 1)], dim=1)
 
 
 def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: list[Tensor] | None = None) -> Tensor:
@@ -109,10 +102,10 @@ def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: l
             inputs.append(hidden)
         hidden = layer(
             hidden,
-            attention_mask=mask(schedule.head + seen, *schedule.tails).to(hidden.device)
+            attention_mask=packed_mask(schedule.head + seen, *schedule.tails)[None, None].to(hidden.device)
             if schedule.tails[0] > 1
             else None,
-            position_embeddings=decoder.rotary(hidden, ids),
+            position_embeddings=decoder.positions.rotary(hidden, ids),
         )
     out: Tensor = decoder.text.norm(hidden[:, schedule.head + seen :])
     return out.reshape(len(out), *schedule.tails, -1)
@@ -124,14 +117,6 @@ def rerun_layers(model: Any) -> None:
         model, "activation_checkpointing_enable", None
     )  # its name in transformers 5.24, and in 6 the only one
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
-def mask(sight: int, asked: int, length: int) -> Tensor:
-    """Which token sees which, (1, 1, S, S) bool: causal over head and video, and no tail sees another."""
-    owner = torch.full((sight + asked * length,), -1)
-    owner[sight:] = torch.arange(asked).repeat_interleave(length)
-    allowed = (owner[:, None] == owner[None]) | (owner[None] == -1)
-    return allowed.tril()[None, None]
 
 
 def embed(decoder: Decoder, head: Tensor, features: Tensor, tails: Tensor) -> Tensor:

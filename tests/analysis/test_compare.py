@@ -42,25 +42,25 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 def test_numbers_by_hand(two: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *map(str, two), "--json", str(tmp_path / "out.json")]) == 0
     (found,) = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert (found["n"], found["clusters"], found["gained"], found["lost"]) == (17, 6, ["0a", "0b"], ["2a"])
-    assert (found["left_out"], found["a"]["failed"], found["b"]["failed"]) == (["3a"], 0, 1)
-    assert found["percent_a"] == pytest.approx(100 * 14 / 17)
-    assert found["percent_b"] == pytest.approx(100 * 15 / 17)
-    assert found["points"] == pytest.approx(100 / 17)
-    assert found["mcnemar_p"] == 1  # 2 against 1 of 3 coins
-    assert found["sign_flip_p"] == 1  # per-video sums +2 and -1: every pattern of signs is at least 1 away from 0
-    assert found["low"] < 0 < found["points"] < found["high"]
+    assert (found["n"], found["videos"], found["gained"], found["lost"]) == (17, 6, ["0a", "0b"], ["2a"])
+    assert (found["excluded"], found["a"]["failed"], found["b"]["failed"]) == (["3a"], 0, 1)
+    assert found["accuracy_a"] == pytest.approx(100 * 14 / 17)
+    assert found["accuracy_b"] == pytest.approx(100 * 15 / 17)
+    assert found["delta_pp"] == pytest.approx(100 / 17)
+    assert found["p_mcnemar"] == 1  # 2 against 1 of 3 coins
+    assert found["p_sign_flip"] == 1  # per-video sums +2 and -1: every pattern of signs is at least 1 away from 0
+    assert found["ci_low"] < 0 < found["delta_pp"] < found["ci_high"]
     printed = capsys.readouterr().out
     assert "gained: 0a, 0b" in printed
     assert "lost: 2a" in printed
-    assert "left out: 3a" in printed
+    assert "excluded: 3a" in printed
     assert "| 0 / 1 |" in " ".join(printed.split())
 
 
 def test_the_direction_is_b_minus_a(two: tuple[Path, Path]) -> None:
     one, other = compare.compare(*two), compare.compare(*reversed(two))
-    assert one.rows[0].difference.points == -other.rows[0].difference.points > 0
-    assert one.rows[0].pair.gained == other.rows[0].pair.lost
+    assert one.rows[0].difference.delta_pp == -other.rows[0].difference.delta_pp > 0
+    assert one.rows[0].pair.paired.gained == other.rows[0].pair.paired.lost
 
 
 def test_folders_are_paired_by_benchmark_method_and_ratio(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_folders_are_paired_by_benchmark_method_and_ratio(tmp_path: Path) -> Non
             write(tmp_path / side / f"{side}-{number}", "0a" if side == "b" else "", **settings)
     write(tmp_path / "b" / "more", method={"name": "blind"}, identity="b9")
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    assert [(r.pair.a.method, r.pair.a.ratio) for r in found.rows] == [
-        (r.pair.b.method, r.pair.b.ratio) for r in found.rows
+    assert [(r.pair.theirs.method, r.pair.theirs.ratio) for r in found.rows] == [
+        (r.pair.ours.method, r.pair.ours.ratio) for r in found.rows
     ]
-    assert [r.pair.lost for r in found.rows] == [("0a",)] * 3
+    assert [r.pair.paired.lost for r in found.rows] == [("0a",)] * 3
     assert found.alone == ("only in B: generated videos (MLVU format), split dev, blind at ratio 0.25",)
 
 
@@ -83,9 +83,9 @@ def test_holm_counts_the_rows_of_the_table(tmp_path: Path) -> None:
         for ratio, bad in zip((0.5, 0.25), wrong, strict=True):
             write(tmp_path / side / str(ratio), bad, ratio=ratio, identity=f"{side}{ratio}")
     first, second = compare.compare(tmp_path / "a", tmp_path / "b").rows
-    assert (first.difference.p, second.difference.p) == (pytest.approx(2 / 64), 1)
-    assert (first.difference.p_flip, second.difference.p_flip) == (pytest.approx(2 / 8), 1)
-    assert (first.mcnemar_holm, first.sign_flip_holm) == (pytest.approx(4 / 64), pytest.approx(4 / 8))
+    assert (first.difference.p_mcnemar, second.difference.p_mcnemar) == (pytest.approx(2 / 64), 1)
+    assert (first.difference.p_sign_flip, second.difference.p_sign_flip) == (pytest.approx(2 / 8), 1)
+    assert (first.p_mcnemar_holm, first.p_sign_flip_holm) == (pytest.approx(4 / 64), pytest.approx(4 / 8))
 
 
 def test_rows_that_are_the_same_over_again_are_in_no_family(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_rows_that_are_the_same_over_again_are_in_no_family(tmp_path: Path) -> N
         write(tmp_path / side / "dense", ratio=1.0, identity=f"{side}1")
         write(tmp_path / side / "half", wrong, ratio=0.5, identity=f"{side}2")
     first, second = compare.compare(tmp_path / "a", tmp_path / "b").rows
-    assert (first.pair.same, second.pair.same) == (True, False)
-    assert (second.mcnemar_holm, second.sign_flip_holm) == (pytest.approx(2 / 64), pytest.approx(2 / 8))
+    assert (first.pair.paired.repeats, second.pair.paired.repeats) == (True, False)
+    assert (second.p_mcnemar_holm, second.p_sign_flip_holm) == (pytest.approx(2 / 64), pytest.approx(2 / 8))
     values = compare.plain(compare.compare(tmp_path / "a", tmp_path / "b"))["rows"][0]
-    assert (values["sign_flip_p"], values["sign_flip_p_holm"], values["mcnemar_p_holm"]) == (1, None, None)
+    assert (values["p_sign_flip"], values["p_sign_flip_holm"], values["p_mcnemar_holm"]) == (1, None, None)
     header = next(
         line
         for line in compare.markdown(compare.compare(tmp_path / "a", tmp_path / "b")).splitlines()
-        if "sign flip |" in line
+        if "p (sign flip) |" in line
     )
     assert header.index("sign flip") < header.index("McNemar")
 
@@ -112,7 +112,10 @@ def test_several_partners_are_told_apart_by_setup_or_refused(tmp_path: Path) -> 
         for name in ("tiny", "large"):
             write(tmp_path / side / name, backbone={"name": name}, identity=side + name)
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    assert [(r.pair.a.setup.base[0], r.pair.b.setup.base[0]) for r in found.rows] == [("large",) * 2, ("tiny",) * 2]
+    assert [(r.pair.theirs.setup.base[0], r.pair.ours.setup.base[0]) for r in found.rows] == [
+        ("large",) * 2,
+        ("tiny",) * 2,
+    ]
     write(tmp_path / "b" / "again", backbone={"name": "tiny"}, identity="another")
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
 
@@ -159,7 +162,7 @@ def test_an_unfinished_run_is_compared_on_what_it_has(tmp_path: Path) -> None:
     whole = write(tmp_path / "a")
     part = write_run(tmp_path / "b", answers()[:12], benchmark=SIZE)
     (found,) = compare.compare(whole, part).rows
-    assert (found.difference.n, len(found.pair.left_out)) == (12, 6)
+    assert (found.difference.n, len(found.pair.paired.excluded)) == (12, 6)
     subset = write_run(tmp_path / "c", answers()[:12], benchmark={"questions": 12})
     assert main(["compare", str(whole), str(subset)]) == 2
 
@@ -180,7 +183,7 @@ def test_nothing_scored_has_no_numbers(tmp_path: Path) -> None:
     ids = " ".join(f"{v}{x}" for v in range(VIDEOS) for x in "abc")
     found = compare.compare(write(tmp_path / "a"), write(tmp_path / "b", failed=ids))
     (values,) = compare.plain(found)["rows"]
-    assert (values["n"], values["points"], values["low"], values["percent_b"]) == (0, None, None, None)
+    assert (values["n"], values["delta_pp"], values["ci_low"], values["accuracy_b"]) == (0, None, None, None)
     assert "–" in compare.markdown(found)
 
 
@@ -195,12 +198,12 @@ def test_any_two_cells_of_a_grid(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             folder = tmp_path / name / f"{method}-{ratio}"
             settings = {"method": {"name": method}, "ratio": ratio, "identity": f"{name}-{method}-{ratio}"}
             write(folder, wrong, **settings | {"benchmark": SIZE | {"name": name, "label": name}})
-    assert main(["compare", str(tmp_path), "--cells", "uniform@1", "retake@0.25"]) == 0
+    assert main(["compare", str(tmp_path), "--points", "uniform@1", "retake@0.25"]) == 0
     found = compare.compare(tmp_path, tmp_path, ("uniform@0.25", "retake@0.25"))
-    assert [(row.pair.a.label, row.pair.b.method, row.pair.gained) for row in found.rows] == [
+    assert [(row.pair.theirs.label, row.pair.ours.method, row.pair.paired.gained) for row in found.rows] == [
         ("lvbench", "retake", ("1a",)),
         ("mlvu", "retake", ("1a",)),
     ]
-    assert main(["compare", str(tmp_path), "--cells", "uniform@1", "retake@0.5"]) == 2
+    assert main(["compare", str(tmp_path), "--points", "uniform@1", "retake@0.5"]) == 2
     assert main(["compare", str(tmp_path)]) == 2
     assert "there are retake@0.25, uniform@1" in caplog.text

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from evalkit.analysis.grid import curve_points
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.equal_cost import at_equal
+from evalkit.analysis.grid.measured_points import question_sets
+from evalkit.analysis.results import Results
 from evalkit.analysis.tables import paper
 from evalkit.commands import matched_points, run
 from evalkit.config import build
@@ -66,18 +67,22 @@ def twins(folder: Path, measured: Sequence[float] = RATIOS, between: Sequence[fl
 
 def test_between_its_own_ratios_nothing_is_starred(tmp_path: Path) -> None:
     """Off by many points, all from interpolating: neither interval, p nor star, and both neighbours are shown."""
-    scores, _ = paper.frames(twins(tmp_path / "runs"))
+    scores = paper.frame(Results(twins(tmp_path / "runs")).set_accuracy)
     twin = scores[scores["method"] == "twin"]
-    assert twin["kv_points"].abs().max() > 10
+    assert twin["kv_delta_pp"].abs().max() > 10
     for key in ("kv", "compute"):
-        assert twin[f"{key}_points"].notna().all()
-        assert twin[[f"{key}_{name}" for name in ("low", "high", "p_flip", "p_flip_holm")]].isna().all(axis=None)
+        assert twin[f"{key}_delta_pp"].notna().all()
+        assert (
+            twin[[f"{key}_{name}" for name in ("ci_low", "ci_high", "p_sign_flip", "p_sign_flip_holm")]]
+            .isna()
+            .all(axis=None)
+        )
         assert (twin[f"{key}_upper_ratio"] > twin["ratio"]).all()
         assert (twin[f"{key}_lower_ratio"] < twin["ratio"]).all()
         # The truth, no difference at equal cost, lies between the two that were measured.
-        assert (twin[f"{key}_lower_high"] >= 0).all()
-        assert (twin[f"{key}_upper_low"] <= 0).all()
-    paths = {path.name: path.read_text() for path in paper.write(load.load(tmp_path / "runs"), tmp_path)}
+        assert (twin[f"{key}_lower_ci_high"] >= 0).all()
+        assert (twin[f"{key}_upper_ci_low"] <= 0).all()
+    paths = {path.name: path.read_text() for path in paper.write(Results(load.load(tmp_path / "runs")), tmp_path)}
     lines = [line for line in paths["accuracy.tex"].splitlines() if line.startswith("twin")]
     assert len(lines) == len(BETWEEN) * (1 + 2)  # one of accuracy, and one for each cost that is interpolated
     assert all(r"\approx" in line and r"\rlap" not in line.rsplit("&", 2)[-1] for line in lines[: len(BETWEEN)])
@@ -86,12 +91,12 @@ def test_between_its_own_ratios_nothing_is_starred(tmp_path: Path) -> None:
 
 
 def test_measured_at_its_cost_the_difference_is_none(tmp_path: Path) -> None:
-    scores, _ = paper.frames(twins(tmp_path, [*RATIOS, *BETWEEN]))
+    scores = paper.frame(Results(twins(tmp_path, [*RATIOS, *BETWEEN])).set_accuracy)
     twin = scores[scores["method"] == "twin"]
     for key in ("kv", "compute"):
-        assert (twin[[f"{key}_{name}" for name in ("points", "low", "high")]] == 0).all(axis=None)
+        assert (twin[[f"{key}_{name}" for name in ("delta_pp", "ci_low", "ci_high")]] == 0).all(axis=None)
         assert (twin[f"{key}_lower_ratio"] == twin[f"{key}_upper_ratio"]).all()
-        assert twin[f"{key}_p_flip_holm"].isna().all()  # the same run under another name is no test
+        assert twin[f"{key}_p_sign_flip_holm"].isna().all()  # the same run under another name is no test
 
 
 def test_within_two_percent_a_real_difference_is_tested(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_within_two_percent_a_real_difference_is_tested(tmp_path: Path) -> None:
     better = [ok or i % 5 == 0 for i, ok in enumerate(right(0.5))]
     write(tmp_path, "twin", 0.51, 0.5, better)
     runs = twins(tmp_path, between=())
-    text = paper.write(runs, tmp_path)[2].read_text()
+    text = paper.write(Results(runs), tmp_path)[2].read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("twin"))
     assert line.count(r"\rlap{$^*$}") == 3
 
@@ -200,8 +205,8 @@ def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, checkp
         question_sets(load.ordered([run for folder in o.folders for run in load.load(folder)]))
         for o in (plain, outcome)
     )
-    assert [cell.ratio for cell in before.curve] == [1, 0.5]
-    assert [cell.ratio for cell in after.curve] == [1, 0.75, 0.5]
+    assert [point.ratio for point in before.curve] == [1, 0.5]
+    assert [point.ratio for point in after.curve] == [1, 0.75, 0.5]
     for found, measured in ((before, False), (after, True)):
         twin = found.at("twin", 1)
         assert twin is not None
@@ -209,7 +214,7 @@ def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, checkp
             matched = at_equal(found, twin, name)
             assert matched is not None
             assert matched.place.measured is measured
-            assert matched.same is measured
+            assert matched.repeats is measured
     table = pd.read_csv(tmp_path / "matched" / "accuracy.csv")
     assert set(table[table["method"] == "uniform"]["ratio"]) == {1, 0.75, 0.5}
     texts = {file: file.read_bytes() for file in (tmp_path / "matched").rglob("answers.jsonl")}

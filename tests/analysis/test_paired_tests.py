@@ -8,33 +8,35 @@ import numpy as np
 import pytest
 
 from evalkit.analysis.stats import paired_tests
-from evalkit.analysis.stats.paired_tests import change, difference, expected_half_width, holm
+from evalkit.analysis.stats.paired_tests import change, difference, expected_ci_half_width, holm
 
 
 def test_by_hand() -> None:
     ours = [True] * 8 + [False] * 2
     theirs = [True] * 4 + [False] * 5 + [True]
     found = difference(ours, theirs, [f"v{i // 2}" for i in range(10)])
-    assert (found.n, found.clusters, found.gained, found.lost) == (10, 5, 4, 1)
-    assert found.points == pytest.approx(30)
-    assert found.p == pytest.approx(2 * (1 + 5) / 32)  # binomial(5, ½): at most 1 or at least 4
-    assert found.low < 30 < found.high
+    assert (found.n, found.videos, found.gained, found.lost) == (10, 5, 4, 1)
+    assert found.delta_pp == pytest.approx(30)
+    assert found.p_mcnemar == pytest.approx(2 * (1 + 5) / 32)  # binomial(5, ½): at most 1 or at least 4
+    assert found.ci_low < 30 < found.ci_high
 
 
 def test_direction_and_no_difference() -> None:
     right, wrong = [True] * 6, [False] * 6
     videos = list("aabbcc")
-    assert difference(wrong, right, videos).points == -100
+    assert difference(wrong, right, videos).delta_pp == -100
     same = difference(right, right, videos)
-    assert (same.points, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert (same.delta_pp, same.ci_low, same.ci_high, same.p_mcnemar) == (0, 0, 0, 1)
 
 
 def test_marks_in_between_by_hand() -> None:
     """Per-video sums 1 - 0.25 + 0 - 0.5 = 0.25, 1 - 0 + 1 - 1 = 1 and 0 - 0.75 = -0.75; 0.5 over 5 questions."""
     found = change([1, 0, 1, 1, 0], [0.25, 0.5, 0, 1, 0.75], list("aabbc"))
-    assert (found.n, found.clusters, found.points) == (5, 3, pytest.approx(10))
-    assert found.p_flip == pytest.approx(6 / 8)  # ±0.25 ±1 ±0.75: 2, 1.5, 0.5, 0 and their negatives; 0 alone is nearer
-    assert found.low < 10 < found.high
+    assert (found.n, found.videos, found.delta_pp) == (5, 3, pytest.approx(10))
+    assert found.p_sign_flip == pytest.approx(
+        6 / 8
+    )  # ±0.25 ±1 ±0.75: 2, 1.5, 0.5, 0 and their negatives; 0 alone is nearer
+    assert found.ci_low < 10 < found.ci_high
 
 
 def test_right_and_wrong_are_marks() -> None:
@@ -44,7 +46,7 @@ def test_right_and_wrong_are_marks() -> None:
     found = vars(difference(ours, theirs, videos))
     plain = vars(change(ours.astype(float), theirs.astype(float), videos))
     assert {key: found[key] for key in plain} == plain
-    assert set(found) - set(plain) == {"gained", "lost", "p"}
+    assert set(found) - set(plain) == {"gained", "lost", "p_mcnemar"}
     assert plain != vars(change(theirs.astype(float), ours.astype(float), videos))
 
 
@@ -53,13 +55,13 @@ def test_rounding_makes_no_difference_where_there_is_none() -> None:
     assert 0.3 - 0.1 - 0.2 != 0
     ours, theirs = [1.0] * 10 + [0.3, 0, 0] * 5, [0.0] * 10 + [0, 0.1, 0.2] * 5
     videos = [*range(10), *(f"same {i // 3}" for i in range(15))]
-    assert change(ours, theirs, videos).p_flip == pytest.approx(2 / 2**10, rel=1e-9)
+    assert change(ours, theirs, videos).p_sign_flip == pytest.approx(2 / 2**10, rel=1e-9)
 
 
 def test_one_video_gives_no_interval() -> None:
     found = difference([True, False], [False, False], ["v", "v"])
-    assert math.isnan(found.low)
-    assert found.points == 50
+    assert math.isnan(found.ci_low)
+    assert found.delta_pp == 50
 
 
 def test_lengths_must_agree() -> None:
@@ -87,7 +89,7 @@ def test_the_order_of_questions_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("n", "half"), [(2700, 1.2), (1549, 1.6), (100, 6.2)])
 def test_expected_half_width(n: int, half: float) -> None:
-    assert expected_half_width(n) == pytest.approx(half, abs=0.05)
+    assert expected_ci_half_width(n) == pytest.approx(half, abs=0.05)
 
 
 def test_holm_by_hand() -> None:
@@ -114,8 +116,8 @@ def test_mcnemar_rejects_too_many_true_nulls_where_questions_share_videos(monkey
         shift = rng.normal(0.0, 0.3, (2, 40))[:, videos]
         ours, theirs = rng.random((2, 600)) < np.clip(0.5 + shift, 0, 1)
         found = difference(ours, theirs, videos.tolist())
-        rejected["McNemar"] += found.p < 0.05
-        rejected["sign flip"] += found.p_flip < 0.05
+        rejected["McNemar"] += found.p_mcnemar < 0.05
+        rejected["sign flip"] += found.p_sign_flip < 0.05
     assert rejected["McNemar"] / 400 > 0.25
     assert 0.02 <= rejected["sign flip"] / 400 <= 0.08
 
@@ -132,24 +134,24 @@ def test_intervals_cover_and_item_level_ones_do_not(monkeypatch: pytest.MonkeyPa
         theirs = rng.random(900) < 0.5
         for kind, clusters in (("video", videos), ("item", np.arange(900)))[: 2 if trial < 200 else 1]:
             found = difference(ours, theirs, clusters.tolist())
-            hits[kind] += found.low <= 0 <= found.high
+            hits[kind] += found.ci_low <= 0 <= found.ci_high
     assert 0.93 <= hits["video"] / 1000 <= 0.97
     assert hits["item"] / 200 < 0.80
 
 
 def test_sign_flips_by_hand() -> None:
     """Three videos of +1: 2 of 8 patterns as far from 0. +2 and +1: 2 of 4. Videos without a change have no sign."""
-    assert change([True] * 3, [False] * 3, "abc").p_flip == pytest.approx(2 / 8)
-    assert change([True, True, True, True], [False, False, False, True], "aabc").p_flip == pytest.approx(2 / 4)
-    assert change([True] * 10, [False] * 10, range(10)).p_flip == pytest.approx(2 / 1024)
-    assert change([True, True], [False, True], "ab").p_flip == 1
-    assert change([], [], []).p_flip == 1
+    assert change([True] * 3, [False] * 3, "abc").p_sign_flip == pytest.approx(2 / 8)
+    assert change([True, True, True, True], [False, False, False, True], "aabc").p_sign_flip == pytest.approx(2 / 4)
+    assert change([True] * 10, [False] * 10, range(10)).p_sign_flip == pytest.approx(2 / 1024)
+    assert change([True, True], [False, True], "ab").p_sign_flip == 1
+    assert change([], [], []).p_sign_flip == 1
 
 
 def test_sign_flips_respect_videos_and_mcnemar_does_not() -> None:
     """Twelve gains and no loss look certain; all from three videos they are not."""
     ours, theirs, videos = [True] * 12, [False] * 12, [i // 4 for i in range(12)]
-    assert change(ours, theirs, videos).p_flip == pytest.approx(2 / 8)
+    assert change(ours, theirs, videos).p_sign_flip == pytest.approx(2 / 8)
     found = difference(ours, theirs, videos)
-    assert (found.p, found.p_flip) == (pytest.approx(2 / 2**12), pytest.approx(2 / 8))
-    assert change(ours, theirs, range(12)).p_flip == pytest.approx(2 / 2**12)
+    assert (found.p_mcnemar, found.p_sign_flip) == (pytest.approx(2 / 2**12), pytest.approx(2 / 8))
+    assert change(ours, theirs, range(12)).p_sign_flip == pytest.approx(2 / 2**12)

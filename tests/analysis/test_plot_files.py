@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import matplotlib
 
 from evalkit.analysis import plots
-from evalkit.analysis.grid.cells import ALL, COSTS, QuestionSet, question_sets
+from evalkit.analysis.grid.measured_points import ALL, COSTS, QuestionSet, question_sets
 from evalkit.runs.load import load
-from tests.support.plot_grids import RIGHT, crowd, grid, rows, write
+from tests.support.plot_grids import RIGHT, crowd, grid, rows, svg, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,20 +25,20 @@ def content(files: list[Path]) -> dict[str, bytes]:
 
 
 def test_the_same_answers_give_the_same_bytes(tmp_path: Path) -> None:
-    first = plots.write([grid(tmp_path / "a")], tmp_path / "one")
+    first = plots.Figures([grid(tmp_path / "a")]).write(tmp_path / "one")
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context(
         {"font.size": 20, "axes.facecolor": "red", "lines.linewidth": 9, "text.parse_math": True}
     ):
-        again = plots.write([grid(tmp_path / "b")], tmp_path / "two")
+        again = plots.Figures([grid(tmp_path / "b")]).write(tmp_path / "two")
     assert content(first) == content(again)
     assert dict(matplotlib.rcParams) == before
     other = {key: right if key != ("retake", 0.5) else [*right[::-1][:9], 0] for key, right in RIGHT.items()}
-    assert content(first) != content(plots.write([grid(tmp_path / "c", other)], tmp_path / "three"))
+    assert content(first) != content(plots.Figures([grid(tmp_path / "c", other)]).write(tmp_path / "three"))
 
 
 def test_files_of_one_set(tmp_path: Path) -> None:
-    files = plots.write([grid(tmp_path / "g")], tmp_path)
+    files = plots.Figures([grid(tmp_path / "g")]).write(tmp_path)
     name = "generated-videos-mlvu-format-dev"
     kinds = product(("kv", "llm", "tflops", "ttft"), ("svg", "png"))
     assert [file.name for file in files] == [f"{name}-{cost}.{kind}" for cost, kind in kinds]
@@ -52,12 +52,12 @@ def test_files_of_one_set(tmp_path: Path) -> None:
 def test_a_cost_that_nobody_knows_gives_no_file(tmp_path: Path) -> None:
     write(tmp_path / "g", "uniform", 1.0, rows("uniform", 1.0, RIGHT["uniform", 1.0], flops=None))
     sets = question_sets(load(tmp_path / "g"))
-    assert plots.svg(sets[0], "tflops") == ""
-    assert not [file for file in plots.write(sets, tmp_path) if "tflops" in file.name]
+    assert svg(sets[0], "tflops") == ""
+    assert not [file for file in plots.Figures(sets).write(tmp_path) if "tflops" in file.name]
 
 
 def test_names_are_readable_and_never_the_same(tmp_path: Path) -> None:
-    cells = grid(tmp_path / "g").cells
+    cells = grid(tmp_path / "g").points
     other = ("qwen2_vl_7b", *SETUP[1:])
 
     def named(*sets: tuple[tuple[str, str, str], str, str]) -> list[str]:
@@ -80,8 +80,8 @@ def pointers(text: str) -> set[str]:
 
 def test_many_stand_in_one_page(tmp_path: Path) -> None:
     one, many = grid(tmp_path / "a"), crowd(tmp_path / "b", 4)
-    sets = [one, QuestionSet(one.setup, ALL, "", many.cells)]
-    found = [plots.svg(question_set, cost) for question_set in sets for cost in COSTS]
+    sets = [one, QuestionSet(one.setup, ALL, "", many.points)]
+    found = [plots.Figures(sets).svg(question_set, cost) for question_set in sets for cost in COSTS]
     whole = [name for text in found for name in ids(text)]
     assert len(set(whole)) == len(whole) > 100
     for text in found:
@@ -94,7 +94,7 @@ def test_many_stand_in_one_page(tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_shows_in_text(tmp_path: Path) -> None:
-    text = plots.svg(grid(tmp_path / "g"), "kv_tokens")
+    text = svg(grid(tmp_path / "g"), "kv_tokens")
     root = ElementTree.fromstring(text)
     read = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"uniform", "retake", "random_frames", "accuracy (%)", "visual KV tokens per layer"} <= set(read)
@@ -118,7 +118,9 @@ HOSTILE = [
 def test_hostile_names(tmp_path: Path) -> None:
     right = {(name, ratio): RIGHT["retake", ratio] for name in HOSTILE for ratio in (0.5, 0.25)} | RIGHT
     question_set = grid(tmp_path / "g", right, backbone={"name": HOSTILE[0]})
-    files = plots.write([QuestionSet(question_set.setup, HOSTILE[0], HOSTILE[4], question_set.cells)], tmp_path)
+    files = plots.Figures([QuestionSet(question_set.setup, HOSTILE[0], HOSTILE[4], question_set.points)]).write(
+        tmp_path
+    )
     text = files[0].read_text(encoding="utf-8")
     root = ElementTree.fromstring(text)
     assert not [node for node in root.iter() if "script" in node.tag]

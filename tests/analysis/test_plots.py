@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from evalkit.analysis.grid.cells import QuestionSet, question_sets
+from evalkit.analysis.grid.measured_points import QuestionSet, question_sets
 from evalkit.analysis.plots import styles
 from evalkit.analysis.plots.figure import draw
 from evalkit.analysis.plots.series import points, series
@@ -144,7 +144,7 @@ def test_what_is_not_known_is_left_out_and_counted(tmp_path: Path) -> None:
     assert "not shown: 2 of 4 points" in words(drawn(question_set, "tflops"))
     seen = words(drawn(question_set, "kv_tokens"))
     assert "not shown: 1 of 4 points" in seen
-    assert "left out: 0–2 failed questions per point" in seen
+    assert "excluded: 0–2 failed questions per point" in seen
     assert "38–40 questions" in seen
     assert "left out" not in words(drawn(grid(tmp_path / "whole"), "kv_tokens"))
 
@@ -189,12 +189,12 @@ def test_words_touch_nothing(tmp_path: Path, cost: str, kind: str) -> None:
         question_set = crowd(tmp_path / "g")
     else:
         question_set = crowd(tmp_path / "g", 4, "name_without_any_space_that_does_not_fit_into_a_column#0123abc_{}")
-        question_set = QuestionSet(question_set.setup, LONG, "x" * 70, question_set.cells)
+        question_set = QuestionSet(question_set.setup, LONG, "x" * 70, question_set.points)
     figure = drawn(question_set, cost)
     assert figure.get_figwidth() == pytest.approx(3.3)
     assert not overlaps(figure)
     assert all(text.get_fontsize() >= 7 for text in texts(figure))
-    names = {cell.method[:20] for cell in question_set.cells}
+    names = {point.method[:20] for point in question_set.points}
     assert all(name in words(figure) for name in names)  # by label or legend
     assert bool(figure.legends) is (kind != "few" or cost == "kv_tokens")
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.analysis.grid.cells import question_sets
-from evalkit.analysis.tables import differences, run_tables
+from evalkit.analysis.grid.measured_points import question_sets
+from evalkit.analysis.results import Results
+from evalkit.analysis.tables import run_tables
 from evalkit.config import build
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs import load
@@ -42,7 +43,7 @@ def write(root: Path, *methods: str, reference: str | None = None, recorded: boo
 
 def methods(runs: list[Run]) -> list[str]:
     (found,) = question_sets(runs)
-    return list(dict.fromkeys(cell.method for cell in found.cells))
+    return list(dict.fromkeys(point.method for point in found.points))
 
 
 def test_order_and_reference_are_the_configurations(tmp_path: Path) -> None:
@@ -51,16 +52,16 @@ def test_order_and_reference_are_the_configurations(tmp_path: Path) -> None:
     runs = load.load(tmp_path / "a")
     assert methods(runs) == ["uniform", "zoom", "another", "blind", "crop"]
     assert question_sets(runs)[0].reference == "uniform"
-    assert set(differences.differences(runs)["against"]) == {"uniform"}
+    assert set(Results(runs).differences["reference"]) == {"uniform"}
     write(tmp_path / "b", "zoom", "uniform", "blind")
     runs = load.load(tmp_path / "b")
     assert methods(runs) == ["zoom", "uniform", "blind"]
     (found,) = question_sets(runs)
     assert found.reference == "zoom"
-    assert [cell.method for cell in found.curve] == ["zoom", "zoom"]
+    assert [point.method for point in found.curve] == ["zoom", "zoom"]
     assert found.dense is not None
     assert found.dense.method == "uniform"  # zoom need not keep everything at ratio 1
-    assert "against zoom, at the same ratio" in run_tables.markdown(runs)
+    assert "reference zoom, at the same ratio" in run_tables.markdown(Results(runs))
 
 
 def test_a_named_reference_leaves_the_order_alone(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_named_reference_leaves_the_order_alone(tmp_path: Path) -> None:
     runs = load.load(tmp_path)
     assert methods(runs) == ["zoom", "uniform", "blind"]
     assert question_sets(runs)[0].reference == "uniform"
-    assert list(differences.differences(runs)["method"]) == ["zoom", "zoom", "blind", "blind"]
+    assert list(Results(runs).differences["method"]) == ["zoom", "zoom", "blind", "blind"]
 
 
 def test_the_report_takes_another(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -76,10 +77,10 @@ def test_the_report_takes_another(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     out = tmp_path / "out"
     options = ["--out", str(out), "--thumbnails", "0"]
     assert main(["report", str(tmp_path / "runs"), "--reference", "zoom", *options]) == 0
-    assert set(pd.read_csv(out / "differences.csv")["against"]) == {"zoom"}
+    assert set(pd.read_csv(out / "differences.csv")["reference"]) == {"zoom"}
     assert "reference: zoom" in (out / "paper" / "accuracy.md").read_text()
-    assert "points from zoom" in (out / "paper" / "accuracy.tex").read_text()
-    assert "from zoom at equal KV" in (out / "report.html").read_text()
+    assert r"$\Delta$ accuracy (pp) vs. zoom" in (out / "paper" / "accuracy.tex").read_text()
+    assert "vs. zoom at equal KV" in (out / "report.html").read_text()
     assert main(["report", str(tmp_path / "runs"), "--reference", "zoo", *options]) == 2
     assert "expected a method among uniform, zoom, blind, got 'zoo'" in caplog.text
     with pytest.raises(DataError, match="zoo"):

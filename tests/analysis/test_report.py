@@ -6,9 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import question_sets
+from evalkit.analysis.grid.measured_points import question_sets
 from evalkit.analysis.report import flips
-from evalkit.analysis.report.provenance import Value, made_with
+from evalkit.analysis.report.provenance import Value, provenance
+from evalkit.analysis.results import Results
 from evalkit.runs import load
 from tests.support.report_odd import rows
 from tests.support.report_page import page, summary, tables
@@ -29,14 +30,14 @@ def test_summary_by_hand() -> None:
     assert lines[0].startswith(
         "The dense run (uniform at ratio 1: every sampled frame, every token) is right on 75.0 % of"
     )
-    assert "of 8 questions about 4 videos (95 % interval " in lines[0]
+    assert "of 8 questions about 4 videos (95 % CI " in lines[0]
     assert lines[1].startswith(
-        "half is not told apart from dense down to ratio 0.5 (so many questions can show ±21.9)."
+        "half does not differ significantly from dense down to ratio 0.5 (95 % CI; expected CI half-width 21.9 pp)."
     )
-    assert "Points from dense: +0.0 at 0.5 (" in lines[1]
+    assert "Δ accuracy (pp) vs. dense: +0.0 at 0.5 (" in lines[1]
     assert "; −85.7 at 0.25 (−100.0 to −40.0)." in lines[1]
     assert lines[2:] == [
-        "Failed questions, in no percentage: half at 0.25: 1.",
+        "Failed questions, in no accuracy: half at 0.25: 1.",
         "An option could be read in every reply.",
         "Achieved ratios more than 2 % away from nominal: half at 0.5: 0.520; half at 0.5, <2 min: 0.520.".replace(
             "<", "&lt;"
@@ -46,7 +47,7 @@ def test_summary_by_hand() -> None:
 
 def test_unparsed_replies_and_missing_dense_are_said() -> None:
     lines = summary(page([run("half", "method", 0.5, rows("ruww", ledger=ledger(ratio_achieved=0.5)))]))
-    assert lines[0] == "There is no dense run here (half, the reference, at ratio 1), so nothing is held against it."
+    assert lines[0] == "There is no dense run here (half, the reference, at ratio 1), so there is no comparison."
     assert "Replies in which no option could be read: half at 0.5: 1." in lines
     assert "Every achieved ratio is within 2 % of its nominal one." in lines
 
@@ -78,8 +79,8 @@ def test_flips_by_hand() -> None:
     groups = {"evidence": ["1st quarter"], "task_type": ["count"]}
     dense = run("uniform", "reference", 1.0, [*rows("rrww", groups=groups), row("9", True, "v9")])
     half = run("half", "method", 0.5, [*rows("rwrf", groups=groups), row("9", False, "v9")])
-    (cell,), found = flips.against_dense(question_sets([dense, half])[0])
-    assert (cell.method, cell.ratio) == ("half", 0.5)
+    (point,), found = flips.against_dense(question_sets([dense, half])[0])
+    assert (point.method, point.ratio) == ("half", 0.5)
     plain = {(g.kind, g.label): (g.n, g.counts[0].n, g.counts[0].gained, g.counts[0].lost) for g in found}
     assert plain == {
         ("all", "all"): (5, 4, 1, 2),
@@ -90,7 +91,7 @@ def test_flips_by_hand() -> None:
     }
     text = page([dense, half])
     assert (
-        'href="#set=generated-videos-mlvu-format-dev&amp;cell=half%400.5&amp;outcome=lost&amp;by.task_type=plotQA"'
+        'href="#set=generated-videos-mlvu-format-dev&amp;point=half%400.5&amp;outcome=lost&amp;by.task_type=plotQA"'
         in text
     )
 
@@ -118,7 +119,7 @@ def test_environment_names_what_differs(tmp_path: Path) -> None:
         found = {"device": "cpu", "versions": {"torch": version}, "weights": {"path": "/home/me/w"}}
         (folder / "environment.json").write_text(json.dumps(found), encoding="utf-8")
     write_run(tmp_path / "c", rows("rw"), identity="c", method={"name": "c"}, backbone={"path": "org/model"})
-    made = made_with(load.load(tmp_path))
+    made = provenance(Results(load.load(tmp_path)).named)
     label = "generated videos (MLVU format)"
     assert made.environment["versions.torch"] == [
         Value("1.0", f"1 of 3 runs: a 0.25 on {label}"),

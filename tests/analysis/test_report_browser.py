@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 import pytest
 
 from evalkit.analysis import report
-from evalkit.analysis.grid.cells import question_sets
+from evalkit.analysis.grid.measured_points import question_sets
+from evalkit.analysis.results import Results
 from tests.support.browser import chromium, probe
 from tests.support.report_odd import ODD, hostile
 from tests.support.report_runs import averages, grid
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evalkit.analysis.grid.cells import Cell, Key
+    from evalkit.analysis.grid.measured_points import Cell, Key
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 
@@ -57,19 +58,19 @@ def runs() -> list[Run]:
 
 @pytest.fixture(scope="module")
 def page(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.write(runs, tmp_path_factory.mktemp("page"), thumbnails_mb=0, averages=averages)
+    return report.write(Results(runs, averages), tmp_path_factory.mktemp("page"), thumbnails_mb=0)
 
 
 @pytest.fixture(scope="module")
 def cells(runs: list[Run]) -> dict[str, Cell]:
     """The cells of the first benchmark by what the page calls them."""
     found = next(own for own in question_sets(runs) if own.name == "One")
-    return {f"{cell.method}@{cell.ratio:g}": cell for cell in found.cells}
+    return {f"{point.method}@{point.ratio:g}": point for point in found.points}
 
 
-def counted(cells: dict[str, Cell], cell: str, fits: Callable[[Answer, Answer], bool], **groups: str) -> int:
-    """How many questions a filter must leave, from the answers themselves; `fits` gets the cell's and the dense one."""
-    dense, own = cells["uniform@1"].answers, cells[cell].answers
+def counted(cells: dict[str, Cell], point: str, fits: Callable[[Answer, Answer], bool], **groups: str) -> int:
+    """How many questions a filter must leave, from the answers themselves; `fits` gets the point's and the dense one."""
+    dense, own = cells["uniform@1"].answers, cells[point].answers
 
     def grouped(key: Key) -> bool:
         return all(label in own[key].groups[kind] for kind, label in groups.items())
@@ -110,7 +111,7 @@ def test_what_is_cut_off_would_be_seen(page: Path, tmp_path: Path, width: int) -
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_hostile_texts_break_nothing(tmp_path: Path, width: int) -> None:
-    own = report.write(hostile(tmp_path / "runs"), tmp_path / "out", thumbnails_mb=0, averages=averages)
+    own = report.write(Results(hostile(tmp_path / "runs"), averages), tmp_path / "out", thumbnails_mb=0)
     script = f"{OPEN_ALL}{CUT}return {{ ...found, images: document.images.length, count: {COUNT} }};"
     found = probe(own, script, tmp_path / "browser", width=width, address="q=alert('x')")
     assert found == {"cut": [], "wide": [], "scrolls": False, "images": 0, "count": "3 questions"}
@@ -118,7 +119,7 @@ def test_hostile_texts_break_nothing(tmp_path: Path, width: int) -> None:
 
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_odd_sets_open_without_an_error(tmp_path: Path, name: str) -> None:
-    own = report.write(ODD[name], tmp_path / "out", thumbnails_mb=0, averages=averages)
+    own = report.write(Results(ODD[name], averages), tmp_path / "out", thumbnails_mb=0)
     shown = 'const text = document.getElementById("questions").innerText;'
     found = probe(own, OPEN_ALL + CUT + shown + "return { ...found, text };", tmp_path / "browser", width=390)
     assert (found["cut"], found["wide"], found["scrolls"]) == ([], [], False)
@@ -135,7 +136,7 @@ def test_the_address_filters(page: Path, cells: dict[str, Cell], tmp_path: Path,
     assert expected > 0
     wanted = {
         "set": "one-test",
-        "cell": "keeper@0.25",
+        "point": "keeper@0.25",
         "outcome": "lost",
         "by.duration": "short",
         "by.task_type": "task 3",
@@ -160,8 +161,8 @@ def test_outcomes_are_those_of_the_answers(page: Path, cells: dict[str, Cell], t
         "gained": lambda own, dense: lost(dense, own),
         "lost": lost,
     }
-    address = urlencode({"set": "one-test", "cell": "asker@0.5", "outcome": outcome})
-    expected = counted(cells, "asker@0.5", fits[outcome])
+    address = urlencode({"set": "one-test", "point": "query_aware@0.5", "outcome": outcome})
+    expected = counted(cells, "query_aware@0.5", fits[outcome])
     assert probe(page, f"return {COUNT};", tmp_path, address=address) == f"{expected} of {QUESTIONS} questions"
 
 
@@ -183,7 +184,7 @@ def test_every_number_of_flips_leads_to_so_many_questions(page: Path, tmp_path: 
 
 
 def test_controls_write_the_address_and_all_have_names(page: Path, cells: dict[str, Cell], tmp_path: Path) -> None:
-    hits = counted(cells, "asker@0.5", lambda own, _: bool(own.correct) and "7:" in own.prompt)
+    hits = counted(cells, "query_aware@0.5", lambda own, _: bool(own.correct) and "7:" in own.prompt)
     script = f"""
     const say = (id, value, kind) => {{
       const field = document.getElementById(id);
@@ -191,7 +192,7 @@ def test_controls_write_the_address_and_all_have_names(page: Path, cells: dict[s
       field.dispatchEvent(new Event(kind));
     }};
     say("set", "one-test", "change");
-    say("filter-cell", "asker@0.5", "change");
+    say("filter-point", "query_aware@0.5", "change");
     say("filter-outcome", "right", "change");
     say("filter-q", "QUESTION  video 7:", "input");
     const searched = {COUNT}, address = location.hash;
@@ -205,7 +206,7 @@ def test_controls_write_the_address_and_all_have_names(page: Path, cells: dict[s
     found = probe(page, script, tmp_path)
     assert 0 < hits < 12
     assert found["searched"] == f"{hits} of {QUESTIONS} questions"
-    assert found["address"] == "#set=one-test&cell=asker%400.5&outcome=right&q=QUESTION++video+7%3A"
+    assert found["address"] == "#set=one-test&point=query_aware%400.5&outcome=right&q=QUESTION++video+7%3A"
     assert (found["all"], found["left"]) == ("120 questions", "#set=one-test&page=2")
     assert found["where"] == "51–100 of 120"
     assert found["controls"][0] == found["controls"][1] > 12
@@ -237,7 +238,7 @@ def test_a_question_opens_with_what_was_asked_and_answered(page: Path, cells: di
       replies: texts(".answer"), kept: texts(".kept .note"), bars: texts(".strip path").length };
     """
     found = probe(page, script, tmp_path, address=urlencode({"set": "one-test", "open": key[2]}))
-    answers = [cell.answers[key] for cell in cells.values()]
+    answers = [point.answers[key] for point in cells.values()]
     assert found["open"] == 1
     assert 0 <= found["top"] < 900
     assert found["prompt"] == [answers[0].prompt]

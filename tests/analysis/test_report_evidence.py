@@ -1,54 +1,71 @@
-"""Where answers are seen, on the report's strips: from the benchmark's rows, in thousandths of the video."""
+"""The report's strips shade where the evidence of an answer is: from the answers, in thousandths of the video."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from evalkit.analysis import report
-from evalkit.analysis.report.annotations import asked_rows, evidence
-from evalkit.analysis.report.setup import sheets
+from evalkit.analysis.report.document import document
+from evalkit.analysis.report.payload import payload
+from evalkit.analysis.report.setup import views
+from evalkit.analysis.results import Results
 from evalkit.data import benchmarks
+from evalkit.types import Benchmark
 from tests.support.browser import chromium, probe
 from tests.support.report_runs import averages, run
-from tests.support.rows import mlvu_row, write_json
 from tests.support.run_folders import row
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evalkit.runs.load import Run
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> list[Run]:
-    """Three questions about videos of 40 s; of the second the file says nothing, the third's video has no length."""
-    write_json(tmp_path / "json" / "1_plotQA.json", [mlvu_row(video=f"clip_{n}.mp4") for n in range(3)])
-    ids = [question.id for question in benchmarks.load("mlvu", tmp_path)[0].questions]
-    known = {ids[0]: [[10, 12], [39, 44]], ids[2]: [[1, 2]]}
-    (tmp_path / "evidence.json").write_text(json.dumps(known), encoding="utf-8")
-    rows = [row(q, True, f"v{n}", duration_s=None if n == 2 else 40.0) for n, q in enumerate(ids)]
-    return [run("uniform", "reference", 1.0, rows, root=str(tmp_path))]
+def runs() -> list[Run]:
+    """Three questions about videos of 40 s; of the second nothing is known, the third's video has no length."""
+    known = ([[10, 12], [39, 44]], [], [[1, 2]])
+    rows = [
+        row(f"q{n}", True, f"v{n}", duration_s=None if n == 2 else 40.0, evidence_s=spans)
+        for n, spans in enumerate(known)
+    ]
+    return [run("uniform", "reference", 1.0, rows, root="no folder")]
+
+
+def shaded(runs: list[Run]) -> Any:
+    (view,) = views(Results(runs, averages))
+    return payload([view], ["set"], [{}])["setups"][0]["evidence"]
 
 
 def test_spans_by_hand(runs: list[Run]) -> None:
-    (page,) = sheets(runs)
-    assert evidence(page, asked_rows(page)) == {"0": [[250, 300], [975, 1000]]}
+    assert shaded(runs) == {"0": [[250, 300], [975, 1000]]}
 
 
-def test_without_the_folder_there_are_none(runs: list[Run], tmp_path: Path) -> None:
-    (tmp_path / "json" / "1_plotQA.json").unlink()
-    (page,) = sheets(runs)
-    assert asked_rows(page) == {}
-    assert evidence(page, {}) == {}
+def test_answers_of_older_versions_have_none() -> None:
+    line = row("q0", True, duration_s=40.0)
+    assert "evidence_s" not in line
+    assert shaded([run("uniform", "reference", 1.0, [line], root="no folder")]) == {}
+
+
+def test_no_benchmark_is_read_for_them(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers say it: the report reads a benchmark's rows for the files of thumbnails alone."""
+    read: list[Any] = []
+    monkeypatch.setattr(
+        benchmarks,
+        "load",
+        lambda *where: read.append(where) or [Benchmark(name="", label="", root=Path(), split="", questions=())],
+    )
+    document(Results(runs, averages), thumbnails_mb=0)
+    assert read == []
+    document(Results(runs, averages), thumbnails_mb=1)
+    assert len(read) == 1
 
 
 @pytest.mark.skipif(chromium() is None, reason="no chromium on the PATH: apt-get install chromium")
 def test_they_are_drawn_on_the_strips(runs: list[Run], tmp_path: Path) -> None:
     """A band for each span where it is known, none where it is not."""
-    page = report.write(runs, tmp_path, thumbnails_mb=0, averages=averages)
+    page = report.write(Results(runs, averages), tmp_path, thumbnails_mb=0)
     script = """
       for (const one of document.querySelectorAll("details")) one.open = true;
       await new Promise((done) => setTimeout(done, 100));

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evalkit.analysis import report
-from evalkit.analysis.grid.cells import question_sets
+from evalkit.analysis.grid.measured_points import question_sets
+from evalkit.analysis.results import Results
 from evalkit.runs import load
 from tests.support.report_odd import HOSTILE, ODD, hostile, rows
 from tests.support.report_page import Page, page, summary, tables
@@ -74,7 +75,7 @@ def test_a_page_that_is_not_escaped_would_be_seen() -> None:
 
 def test_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
     runs = grid(12)
-    path = report.write(runs, tmp_path / "out", thumbnails_mb=0, averages=averages)
+    path = report.write(Results(runs, averages), tmp_path / "out", thumbnails_mb=0)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.html"]
     shown = Page(path.read_text(encoding="utf-8"))
     assert not {"link", "iframe", "img", "object"} & set(shown.tags)
@@ -82,5 +83,5 @@ def test_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
     assert all(value.startswith("#") for name, value in shown.attributes if name in ("href", "xlink:href"))
     assert not re.search(r"@import|url\((?!#)", " ".join(shown.texts["style"]))
     first = path.read_bytes()
-    assert report.write(grid(12), tmp_path / "out", thumbnails_mb=0, averages=averages).read_bytes() == first
-    assert report.write(grid(13), tmp_path / "out", thumbnails_mb=0, averages=averages).read_bytes() != first
+    assert report.write(Results(grid(12), averages), tmp_path / "out", thumbnails_mb=0).read_bytes() == first
+    assert report.write(Results(grid(13), averages), tmp_path / "out", thumbnails_mb=0).read_bytes() != first

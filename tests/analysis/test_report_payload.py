@@ -11,11 +11,12 @@ import pytest
 from evalkit.analysis.report import kept_over_time
 from evalkit.analysis.report.payload import MARKS, NOT_ASKED, payload
 from evalkit.analysis.report.sanitize import LIMIT, clean, cut, embedded, title
-from evalkit.analysis.report.setup import cell_key, sheets
+from evalkit.analysis.report.setup import point_key, views
 from evalkit.analysis.report.timeline_strips import BINS, axis
+from evalkit.analysis.results import Results
 from evalkit.runs import load
 from evalkit.types import KeptOverTime
-from tests.support.report_runs import grid, run
+from tests.support.report_runs import averages, grid, run
 from tests.support.run_folders import row, write_run
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 def carried(runs: list[Run]) -> dict[str, Any]:
     """The payload as the page's script reads it."""
-    own = sheets(runs)
-    slugs = [f"set-{place}" for place in range(sum(len(sheet.sets) for sheet in own))]
-    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own], [{} for _ in own])))
+    own = views(Results(runs, averages))
+    slugs = [f"set-{place}" for place in range(sum(len(view.sets) for view in own))]
+    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own])))
     return found
 
 
@@ -92,7 +93,7 @@ EVEN = KeptOverTime(seconds=(0.0, 15.0, 30.0, 45.0), tokens=(16.0,) * 4)
 def test_digits_by_hand() -> None:
     some = KeptOverTime(
         seconds=(0.0, 31.0), tokens=(8.0, 16.0)
-    )  # half of the first cell, all of the third, a second late
+    )  # half of the first point, all of the third, a second late
     little = KeptOverTime(seconds=(45.0,), tokens=(0.01,))
     found = axis([some, EVEN, little], 60.0)
     assert found is not None
@@ -169,12 +170,12 @@ def test_columns_read_back_as_the_answers() -> None:
     runs = grid(30, asks=True)
     found = carried(runs)
     setup, texts = found["setups"][0], found["texts"]
-    sheet = sheets(runs)[0]
+    view = views(Results(runs, averages))[0]
     checked = 0
-    for cell, plain, column in zip(sheet.cells, setup["cells"], setup["answers"], strict=True):
-        assert plain == {"key": cell_key(cell), "method": cell.method, "ratio": f"{cell.ratio:g}"}
-        for place, key in enumerate(sheet.keys):
-            answer = cell.answers[key]
+    for point, plain, column in zip(view.points, setup["points"], setup["answers"], strict=True):
+        assert plain == {"key": point_key(point), "method": point.method, "ratio": f"{point.ratio:g}"}
+        for place, key in enumerate(view.keys):
+            answer = point.answers[key]
             assert texts[setup["id"][place]] == answer.question_id
             assert texts[setup["prompt"][place]] == answer.prompt
             assert [texts[o] for o in setup["options"][place]] == list(answer.options)
@@ -232,14 +233,14 @@ def test_missing_and_failed_answers() -> None:
     assert (first["mark"], second["mark"]) == ("rfu", "w" + 2 * NOT_ASKED)
     assert [found["texts"][n] if n >= 0 else "" for n in first["error"]] == ["", "VideoError: broken", ""]
     assert [found["texts"][n] if n >= 0 else "" for n in first["reply"]] == ["", "", "hm"]
-    assert found["sets"][0] | {"slug": ""} == {"slug": "", "setup": 0, "benchmark": 0, "cells": [0, 1], "dense": 0}
+    assert found["sets"][0] | {"slug": ""} == {"slug": "", "setup": 0, "benchmark": 0, "points": [0, 1], "dense": 0}
 
 
 @pytest.mark.slow
 def test_a_large_sweep_stays_small() -> None:
     """2,700 questions × 12 cells with long prompts and replies of their own; one method keeps other cells each time."""
     runs = grid(2700, cells=160, prompt=LIMIT)
-    own = sheets(runs)
-    text = embedded(payload(own, ["all"], [{}], [{}]))
+    own = views(Results(runs, averages))
+    text = embedded(payload(own, ["all"], [{}]))
     assert len(json.loads(text)["setups"][0]["kept"]) > 2700 * 3
     assert len(text.encode()) < (25 - 8 - 1) * 1e6  # 8 MB are the thumbnails', and 1 MB the rest of the page's

@@ -12,9 +12,10 @@ from PIL import Image
 
 from evalkit.analysis import report
 from evalkit.analysis.report import thumbnails as ours
-from evalkit.analysis.report.annotations import asked_rows
-from evalkit.analysis.report.setup import VideoKey, sheets
+from evalkit.analysis.report.annotations import video_paths
+from evalkit.analysis.report.setup import VideoKey, views
 from evalkit.analysis.report.thumbnails import SHOWN, WIDTH, Sprite, thumbnails
+from evalkit.analysis.results import Results
 from evalkit.data import benchmarks
 from evalkit.types import KeptOverTime
 from tests.support import clips
@@ -59,8 +60,8 @@ def runs(root: Path | str, right: str, more: range = range(0, 80, 2)) -> list[Ru
 
 
 def drawn(found: list[Run], megabytes: float) -> tuple[list[dict[VideoKey, Sprite]], str]:
-    pages = sheets(found)
-    return thumbnails(pages, [asked_rows(page) for page in pages], megabytes)
+    pages = views(Results(found, averages))
+    return thumbnails(pages, [video_paths(page) for page in pages], megabytes)
 
 
 def pictures(sprite: Sprite) -> list[np.ndarray]:
@@ -153,7 +154,7 @@ def test_answers_without_what_was_kept(root: Path) -> None:
 def test_a_browser_shows_them(root: Path, tmp_path: Path) -> None:
     """Each picture's part of the sprite, drawn as the page places it, has its frame's bar code."""
     own = runs(root, "yny")
-    page = report.write(own, tmp_path / "out", averages=averages)
+    page = report.write(Results(own, averages), tmp_path / "out")
     script = """
     const found = [];
     for (const e of document.querySelectorAll("details[open] .picture")) {

@@ -12,8 +12,9 @@ import yaml
 from evalkit.__main__ import main
 from evalkit.analysis import plots
 from evalkit.analysis.compare import compare
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.grouping import by_setup
+from evalkit.analysis.grid.measured_points import question_sets
+from evalkit.analysis.results import Results
 from evalkit.analysis.tables import paper, run_tables
 from evalkit.runs import load
 from tests.support.run_folders import row, write_run
@@ -93,20 +94,20 @@ def test_two_setups_stand_apart_and_are_named_by_what_differs(grids: tuple[list[
     assert len(found) == 2
     assert sum(any(label in text for text in setup) for setup in found) == 1
     assert all(len("".join(setup)) < 100 for setup in found)
-    run_tables.write(runs, tmp_path / "out")
+    run_tables.write(Results(runs), tmp_path / "out")
     gaps = pd.read_csv(tmp_path / "out" / "differences.csv")
-    assert sorted(gaps["points"]) == [-75, 75]
+    assert sorted(gaps["delta_pp"]) == [-75, 75]
     keys = ["backbone", "sampling", "protocol"]
     for name in ("accuracy.csv", "budget.csv", "differences.csv"):
         frame = pd.read_csv(tmp_path / "out" / name)
         assert len(frame[keys].drop_duplicates()) == 2, name
         assert set(frame["method"]) <= {"uniform", "retake"}, name
-    scores, _ = paper.frames(runs)
+    scores = paper.frame(Results(runs).set_accuracy)
     assert len(scores[keys].drop_duplicates()) == 2
     sets = question_sets(runs)
     assert len({own.setup for own in sets}) == len(sets) == 2
     assert len(set(plots.names(sets))) == 2
-    text = run_tables.markdown(runs)
+    text = run_tables.markdown(Results(runs))
     assert text.count(label) == 3  # accuracy, differences, budget
 
 
@@ -115,7 +116,7 @@ def test_the_report_names_both_setups(tmp_path: Path) -> None:
 
     write(tmp_path / "runs" / "a", "1100")
     write(tmp_path / "runs" / "b", "1111", parts={"dtype": "float16"})
-    page = report.write(load.load(tmp_path / "runs"), tmp_path, thumbnails_mb=0).read_text()
+    page = report.write(Results(load.load(tmp_path / "runs")), tmp_path, thumbnails_mb=0).read_text()
     for name in ("tiny, dtype bfloat16", "tiny, dtype float16"):
         assert page.count(name) >= 3  # head, menu, table of runs
 
@@ -160,7 +161,7 @@ def test_compare_pairs_folders_by_setup_first(tmp_path: Path) -> None:
         for kind in kinds:
             write(tmp_path / side / kind, "1100" if side == "a" else "1111", parts={"dtype": kind})
     found = compare.compare(tmp_path / "a", tmp_path / "b")
-    assert [(r.pair.a.folder.name, r.pair.b.folder.name) for r in found.rows] == [("float16", "float16")]
+    assert [(r.pair.theirs.folder.name, r.pair.ours.folder.name) for r in found.rows] == [("float16", "float16")]
     assert len(found.alone) == 1
     assert found.alone[0].startswith("only in A")
 

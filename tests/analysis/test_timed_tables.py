@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalkit.analysis import plots
-from evalkit.analysis.grid.cells import QuestionSet, question_sets
 from evalkit.analysis.grid.costs import COLUMNS
 from evalkit.analysis.grid.equal_cost import at_equal
+from evalkit.analysis.grid.measured_points import QuestionSet, question_sets
 from evalkit.analysis.grid.seconds import SECONDS
+from evalkit.analysis.results import Results
 from evalkit.analysis.tables import paper, run_tables
 from evalkit.errors import DataError
 from evalkit.runs import load
-from tests.support.plot_grids import RIGHT, rows, write
+from tests.support.plot_grids import RIGHT, rows, svg, write
 from tests.support.report_page import page
 from tests.support.report_runs import averages
 from tests.support.run_folders import ledger, row, write_run
@@ -75,11 +76,11 @@ def test_shared_seconds_are_marked_and_compared_with_nothing(tmp_path: Path, old
             file.write_text(file.read_text().replace(', "seconds_shared": true', ""))
         (found,) = question_sets(load.load(tmp_path / "g"))
     runs = load.load(tmp_path / "g")
-    assert set(run_tables.budget(runs)["seconds"]) == {"shared"}
-    assert "|    shared |" in run_tables.markdown(runs, averages)
-    assert "not comparable between rows" in " ".join(run_tables.markdown(runs, averages).split())
-    assert all(math.isnan(cell.costs[name]) for cell in found.cells for name in SECONDS)
-    assert plots.svg(found, "ttft_s") == ""
+    assert set(Results(runs).budget["seconds"]) == {"shared"}
+    assert "|    shared |" in run_tables.markdown(Results(runs, averages))
+    assert "not comparable between rows" in " ".join(run_tables.markdown(Results(runs, averages)).split())
+    assert all(math.isnan(point.costs[name]) for point in found.points for name in SECONDS)
+    assert svg(found, "ttft_s") == ""
     ours = found.at("retake", 0.25)
     assert ours is not None
     assert at_equal(found, ours, "ttft_s") is None
@@ -92,8 +93,8 @@ def test_shared_seconds_are_marked_and_compared_with_nothing(tmp_path: Path, old
 def test_seconds_that_were_not_shared_compare(tmp_path: Path) -> None:
     """The negative control: the same answers given alone are in the plot and have a cost."""
     found = grid(tmp_path / "g", {}, seconds_shared=False)
-    assert "no work shared, mean per question" in plots.svg(found, "ttft_s")
-    assert [cell.spent["seconds"] for cell in found.cells] == ["alone"] * 6
+    assert "no work shared, mean per question" in svg(found, "ttft_s")
+    assert [point.mean_costs["seconds"] for point in found.points] == ["alone"] * 6
     ours = found.at("retake", 0.25)
     assert ours is not None
     assert at_equal(found, ours, "ttft_s") is not None
@@ -101,26 +102,26 @@ def test_seconds_that_were_not_shared_compare(tmp_path: Path) -> None:
 
 def test_a_plot_of_shared_seconds_from_an_earlier_version_is_removed(tmp_path: Path) -> None:
     grid(tmp_path / "g", {}, seconds_shared=False)
-    assert [f for f in plots.write(question_sets(load.load(tmp_path / "g")), tmp_path) if "ttft" in f.name]
+    assert [f for f in plots.Figures(question_sets(load.load(tmp_path / "g"))).write(tmp_path) if "ttft" in f.name]
     for file in (tmp_path / "g").rglob("answers.jsonl"):
         file.write_text(file.read_text().replace(', "seconds_shared": false', ""))
-    plots.write(question_sets(load.load(tmp_path / "g")), tmp_path)
+    plots.Figures(question_sets(load.load(tmp_path / "g"))).write(tmp_path)
     kinds = {file.stem.rsplit("-", 1)[1] for file in (tmp_path / "plots").iterdir()}
     assert kinds == {"kv", "llm", "tflops"}
 
 
 def test_one_shared_answer_makes_a_row_shared(tmp_path: Path) -> None:
     lines = [row("1", True, ledger=ledger(seconds_shared=False)), row("2", True, ledger=ledger(seconds_shared=True))]
-    spending = run_tables.budget(load.load(write_run(tmp_path / "r", lines)))
+    spending = Results(load.load(write_run(tmp_path / "r", lines))).budget
     assert set(spending["seconds"]) == {"shared"}
 
 
 def test_timed_seconds_by_hand(tmp_path: Path) -> None:
     """Decoding 1, 2, 4 and 9 s: median 3, quartiles 1.75 and 5.25; what was shared is in no column."""
     found = grid(tmp_path / "g", timed([1, 2, 4, 9], ("uniform", 0.25)))
-    cell = found.at("uniform", 0.25)
-    assert cell is not None
-    spent = cell.spent
+    point = found.at("uniform", 0.25)
+    assert point is not None
+    spent = point.mean_costs
     assert (spent["seconds"], spent["timed_n"]) == ("timed", 4)
     assert [spent[name] for name in ("decode_q1_s", "decode_s", "decode_q3_s")] == [1.75, 3, 5.25]
     assert [spent[name] for name in ("ttft_q1_s", "ttft_s", "ttft_q3_s")] == [4.75, 6, 8.25]
@@ -129,21 +130,21 @@ def test_timed_seconds_by_hand(tmp_path: Path) -> None:
     assert spent["n"] == 40  # answers, which tokens are counted on
     other = found.at("uniform", 0.5)
     assert other is not None
-    assert other.spent["seconds"] == "shared"
+    assert other.mean_costs["seconds"] == "shared"
 
 
 def test_what_tables_and_report_say_of_timed_seconds(tmp_path: Path) -> None:
     seconds = timed([1, 2, 4, 9], *KEYS[:5])
     grid(tmp_path / "g", seconds)
     runs = load.load(tmp_path / "g")
-    text = run_tables.markdown(runs, averages)
+    text = run_tables.markdown(Results(runs, averages))
     assert "6.000 [4.750, 8.250]" in text
     assert max(map(len, text.splitlines())) <= 120
-    frame = run_tables.budget(runs)
+    frame = Results(runs).budget
     assert list(frame.columns) == list(COLUMNS)
     everything = frame[frame["group"] == "all"]
     assert list(everything["seconds"]) == ["timed"] * 5 + ["shared"]
-    written = {path.name: path.read_text(encoding="utf-8") for path in paper.write(runs, tmp_path, averages)}
+    written = {path.name: path.read_text(encoding="utf-8") for path in paper.write(Results(runs, averages), tmp_path)}
     for name in ("budget.md", "budget.tex"):
         assert "6.000" in written[name]
         assert "on the same videos for all" in " ".join(written[name].split())
@@ -152,27 +153,27 @@ def test_what_tables_and_report_say_of_timed_seconds(tmp_path: Path) -> None:
     assert "Seconds of each method and ratio alone" in shown
     assert "6.000 [4.750, 8.250]" in shown
     assert "not measured" in shown
-    run_tables.write(runs, tmp_path / "t", averages)
+    run_tables.write(Results(runs, averages), tmp_path / "t")
     assert "ttft_q1_s" in (tmp_path / "t" / "budget.md").read_text(encoding="utf-8")
 
 
 def test_a_plot_shows_what_was_timed_on_the_same_videos(tmp_path: Path) -> None:
     seconds = timed([1, 2, 4, 9], *KEYS)
-    figure = plots.svg(grid(tmp_path / "all", seconds), "ttft_s")
+    figure = svg(grid(tmp_path / "all", seconds), "ttft_s")
     assert "each point alone and warm, median of 4 videos" in figure
     assert "not shown" not in figure
     few = seconds | timed([1, 2], KEYS[0])
-    assert "not shown: 1 of 6 points" in plots.svg(grid(tmp_path / "few", few), "ttft_s")
+    assert "not shown: 1 of 6 points" in svg(grid(tmp_path / "few", few), "ttft_s")
     untimed = {key: seconds[key] for key in KEYS[1:]}
-    assert "not shown: 1 of 6 points" in plots.svg(grid(tmp_path / "untimed", untimed), "ttft_s")
+    assert "not shown: 1 of 6 points" in svg(grid(tmp_path / "untimed", untimed), "ttft_s")
     elsewhere = [measured(f"{n}-0", 1.0, *KEYS[0], conditions={**CONDITIONS, "device": "other"}) for n in range(4)]
-    assert plots.svg(grid(tmp_path / "elsewhere", seconds | {KEYS[0]: elsewhere}), "ttft_s") == ""
+    assert svg(grid(tmp_path / "elsewhere", seconds | {KEYS[0]: elsewhere}), "ttft_s") == ""
 
 
 def test_groups_have_the_seconds_of_their_own_videos(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "r", [row("1", True), row("2", True, groups={"duration": ["short"]})])
     (folder / "timing.jsonl").write_text(measured("2", 5.0))
-    spending = run_tables.budget(load.load(folder)).set_index("value")
+    spending = Results(load.load(folder)).budget.set_index("value")
     assert list(spending.loc["all", ["seconds", "timed_n", "decode_s"]]) == ["timed", 1, 5]
     assert list(spending.loc["short", ["seconds", "timed_n", "decode_s"]]) == ["timed", 1, 5]
     assert list(spending.loc["<2 min", ["seconds", "timed_n"]]) == ["timed", 0]
@@ -193,7 +194,7 @@ def test_last_measurements_under_one_set_of_conditions_count(tmp_path: Path) -> 
     (folder / "timing.jsonl").write_text("".join(lines) + '{"torn')
     (run,) = load.load(folder)
     assert [(t.question_id, t.seconds and t.seconds.decode) for t in run.timings] == [("2", 3.0), ("3", 5.0)]
-    assert run_tables.budget([run])["peak_mb"][0] == 9
+    assert Results([run]).budget["peak_mb"][0] == 9
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.analysis.tables.accuracy import accuracy
+from evalkit.analysis.results import Results
 from evalkit.data.benchmarks import load
 from evalkit.data.protocols import REGISTRY, get
 from evalkit.runs import load as runs
@@ -158,9 +158,9 @@ def test_tables_leave_out_what_the_protocol_does(tmp_path):
     unread = row("3", None, status="unparsed", text="no idea", error=None, ledger=ledger())
     protocol = {"name": "official", "version": "1"}
     folder = write_run(tmp_path / "r", [row("1", True), row("2", False), unread, row("4", None)], protocol=protocol)
-    scores = accuracy(runs.load(folder))
+    scores = Results(runs.load(folder)).accuracy
     overall = scores[scores["group"] == "all"].iloc[0]
-    assert (overall["n"], overall["percent"], overall["failed"], overall["unparsed"]) == (2, 50.0, 1, 1)
+    assert (overall["n"], overall["accuracy"], overall["failed"], overall["unparsed"]) == (2, 50.0, 1, 1)
     averages = scores[scores["group"] == "average"]
     assert list(averages["value"]) == ["macro (official)", "micro"]
-    assert list(averages["percent"]) == [50.0, 50.0]
+    assert list(averages["accuracy"]) == [50.0, 50.0]

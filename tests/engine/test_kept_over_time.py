@@ -11,9 +11,9 @@ import torch
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Evicted, LayerChunk, VisualTokens
-from tests.methods.test_contract import NAMES, built
 from tests.support import clips
 from tests.support.loop import engine, question
+from tests.support.methods import NAMES, built
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,12 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from evalkit.config.build import points
-from evalkit.config.choices import CONF
-from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
+from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.testing import CHECKS, check_method, method_contract
 from evalkit.testing.method_contract import Check
 from evalkit.types import FramePlan, Video, VisualTokens
 from methods.uniform import Uniform
-from tests.support.configs import composed
-
-NAMES = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
-
-
-def built(name: str) -> OperatingPoint:
-    (point,) = points(composed(f"method={name}", "ratio=1.0"))
-    return point
+from tests.support.methods import NAMES, built
 
 
 def test_the_matrix_is_not_empty() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT, traces
+from tests.support.golden import ROOT, traces
 
 MOST_BYTES = 4 * 10**6
 

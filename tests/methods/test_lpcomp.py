@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +11,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
+from transformers import Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget
-from evalkit.model import attention
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
 from evalkit.types import VisualTokens
 from methods.lpcomp import Keeping, LPComp, Rounding, Schedule, counts, leaving, lifted
-from tests.model.test_model import visual
 from tests.support.loop import replied
 from tests.support.parity_xcomp import budget_of
+from tests.support.small_qwen2 import HEAD, TAIL, Prefix, frames, limits
+from tests.support.visual_tokens import visual
 
-HEAD, TAIL = [1, 2, 3, 4, 5], [6, 7, 8, 9]
 SIX = (4, 3, 3, 2, 1, 1)  # 4 tokens, 6 layers: 1 + ⌊1.5 (1 + cos(lπ/6)) + 0.5⌋
 RELEASED = "16 16 16 15 15 14 14 13 12 12 11 10 9 9 8 7 6 5 5 4 3 3 2 2 1 1 1 1"
 PAPER = "16 16 16 16 15 15 14 14 13 12 11 11 10 9 8 7 7 6 5 4 4 3 3 2 2 2 2 1"
 
 
-def plain(**settings: Any) -> Qwen2ForCausalLM:
-    """A small random Qwen2 with transformers' own attention."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "vocab_size": 64}
-    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 0}
-    # large weights: what is seen, and from where, shows in the logits
-    config = Qwen2Config(**sizes, initializer_range=0.3, attn_implementation="eager", **settings)
-    torch.manual_seed(0)
-    return Qwen2ForCausalLM(config).eval()
-
-
-@pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
-
-
-@pytest.fixture(scope="module")
-def qwen2(stock: Qwen2ForCausalLM) -> Qwen2:
-    # a copy: the name of the attention is written into the configuration
-    model = Qwen2ForCausalLM._from_config(copy.deepcopy(stock.config), attn_implementation=attention.register())
-    model.load_state_dict(stock.state_dict())
-    return Qwen2(model.eval())
-
-
-def frames(count: int = 5, grid: tuple[int, int] = (2, 2), width: int = 32) -> VisualTokens:
-    size = count * grid[0] * grid[1]
-    features = torch.randn(size, width, generator=torch.Generator().manual_seed(1))
-    return VisualTokens.dense(features, seconds=range(count), grid=grid)
-
-
-def limits(tokens: VisualTokens, layers: int, ratio: float = 1.0) -> Budget:
-    cells = len(tokens.cell_seconds)
-    return Budget.encoded(cells, tokens.grid, ratio=ratio, layers=layers, cell_frames=1, pixels_per_token=1)
-
-
 def fed(decoder: Decoder, tokens: VisualTokens, method: LPComp, chunk_cells: int | None = None) -> PrefillState:
     """Head and video."""
-    context = decoder.context()
+    context = decoder.new_state()
     decoder.prefill_text(context, HEAD)
     decoder.prefill_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
     return context
@@ -262,14 +224,6 @@ def test_what_was_dropped_is_as_if_unseen_and_the_rest_closes_up(stock: Qwen2For
     # negative controls: ids kept, and the first of each frame instead of its last
     assert (kept - expected).abs().max() > 1e-2
     assert (ours(qwen2, tokens, Prefix(frame_ratio=1.0)) - expected).abs().max() > 1e-1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix(LPComp):
-    """The first of each cell instead of the last: a mistake."""
-
-    def stays(self, count: int, places: int) -> Tensor:
-        return super().stays(count, places).flip(0)
 
 
 def test_no_dropping_is_the_untouched_model(stock: Qwen2ForCausalLM, qwen2: Qwen2) -> None:

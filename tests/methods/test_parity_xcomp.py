@@ -19,7 +19,6 @@ from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
 from methods.qccomp import clips
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import Prefix
 from tests.support import parity, parity_xcomp
 from tests.support.closeness import RTOL
 from tests.support.parity_xcomp import (
@@ -34,6 +33,7 @@ from tests.support.parity_xcomp import (
     replay,
     selection,
 )
+from tests.support.small_qwen2 import Prefix
 
 
 @pytest.fixture(scope="module")

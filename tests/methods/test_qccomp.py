@@ -26,28 +26,21 @@ from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods.lpcomp import LPComp
 from methods.qccomp import QCComp, clips
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import HEAD, frames, limits, plain, qwen2
-from tests.model.test_model import visual
 from tests.support import clips as videos
 from tests.support.loop import answer, engine, question, said
-
-__all__ = ["qwen2"]  # a fixture
+from tests.support.small_qwen2 import HEAD, frames, limits
+from tests.support.visual_tokens import visual
 
 TAIL, HEADER = [6, 7, 8, 9, 10, 11, 12], 5  # the last two begin the reply
 WINDOWS = [(0, 4), (2, 6), (4, 8)]
 SMALL: dict[str, Any] = {"clip": 2, "window": 8, "stride": 4, "chunk": 16}  # frames, for videos of a few cells
 
 
-@pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
-
-
 def question_attention(
     decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells: int | None = None
 ) -> QuestionAttention:
     found = QuestionAttention(decoder, tokens, method, limits(tokens, decoder.layers), chunk_cells=chunk_cells)
-    found.question(HEAD, TAIL, HEADER)
+    found.set_question(HEAD, TAIL, HEADER)
     return found
 
 
@@ -56,7 +49,7 @@ def normed(decoder: Decoder, tokens: VisualTokens, method: Method) -> list[Tenso
     seen: list[list[Tensor]] = [[] for _ in range(decoder.layers)]
     spots = enumerate(layer.input_layernorm for layer in decoder.text.layers)
     hooks = [spot.register_forward_hook(lambda _, __, out, i=i: seen[i].append(out[0])) for i, spot in spots]
-    context = decoder.context()
+    context = decoder.new_state()
     decoder.prefill_text(context, HEAD)
     decoder.prefill_video(context, tokens, method, limits(tokens, decoder.layers), chunk_cells=None)
     decoder.prefill_text(context, TAIL)
@@ -179,13 +172,13 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
         alone = {}
         for name, (tail, header) in asked.items():
             fresh = question_attention(qwen2, tokens, QCComp())
-            fresh.question(HEAD, tail, header)
+            fresh.set_question(HEAD, tail, header)
             alone[name] = fresh(range(8), **how)
         for order in (["one", "two", "three"], ["three", "one", "two", "one"]):
             calls.clear()
             shared = question_attention(qwen2, tokens, QCComp())
             for name in order:
-                shared.question(HEAD, *asked[name])
+                shared.set_question(HEAD, *asked[name])
                 assert torch.equal(shared(range(8), **how), alone[name])
                 assert shared.fed == len(HEAD) + 32 + len(asked[name][0])
             assert calls == [len(HEAD), 32, *(len(asked[name][0]) for name in order)]
@@ -195,7 +188,7 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
         assert shared.fed == once[0] + len(asked["one"][0])
         assert shared.op_counts.projected == once[1].projected + 5 * len(asked["one"][0])
         # another prompt before the video is another pass
-        shared.question([1, 2], *asked["one"])
+        shared.set_question([1, 2], *asked["one"])
         assert not torch.equal(shared(range(8), **how), alone["one"])
         assert calls[-3:] == [2, 32, 4]
     hook.remove()
@@ -214,7 +207,7 @@ def test_a_pass_never_evicts(qwen2: Qwen2) -> None:
     tokens, how = frames(8), {"windows": WINDOWS, "layers": range(6)}
     with torch.inference_mode():
         found, whole = (question_attention(qwen2, tokens, m, 2)(range(8), **how) for m in (Evicting(), QCComp()))
-        context = qwen2.context()
+        context = qwen2.new_state()
         qwen2.prefill_video(context, tokens, Evicting(), limits(tokens, 6), chunk_cells=2)
     assert torch.equal(found, whole)
     assert context.visual == [16] * 6  # outside of a pass it does
@@ -244,7 +237,7 @@ def test_cells_are_read_in_the_order_given(qwen2: Qwen2) -> None:
         ([7, 8], {"windows": [(0, 1)]}, r"cells in 0\.\.7"),
         (range(8), {"layers": range(4, 7)}, r"layers .* 0\.\.5"),
         (range(8), {"layers": range(3, 3)}, r"layers .* 0\.\.5"),
-        (range(8), {"skip": HEADER}, "5 tokens to attention_from_question"),
+        (range(8), {"skip": HEADER}, "a skip below the question.s 5 tokens"),
     ],
 )
 def test_wrong_questions_are_refused(qwen2: Qwen2, cells: Any, changes: dict[str, Any], message: str) -> None:

@@ -64,7 +64,7 @@ def seen() -> Seen:
         features = backbone.encode(film, slice_cells=32)
         tokens = VisualTokens.dense(features, seconds=range(CELLS), grid=(4, 4))
         budget = Budget.encoded(CELLS, tokens.grid, ratio=0.5, layers=backbone.layers)
-        backbone.prefill_video(backbone.context(), tokens, Watching(), budget, chunk_cells=16)
+        backbone.prefill_video(backbone.new_state(), tokens, Watching(), budget, chunk_cells=16)
     assert features.dtype == chunks[0].queries.dtype == BF16
     return Seen(features.view(CELLS, 16, -1), chunks)
 

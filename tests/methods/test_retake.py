@@ -17,8 +17,8 @@ from methods import pivotkv
 from methods.dpselect import DPSelect, change, moments
 from methods.pivotkv import PivotKV, received, reforged
 from methods.retake import ReTaKe
-from tests.model.test_model import visual
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 
 def series(*values: float) -> Tensor:
@@ -91,11 +91,11 @@ def test_select_by_hand(patch_sync: bool, positions: Any, cell: list[int], slot:
 
 def test_text_after_packed_cells_moves_up(backbone: Qwen2VL) -> None:
     video = visual(backbone, frames=24)  # 12 cells of 4 × 4
-    assert backbone.ids_after(video) == 12
-    assert backbone.ids_after(replace(video, span=9)) == 9
+    assert backbone.positions.ids_after(video) == 12
+    assert backbone.positions.ids_after(replace(video, span=9)) == 9
     short = visual(backbone, frames=4)  # 2 cells: the rows are longer than the time
-    assert backbone.ids_after(short) == 4
-    assert backbone.ids_after(replace(short, span=1)) == 4  # and rows are not packed
+    assert backbone.positions.ids_after(short) == 4
+    assert backbone.positions.ids_after(replace(short, span=1)) == 4  # and rows are not packed
 
 
 def plain_received(queries: Tensor, keys: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def test_text_rows_after_a_compressed_video(rows: Any, backbone: Qwen2VL) -> Non
     video = visual(backbone, frames=16)
     method = ReTaKe(text_rows=rows)
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1, 2])
         backbone.prefill_video(context, video, method, budget_of(backbone.layers, video, 0.5), chunk_cells=4)
         stored = context.positions[0]
@@ -213,7 +213,7 @@ def test_retake_spends_its_ratio(backbone: Qwen2VL, cells: int | None, ratio: fl
     for method in (ReTaKe(), ReTaKe(select_ratio=0.5), PivotKV(), ReTaKe(select_ratio=0.75, patch_sync=False)):
         budget = budget_of(backbone.layers, video, ratio)
         with torch.inference_mode():
-            context = backbone.context()
+            context = backbone.new_state()
             backbone.prefill_text(context, [1])
             backbone.prefill_video(
                 context, method.select(video, budget, no_question), method, budget, chunk_cells=cells

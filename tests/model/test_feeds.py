@@ -43,7 +43,7 @@ def dropping(layer: PreallocatedLayer, when: Callable[[int], bool]) -> Callable[
     def update(keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         out = UPDATE(layer, keys, values)
         if when(keys.shape[2]):
-            layer._show(layer.length - 1)
+            layer._set_length(layer.length - 1)
         return out
 
     return update
@@ -58,7 +58,7 @@ def dropping(layer: PreallocatedLayer, when: Callable[[int], bool]) -> Callable[
 def test_a_cache_that_drops_an_entry_fails_the_row(
     when: Callable[[int], bool], point: OperatingPoint, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = backbone.context
+    context = backbone.new_state
 
     def one_bad_layer() -> Any:
         made = context()
@@ -67,7 +67,7 @@ def test_a_cache_that_drops_an_entry_fails_the_row(
 
     loop = engine(backbone, chunk_cells=4)
     (sound,) = answer(loop, [point], [question(clip, 0)]).values()
-    monkeypatch.setattr(backbone, "context", one_bad_layer)
+    monkeypatch.setattr(backbone, "new_state", one_bad_layer)
     (row,) = answer(loop, [point], [question(clip, 0)]).values()
     assert sound.status != "failed"
     assert (row.status, row.correct) == ("failed", None)
@@ -121,7 +121,7 @@ def test_the_cache_is_passed_by_the_name_that_the_model_knows(backbone: Qwen2VL)
         return old
 
     def reply(decoder: Qwen2VL) -> list[int]:
-        context = decoder.context()
+        context = decoder.new_state()
         with torch.inference_mode():
             decoder.prefill_text(context, [1, 2, 3, 4])
             return replied(decoder, context, [5, 6], 4)
@@ -151,7 +151,7 @@ def test_a_model_that_keeps_a_cache_of_its_own_is_refused(backbone: Qwen2VL) -> 
     with pytest.raises(ConfigError, match=r"cannot be fed with transformers 5\.\d+.* holds 0 entries .* expected 2"):
         decoder.probe()
     with torch.inference_mode(), pytest.raises(ModelError, match=r"\(6 of 6 layers are wrong\)"):
-        decoder.prefill_text(decoder.context(), [1, 2])
+        decoder.prefill_text(decoder.new_state(), [1, 2])
 
 
 def test_loading_probes_the_library(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.flops import OpCounts
 from evalkit.model.load import load
 from evalkit.types import Answer, Evicted, LayerChunk, Pruned, Question, VisualTokens
-from tests.methods.test_contract import NAMES, built
 from tests.support import clips
 from tests.support.loop import engine, question
+from tests.support.methods import NAMES, built
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.generation import applied
 from evalkit.model.load import check, load
-from tests.model.test_model import visual
 from tests.support.checkpoints import published
 from tests.support.loop import replied
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 PROMPTS = [[5, 6, 7, 5, 6], [40, 41, 42], list(range(100, 130))]
 COUNT = 12
@@ -36,7 +36,7 @@ def ours(backbone: Qwen2VL, fields: dict[str, Any]) -> list[list[int]]:
     model.generation_config = GenerationConfig(**{**NEUTRAL, **fields})
     family = Qwen2VL(model, None)
     with torch.inference_mode():
-        return [replied(family, family.context(), prompt, COUNT) for prompt in PROMPTS]
+        return [replied(family, family.new_state(), prompt, COUNT) for prompt in PROMPTS]
 
 
 def theirs(stock: Qwen2VLForConditionalGeneration, fields: dict[str, Any]) -> list[list[int]]:
@@ -105,7 +105,7 @@ def test_what_was_read_is_what_the_penalty_sees(backbone: Qwen2VL) -> None:
     tokens = visual(backbone)
     pad = backbone.tokenizer.convert_tokens_to_ids("<|video_pad|>")
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1, 2])
         backbone.prefill_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
         mark, read = context.mark(), [1, 2] + [pad] * len(tokens)

@@ -10,8 +10,8 @@ from evalkit.model.attention import attend
 from evalkit.model.load import load
 from methods.pivotkv import received
 from methods.retake import ReTaKe
-from tests.model.test_model import visual
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,7 +43,7 @@ def test_logits(method: Method, checkpoint: str) -> None:
         tokens = visual(backbone, frames=16)
         budget = budget_of(backbone.layers, tokens, 0.5)
         with torch.inference_mode():
-            context = backbone.context()
+            context = backbone.new_state()
             backbone.prefill_text(context, [1, 2])
             backbone.prefill_video(context, method.select(tokens, budget, no_question), method, budget, chunk_cells=4)
             found[device] = backbone.logits(backbone.prefill_text(context, [3, 4])).cpu()

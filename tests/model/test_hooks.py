@@ -15,8 +15,9 @@ from evalkit.method import Budget, Method
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
-from tests.model.test_model import visual
+from tests.support.hooks import hooks
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 CHUNK_CELLS = 2
 STEP = CHUNK_CELLS * 16  # tokens of a chunk
@@ -42,7 +43,7 @@ class PruneLate(Method):
 
 
 def feed(backbone: Qwen2VL, tokens: VisualTokens, method: Method, head: list[int], tail: list[int]) -> Tensor:
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, head)
     backbone.prefill_video(context, tokens, method, budget_of(backbone.layers, tokens, 1.0), chunk_cells=CHUNK_CELLS)
     return backbone.logits(backbone.prefill_text(context, tail))
@@ -132,7 +133,7 @@ def test_dropped_tokens_are_as_if_unseen(
 def test_every_layer_has_a_length_of_its_own(backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=8)
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1, 2, 3])
         budget = budget_of(backbone.layers, tokens, 1.0)
         backbone.prefill_video(context, tokens, PruneLate(), budget, chunk_cells=CHUNK_CELLS)
@@ -158,10 +159,6 @@ class Faulty(Method):
         if not self.index:
             raise BugError
         return Evicted(index=torch.tensor(self.index))
-
-
-def hooks(backbone: Qwen2VL) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.model.modules())
 
 
 def test_no_hook_is_left_behind_even_after_a_bug(backbone: Qwen2VL) -> None:

@@ -9,7 +9,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -27,18 +26,7 @@ from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
 from tests.support.loop import replied
 from tests.support.parity import budget_of
-
-
-def noise(frames: int, height: int = 112, width: int = 112, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-
-
-def visual(backbone: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
-    pixels = noise(frames, height, width)
-    with torch.inference_mode():
-        features = backbone.encode(pixels, slice_cells=32)
-    grid = (height // backbone.pixels_per_token, width // backbone.pixels_per_token)
-    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
+from tests.support.visual_tokens import noise, visual
 
 
 def test_patches_equal_the_processors(backbone: Qwen2VL, checkpoint: Path) -> None:
@@ -52,8 +40,8 @@ def test_patches_equal_the_processors(backbone: Qwen2VL, checkpoint: Path) -> No
             videos=[torch.from_numpy(pixels).permute(0, 3, 1, 2)], do_sample_frames=False, cap_pixels_per_frame=False
         )
     expected = torch.as_tensor(out["pixel_values_videos"])
-    assert torch.equal(backbone.patches(pixels), expected)
-    assert not torch.equal(backbone.patches(pixels[:, ::-1]), expected)
+    assert torch.equal(backbone.vision.patches(pixels), expected)
+    assert not torch.equal(backbone.vision.patches(pixels[:, ::-1]), expected)
 
 
 def test_encoding_in_slices_is_exact(backbone: Qwen2VL) -> None:
@@ -75,16 +63,10 @@ def test_positions_by_hand() -> None:
 
 
 def test_qwen25_positions_follow_true_seconds(backbone: Qwen2VL) -> None:
-    class Vision:
-        patch_size, spatial_merge_size, tokens_per_second = 14, 2, 2
-
-    model = torch.nn.Module()
-    model.config = type("Config", (), {"vision_config": Vision})()
-    model.model = type("Inner", (), {"language_model": type("Text", (), {"layers": []})()})()
-    family = Qwen25VL(model, None)
     tokens = visual(backbone, frames=8)
     uneven = torch.tensor([1.0, 1.4999999, 2.1, 5.0], dtype=torch.float64)
-    assert family.slot_times(replace(tokens, cell_seconds=uneven)).tolist() == [0, 1, 2, 8]
+    found = positions.TimedMRopePositions(None, tokens_per_second=2)
+    assert found.slot_times(replace(tokens, cell_seconds=uneven)).tolist() == [0, 1, 2, 8]
 
 
 def yarn(theta: float, width: int, original: int, factor: float = 4.0) -> torch.Tensor:
@@ -159,7 +141,7 @@ def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, c
         ids = torch.cat(where, dim=1)[:, None]
         expected = stock(inputs_embeds=embeds, position_ids=ids).logits[0, -1]
         for cells in (1, 4, None):
-            context = backbone.context()
+            context = backbone.new_state()
             backbone.prefill_text(context, head)
             backbone.prefill_video(
                 context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=cells
@@ -171,7 +153,7 @@ def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, c
 def test_rewinding_forgets_exactly(backbone: Qwen2VL) -> None:
     tokens = visual(backbone)
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [5, 6])
         backbone.prefill_video(context, tokens, Method(), budget_of(backbone.layers, tokens, 1.0), chunk_cells=2)
         mark = context.mark()
@@ -195,7 +177,7 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
     time = torch.tensor([0, 1, 1, 4, 5, 20])  # half seconds, unevenly kept
     tokens = replace(visual(family, 12, 84, 112), cell_seconds=time.double() / 2 + 0.25)
     with torch.inference_mode():
-        features = stock.model.visual(family.patches(pixels), grid_thw=grid).pooler_output
+        features = stock.model.visual(family.vision.patches(pixels), grid_thw=grid).pooler_output
         torch.testing.assert_close(family.encode(pixels, slice_cells=4), features, rtol=0, atol=1e-5)
         embed = stock.get_input_embeddings()
         embeds = torch.cat([embed(torch.tensor([1, 2])), features, embed(torch.tensor([3, 4, 5]))])[None]
@@ -204,7 +186,7 @@ def test_qwen25_equals_one_forward_of_transformers(qwen25: Path) -> None:
         ids = torch.cat([torch.arange(2).expand(3, -1), torch.stack(rows) + 2, torch.arange(23, 26).expand(3, -1)], 1)
         expected = stock(inputs_embeds=embeds, position_ids=ids[:, None]).logits[0, -1]
         for cells in (1, 2, None):
-            context = family.context()
+            context = family.new_state()
             family.prefill_text(context, [1, 2])
             family.prefill_video(context, tokens, Method(), budget_of(family.layers, tokens, 1.0), chunk_cells=cells)
             found = family.logits(family.prefill_text(context, [3, 4, 5]))
@@ -216,7 +198,7 @@ def test_the_cache_is_written_in_place(backbone: Qwen2VL) -> None:
     tokens = visual(backbone, frames=64)
     budget = budget_of(backbone.layers, tokens, 0.25)
     with torch.inference_mode():
-        context = backbone.context()
+        context = backbone.new_state()
         backbone.prefill_text(context, [1, 2])
         backbone.prefill_video(context, tokens, PivotKV(), budget, chunk_cells=2)
         mark, place = context.mark(), [layer.keys.data_ptr() for layer in context.layers]

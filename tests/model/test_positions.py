@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
 
 from evalkit.config import build
 from evalkit.config.choices import CONF
@@ -37,11 +36,8 @@ from methods.pivotkv import PivotKV
 from methods.qccomp import QCComp
 from methods.retake import ReTaKe
 from methods.xcomp import XComp
-from tests.methods.test_lpcomp import plain, qwen2
 from tests.support.configs import composed
 from tests.support.loop import question
-
-__all__ = ["qwen2"]  # a fixture
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen2")
@@ -68,11 +64,6 @@ def method(name: str) -> Method:
 
 
 @pytest.fixture(scope="module")
-def stock() -> Qwen2ForCausalLM:
-    return plain()
-
-
-@pytest.fixture(scope="module")
 def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder]:
     return {"qwen2_vl": backbone, "qwen2_5_vl": load(str(qwen25), device="cpu"), "qwen2": qwen2}
 
@@ -80,14 +71,14 @@ def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder
 class Blindfolded:
     """A family whose encoder gives random features, also where it has none."""
 
-    cell_frames, unit = 2, 28
+    cell_frames, pixels_per_token = 2, 28
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.layers = decoder, decoder.layers
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         frames, height, width, _ = pixels.shape
-        count = frames // self.cell_frames * (height // self.unit) * (width // self.unit)
+        count = frames // self.cell_frames * (height // self.pixels_per_token) * (width // self.pixels_per_token)
         return torch.randn(count, self.decoder.text.config.hidden_size, generator=torch.Generator().manual_seed(0))
 
 
@@ -122,14 +113,14 @@ def ids(
     """Of each layer: ids of what stays of the video, and of the text behind it, the last one decoded; (R, n) each."""
     budget = frame_encoder(decoder).budget(OperatingPoint("method", method, ratio), video)
     ask: Any = no_question
-    if method.asks:
+    if method.query_aware:
         ask = QuestionAttention(decoder, tokens, method, budget, chunk_cells=chunk_cells)
-        ask.question(HEAD, TAIL, HEADER)
+        ask.set_question(HEAD, TAIL, HEADER)
     with torch.inference_mode():
-        context = decoder.context()
+        context = decoder.new_state()
         selected = method.select(tokens, budget, ask)
         decoder.prefill_text(context, HEAD)
-        decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
+        decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
         visual = list(context.visual)
         decoder.prefill_text(context, TAIL[:2])
         decoder.prefill_text(context, TAIL[2:])
@@ -182,8 +173,8 @@ def test_frames_out_of_order_take_the_times_of_uniform_ones(name: str, families:
     assert uniform.slot_seconds is None
     assert torch.equal(tokens.times, uniform.cell_seconds)
     assert not torch.equal(tokens.cell_seconds, uniform.cell_seconds)  # what is shown stays what it is
-    assert torch.equal(decoder.video_ids(3, tokens), decoder.video_ids(3, uniform))
-    assert decoder.ids_after(tokens) == decoder.ids_after(uniform)
+    assert torch.equal(decoder.positions.video_ids(3, tokens), decoder.positions.video_ids(3, uniform))
+    assert decoder.positions.ids_after(tokens) == decoder.positions.ids_after(uniform)
     # negative control: at the times of what they show, ids are not sound
     wrong = replace(tokens, slot_seconds=None)
     seen, text = ids(decoder, method(name), wrong, video, 0.5, 4)[0]

@@ -1,14 +1,14 @@
 """Replay traces of released reference code through the engine's own path: select, prefill_text, prefill_video, decode.
 
-python tests/support/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
-python tests/support/parity.py xcomp DIR                         likewise, and what of the folder was left out
+python tests/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
+python tests/parity.py xcomp DIR                         likewise, and what of the folder was left out
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ def read(file: Path) -> dict[str, torch.Tensor]:
 def tokens_of(backbone: Qwen2VL, trace: dict[str, torch.Tensor]) -> VisualTokens:
     """The trace's pixels, encoded."""
     t, h, w = trace["video_grid_thw"][0].tolist()
-    features = backbone.encode_patches(trace["pixel_values_videos_int8_x16"].float() / 16, (t, h, w))
-    return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.merge, w // backbone.merge))
+    features = backbone.vision.encode_patches(trace["pixel_values_videos_int8_x16"].float() / 16, (t, h, w))
+    return VisualTokens.dense(features, seconds=range(t), grid=(h // backbone.vision.merge, w // backbone.vision.merge))
 
 
 def budget_of(layers: int, tokens: VisualTokens, ratio: float) -> Budget:
@@ -73,9 +73,9 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     tokens = method.select(dense, budget, no_question)
     start = ids.index(backbone.model.config.video_token_id)
     tail = ids[start + len(dense) :]
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, ids[:start])
-    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(tail))
+    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(tail))
     hidden = backbone.prefill_text(context, tail)
 
     lengths, cache, positions = True, 0.0, True
@@ -155,13 +155,13 @@ def retake_lines(folder: Path, tolerance: float) -> dict[str, tuple[bool, str]]:
     return lines
 
 
-def main() -> int:
-    """Print a table; 1 where a case is off."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table; 1 where a case differs. `arguments`: those of the command line, None: sys.argv."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paper", choices=["retake", "xcomp"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tolerance", type=float, default=RTOL, help="relative, of retake's logits and cache")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     left_out: list[str] = []
     if args.paper == "retake":
         found = retake_lines(args.folder, args.tolerance)
@@ -172,7 +172,3 @@ def main() -> int:
     for line in left_out:
         print(f"left out {line}")
     return 0 if found and all(holds for holds, _ in found.values()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

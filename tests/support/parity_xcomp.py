@@ -110,7 +110,7 @@ def read(
 ) -> tuple[PrefillState, Tensor]:
     """Head, video and tail; the context and the last hidden state."""
     at, budget = ids.index(IMAGE), budget_of(backbone, len(video.cell_seconds))
-    context = backbone.context()
+    context = backbone.new_state()
     backbone.prefill_text(context, ids[:at])
     backbone.prefill_video(context, video, method, budget, chunk_cells=chunk_cells)
     return context, backbone.prefill_text(context, ids[at + 1 :])
@@ -199,7 +199,7 @@ def asker_of(
     question_attention = QuestionAttention(
         backbone, video, method, budget_of(backbone, len(video.cell_seconds)), chunk_cells=chunk_cells
     )
-    question_attention.question(ids[:at], ids[at + 1 :], header - at - 1)
+    question_attention.set_question(ids[:at], ids[at + 1 :], header - at - 1)
     return question_attention
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evalkit.analysis.grid.cells import QuestionSet, question_sets
+from evalkit.analysis.grid.measured_points import QuestionSet, question_sets
+from evalkit.analysis.plots import Figures
 from evalkit.runs.load import load
 from tests.support.run_folders import ledger, row, write_run
 
@@ -39,7 +40,7 @@ def costs(method: str, ratio: float) -> dict[str, Any]:
 
 
 def rows(method: str, ratio: float, right: Sequence[int], **changes: Any) -> list[dict[str, Any]]:
-    """The answers of one cell; `changes` go into every ledger."""
+    """The answers of one point; `changes` go into every ledger."""
     spent = ledger(**costs(method, ratio) | changes)
     return [
         row(f"{video}-{q}", q < count, f"v{video}", ledger=spent) for video, count in enumerate(right) for q in range(4)
@@ -71,3 +72,8 @@ def crowd(folder: Path, methods: int = 10, name: str = "method_{}") -> QuestionS
         for (m, r), by in shift.items()
     }
     return grid(folder, right)
+
+
+def svg(question_set: QuestionSet, cost: str) -> str:
+    """One figure of one set, as it stands in a page."""
+    return Figures([question_set]).svg(question_set, cost)

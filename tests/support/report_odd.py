@@ -50,7 +50,7 @@ ODD: dict[str, list[Run]] = {
         for label in ("One", "Two")
         for name, ratio in (("uniform", 1.0), ("half", 0.5))
     ],
-    "no cell on all benchmarks": [
+    "no point on all benchmarks": [
         run("uniform", "reference", 1.0, rows("rwrw"), label="One"),
         run("half", "method", 0.5, rows("rwrw"), label="Two"),
     ],

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.report.document import document
+from evalkit.analysis.results import Results
 from tests.support.report_runs import averages
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Page(HTMLParser):
 
 
 def page(runs: list[Run]) -> str:
-    return document(runs, thumbnails_mb=0, averages=averages)
+    return document(Results(runs, averages), thumbnails_mb=0)
 
 
 def summary(text: str) -> list[str]:

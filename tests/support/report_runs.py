@@ -13,7 +13,7 @@ from tests.support.run_folders import config, ledger, row
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-METHODS = {"uniform": "reference", "keeper": "method", "question_attention": "method"}
+METHODS = {"uniform": "reference", "keeper": "method", "query_aware": "method"}
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 PLACES = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter", "several quarters")
 DURATIONS = ("short", "medium", "long")
@@ -37,7 +37,7 @@ def grid(
 ) -> list[Run]:
     """Methods × ratios on `questions` questions; prompts are `prompt` characters long, each its own.
 
-    The method `asker` keeps something else for every question where `asks`; a lower ratio is more often wrong.
+    The method `query_aware` keeps something else for every question where `asks`; a lower ratio is more often wrong.
     """
     return [
         run(
@@ -67,7 +67,7 @@ def _answer(q: int, method: str, ratio: float, per_video: int, cells: int, promp
     right = draw.random() < 0.3 + 0.5 * ratio
     letter = "B" if right else "A"
     length = 60.0 + video
-    kept = random.Random(f"{video} {q if asks and method == 'asker' else method} {ratio}")
+    kept = random.Random(f"{video} {q if asks and method == 'question_attention' else method} {ratio}")
     places = sorted(kept.sample(range(cells), max(1, round(cells * ratio)))) if method != "keeper" else range(cells)
     groups = {
         "duration": [DURATIONS[video % 3]],

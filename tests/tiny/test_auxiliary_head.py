@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.model import WIDTH
 from evalkit.tiny.training import symbols
-from evalkit.tiny.training.auxiliary_head import IGNORE, SIZES, AuxiliaryHead, targets
+from evalkit.tiny.training.auxiliary_head import SIZES, AuxiliaryHead, targets
 from evalkit.tiny.videos.world import COLORS, OBJECTS, PLACES, Event, Scene, World
 
 

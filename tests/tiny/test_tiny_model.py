@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from evalkit.model.packed_questions import packed_mask
 from evalkit.tiny import model, prompts, tokenizer
 from evalkit.tiny.training import batches, language, recipe, stages, symbols, train, vision
 from evalkit.tiny.training.shape import Shape
@@ -80,7 +81,7 @@ def test_patches_are_those_of_the_engine(random_model: object) -> None:
 
     pixels = vision.film(draw(1), symbols.moments(4), np.arange(4))
     family = Qwen2VL(random_model, None)
-    theirs = family.patches(pixels.flatten(0, 1).numpy())
+    theirs = family.vision.patches(pixels.flatten(0, 1).numpy())
     torch.testing.assert_close(vision.patches(pixels).flatten(0, 1), theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -112,7 +113,7 @@ def _only(batch: batches.Batch, q: int) -> batches.Batch:
 
 
 def test_mask_keeps_questions_apart() -> None:
-    seen = language.mask(3, 2, 2)
+    seen = packed_mask(3, 2, 2)
     assert seen[5].tolist() == [True, True, True, False, False, True, False]
     assert seen[4].tolist() == [True, True, True, True, True, False, False]
     assert not seen[:3, 3:].any()

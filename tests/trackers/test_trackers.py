@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from evalkit import trackers
+from evalkit.analysis.results import Results
 from evalkit.errors import ConfigError
 from evalkit.runs import load
 from evalkit.runs.load import Run
@@ -45,14 +46,18 @@ def folder(path: Path, rows: list[dict[str, Any]] = ROWS) -> Run:
 # ---- what a tracker is given
 
 
+def tracked(run: Run) -> Tracked:
+    return trackers.tracked(run, Results([run], averages))
+
+
 def test_the_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
     """By hand: 2 of 3 scored questions are right, 1 failed; the long video has one question, so no interval."""
-    found = trackers.tracked(folder(tmp_path / "run"), averages).metrics
+    found = tracked(folder(tmp_path / "run")).metrics
     spent = {name.removeprefix("budget/"): value for name, value in found.items() if name.startswith("budget/")}
     scores = {name: value for name, value in found.items() if not name.startswith("budget/")}
     assert scores == {
         "accuracy/all": pytest.approx(200 / 3),
-        "half_width/all": pytest.approx(200 / 3),  # two videos: t(1) is so wide that the lower end is 0
+        "ci_half_width/all": pytest.approx(200 / 3),  # two videos: t(1) is so wide that the lower end is 0
         "n/all": 3,
         "videos/all": 2,
         "failed/all": 1,
@@ -75,21 +80,21 @@ def test_the_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
 
 def test_seconds_of_a_run_that_shared_nothing_have_their_plain_names(tmp_path: Path) -> None:
     rows = [run_folders.row("q1", True, ledger=run_folders.ledger(seconds_shared=False))]
-    found = trackers.tracked(folder(tmp_path / "run", rows), averages).metrics
+    found = tracked(folder(tmp_path / "run", rows)).metrics
     assert found["budget/ttft_s"] == pytest.approx(0.6)
     assert not [name for name in found if "shared" in name]
 
 
-def test_what_is_not_known_is_left_out(tmp_path: Path) -> None:
+def test_what_is_not_known_is_excluded(tmp_path: Path) -> None:
     rows = [run_folders.row("q1", True, ledger=run_folders.ledger(flops=None))]
-    found = trackers.tracked(folder(tmp_path / "run", rows), averages).metrics
+    found = tracked(folder(tmp_path / "run", rows)).metrics
     assert "budget/kv_tokens" in found
-    assert not {"budget/tflops", "half_width/all"} & set(found)
+    assert not {"budget/tflops", "ci_half_width/all"} & set(found)
 
 
 def test_settings_are_flat(tmp_path: Path) -> None:
     run = folder(tmp_path / "run")
-    found = trackers.tracked(run, averages)
+    found = tracked(run)
     assert (found.key, found.name) == ("1f0c22aa00000000-uniform", "uniform-r0.25-1f0c22aa")
     assert found.group == "generated videos (MLVU format) dev, tiny"
     expected = {
@@ -159,7 +164,7 @@ def test_a_tracker_that_fails_costs_a_warning(tmp_path: Path, caplog: pytest.Log
     caplog.set_level(logging.INFO)
     runs = [folder(tmp_path / "runs" / name) for name in "abc"]
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    trackers.track(runs, [Recorder(tmp_path / "broken", "raises"), Recorder(tmp_path / "whole")], averages)
+    trackers.track(Results(runs, averages), [Recorder(tmp_path / "broken", "raises"), Recorder(tmp_path / "whole")])
     warning, info = caplog.records
     assert (warning.levelno, info.levelno) == (logging.WARNING, logging.INFO)
     assert warning.getMessage().startswith("Recorder: 1 of 3 runs logged. Answers and tables are complete.")
@@ -175,7 +180,7 @@ def test_a_tracker_that_never_answers_is_left(
     how: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "END_SECONDS", 0.0)
-    seen = [trackers.tracked(folder(tmp_path / "run"), averages)] * 3
+    seen = [tracked(folder(tmp_path / "run"))] * 3
     done, text = process.log_all(seen, Recorder(tmp_path / "file", how, breaks=0), seconds=0.1)
     assert done == 0
     assert reason in text

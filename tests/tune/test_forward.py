@@ -19,13 +19,14 @@ from evalkit.model import attention
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tune import forward
 from evalkit.types import Pruned, VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
-from tests.model.test_model import visual
 from tests.support.closeness import RTOL, apart
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 VARIANTS = [LPComp(schedule=s, keep=k, frame_ratio=1.0) for s in ("cosine", "stepwise") for k in ("suffix", "uniform")]
@@ -65,10 +66,10 @@ def tokens(backbone: Qwen2VL) -> VisualTokens:
 
 def chunked(decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells: int | None = None) -> Tensor:
     """The engine's path: the last tail token's hidden state (D,)."""
-    context = decoder.context()
+    context = decoder.new_state()
     decoder.prefill_text(context, HEAD)
     budget = budget_of(decoder.layers, tokens, 1.0)
-    decoder.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, tail=len(TAIL))
+    decoder.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
     return decoder.prefill_text(context, TAIL)
 
 
@@ -153,7 +154,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
             model.model.layers[3].mlp.register_forward_pre_hook(lambda _, args: runs.append(args[0].shape[1]))
         decoder = Qwen2(model)
         video = VisualTokens.dense(torch.linspace(-1, 1, 32 * 128).view(32, 128), seconds=[0, 1], grid=(4, 4))
-        targets = torch.tensor([[[forward.IGNORE, forward.IGNORE, 4, 5]]])
+        targets = torch.tensor([[[IGNORE, IGNORE, 4, 5]]])
         value, _ = forward.loss(decoder, at_once(decoder, video, VARIANTS[0], [TAIL]), targets)
         value.backward()
         return value.detach(), {name: p.grad for name, p in model.named_parameters()}
@@ -203,7 +204,7 @@ class Golden:
     def targets(self, labels: Tensor) -> Tensor:
         """The token after each position of the tail, (1, 1, A)."""
         after = labels[self.split + 1 :].roll(-1)
-        after[-1] = forward.IGNORE
+        after[-1] = IGNORE
         return after[None, None]
 
 

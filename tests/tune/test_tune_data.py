@@ -14,11 +14,11 @@ from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import DataError
 from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.videos.world import TRAIN_SEEDS
 from evalkit.tune import conversations, train
 from evalkit.tune.builtin import Builtin
 from evalkit.tune.conversations import tokenised
-from evalkit.tune.forward import IGNORE
 from evalkit.tune.sample import Sample, collate
 from methods.lpcomp import LPComp
 from tests.support import clips

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.analysis.compare import pairing
-from evalkit.analysis.stats.paired_tests import Difference, difference, holm
+from evalkit.analysis.stats.paired_tests import holm
+from evalkit.analysis.tables.columns import COMPARISON
 from evalkit.analysis.tables.formatting import number, p_value, render, setup_line
 from evalkit.errors import DataError
 from evalkit.runs import setups
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.analysis.compare.pairing import Pair
+    from evalkit.analysis.stats.paired_tests import Difference
     from evalkit.runs.load import Run
 
 _CAPTION = """
-points is B minus A, on the n questions that have a score in both, with a 95 % interval bootstrapped over videos; ± is
-what so many questions can show at all: half an interval at 10 % flips. sign flip is the permutation test that exchanges
-A and B video by video. McNemar, the exact test of gained against lost, takes questions as independent: where those of a
-video move together it rejects far too often. Both p are adjusted for the rows of this table (Holm), without those with
-the same inputs and replies on both sides (–). failed counts questions of A / of B without an answer; left out are those
-without a score in A or in B.
+Δ accuracy is B minus A in percentage points, on the n questions that have a score in both, with a 95 % CI bootstrapped
+over videos; the expected CI half-width is what so many questions can show: half an interval at 10 % flips. p (sign
+flip) is the permutation test that exchanges A and B video by video. p (McNemar), the exact test of gained against lost,
+takes questions as independent: where those of a video move together it rejects far too often. Both are adjusted for the
+rows of this table (Holm), without those with the same inputs and replies on both sides (–). failed counts questions of
+A / of B without an answer; excluded are those without a score in A or in B.
 """
 
 
@@ -35,10 +37,14 @@ without a score in A or in B.
 class Row:
     """One pair of runs; p-values adjusted for the table it stands in."""
 
-    pair: Pair
-    difference: Difference
-    mcnemar_holm: float
-    sign_flip_holm: float
+    pair: Pair  # ours is B, theirs is A
+    p_mcnemar_holm: float
+    p_sign_flip_holm: float
+
+    @property
+    def difference(self) -> Difference:
+        """B minus A."""
+        return self.pair.paired.difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +57,23 @@ class Comparison:
     alone: tuple[str, ...]  # runs without a partner, in words
 
 
-def compare(a: Path, b: Path, cells: tuple[str, str] | None = None) -> Comparison:
-    """Pair the runs of two folders and test every pair; of `cells` (METHOD@RATIO of a, of b) alone where given.
+def compare(a: Path, b: Path, points: tuple[str, str] | None = None) -> Comparison:
+    """Pair the runs of two folders and test every pair; of `points` (METHOD@RATIO of a, of b) alone where given.
 
     Pairs may be of two setups (another backbone, dtype, …): the result names the settings that differ.
 
     Raises DataError where nothing can be paired, or where a pair's questions, protocol or sampling differ.
     """
     left, right = pairing.read(a), pairing.read(b)
-    if cells is not None:
-        left, right = pairing.of_cell(left, cells[0]), pairing.of_cell(right, cells[1])
-    found = pairing.matched(left, right, across=cells is not None)
+    if points is not None:
+        left, right = pairing.of_point(left, points[0]), pairing.of_point(right, points[1])
+    found = pairing.partnered(left, right, across=points is not None)
     _refuse(found)
-    tested = [difference(ours, theirs, videos) for ours, theirs, videos in _marks(found)]
-    return Comparison(a=a, b=b, rows=tuple(_rows(found, tested)), alone=tuple(_alone(found, left, right)))
-
-
-def _marks(found: Sequence[Pair]) -> list[tuple[list[bool], list[bool], list[str]]]:
-    """B first: differences are what B changes."""
-    return [(second, first, videos) for first, second, videos in (pair.marks() for pair in found)]
+    return Comparison(a=a, b=b, rows=tuple(_rows(found)), alone=tuple(_alone(found, left, right)))
 
 
 def _refuse(found: Sequence[Pair]) -> None:
-    reasons = [f"{pairing.name(pair.b)}: {text}" for pair in found for text in pairing.obstacles(pair)]
+    reasons = [f"{pairing.name(pair.ours)}: {text}" for pair in found for text in pairing.obstacles(pair)]
     if reasons:
         raise DataError(
             "expected runs that were asked the same questions in the same way, came\n  "
@@ -82,17 +82,17 @@ def _refuse(found: Sequence[Pair]) -> None:
         )
 
 
-def _rows(found: Sequence[Pair], tested: Sequence[Difference]) -> list[Row]:
-    same = [pair.same for pair in found]
-    mcnemar, flips = holm([d.p for d in tested], without=same), holm([d.p_flip for d in tested], without=same)
-    return [
-        Row(pair=pair, difference=d, mcnemar_holm=first, sign_flip_holm=second)
-        for pair, d, first, second in zip(found, tested, mcnemar, flips, strict=True)
-    ]
+def _rows(found: Sequence[Pair]) -> list[Row]:
+    repeats = [pair.paired.repeats for pair in found]
+    tested = [pair.paired.difference for pair in found]
+    mcnemar = holm([one.p_mcnemar for one in tested], without=repeats)
+    flips = holm([one.p_sign_flip for one in tested], without=repeats)
+    rows = zip(found, mcnemar, flips, strict=True)
+    return [Row(pair=pair, p_mcnemar_holm=first, p_sign_flip_holm=second) for pair, first, second in rows]
 
 
 def _alone(found: Sequence[Pair], left: Sequence[Run], right: Sequence[Run]) -> list[str]:
-    paired = {id(run) for pair in found for run in (pair.a, pair.b)}
+    paired = {id(run) for pair in found for run in (pair.theirs, pair.ours)}
     return pairing.listed(
         {side: [r for r in runs if id(r) not in paired] for side, runs in (("A", left), ("B", right))}
     )
@@ -111,10 +111,10 @@ def markdown(found: Comparison) -> str:
 
 def _setups(found: Sequence[Pair]) -> list[str]:
     """The setup of both sides; where it is not the same, that of each and every setting that differs."""
-    names = setups.labels(run.setup for pair in found for run in (pair.a, pair.b))
+    names = setups.labels(run.setup for pair in found for run in (pair.theirs, pair.ours))
     lines: dict[str, None] = {}
     for pair in found:
-        both = zip(names[pair.a.setup], names[pair.b.setup], strict=True)
+        both = zip(names[pair.theirs.setup], names[pair.ours.setup], strict=True)
         backbone, sampling, protocol = (one if one == other else f"{one} (A), {other} (B)" for one, other in both)
         differs = f"settings differ, A against B: {setups.in_words(pair.settings)}\n" if pair.settings else ""
         lines[setup_line((backbone, sampling, protocol)) + differs] = None
@@ -123,65 +123,61 @@ def _setups(found: Sequence[Pair]) -> list[str]:
 
 def _texts(row: Row) -> dict[str, str]:
     pair, d = row.pair, row.difference
+    first, second = _accuracies(pair)
+    values = vars(d) | {"accuracy_a": first, "accuracy_b": second, "excluded": len(pair.paired.excluded)}
+    shown = {name: column.text(values[name]) for name, column in COMPARISON.items() if name in values}
+    shown |= {
+        "delta_pp": number(d.delta_pp, 1) if math.isnan(d.delta_pp) else f"{d.delta_pp:+.1f}",
+        "p_sign_flip_holm": p_value(row.p_sign_flip_holm),
+        "p_mcnemar_holm": p_value(row.p_mcnemar_holm),
+        "failed": f"{pairing.failed(pair.theirs)} / {pairing.failed(pair.ours)}",
+    }
     return {
-        "benchmark": f"{pair.a.label}, {pair.a.split}",
-        "A": f"{pair.a.method} {pair.a.ratio:g}",
-        "B": f"{pair.b.method} {pair.b.ratio:g}",
-        "A %": number(percent(pair)[0], 1),
-        "B %": number(percent(pair)[1], 1),
-        "points": number(d.points, 1) if math.isnan(d.points) else f"{d.points:+.1f}",
-        "low": number(d.low, 1),
-        "high": number(d.high, 1),
-        "±": number(d.expected_half_width, 1),
-        "gained": str(d.gained),
-        "lost": str(d.lost),
-        "sign flip": p_value(row.sign_flip_holm),
-        "McNemar": p_value(row.mcnemar_holm),
-        "n": str(d.n),
-        "videos": str(d.clusters),
-        "failed": f"{pairing.failed(pair.a)} / {pairing.failed(pair.b)}",
-        "left out": str(len(pair.left_out)),
+        "benchmark": f"{pair.theirs.label}, {pair.theirs.split}",
+        "A": f"{pair.theirs.method} {pair.theirs.ratio:g}",
+        "B": f"{pair.ours.method} {pair.ours.ratio:g}",
+        **{column.title: shown[name] for name, column in COMPARISON.items()},
     }
 
 
-def percent(pair: Pair) -> tuple[float, float]:
-    """Accuracy of a and of b on the questions that have a score in both; nan where there are none."""
-    first, second, _ = pair.marks()
-    n = len(first)
-    return (100 * sum(first) / n, 100 * sum(second) / n) if n else (math.nan, math.nan)
+def _accuracies(pair: Pair) -> tuple[float, float]:
+    """Percent of A and of B on the questions that have a score in both."""
+    ours, theirs = pair.paired.accuracy
+    return theirs, ours
 
 
 def _flips(found: Comparison) -> list[str]:
     lines = ["## Flips\n"]
     for row in found.rows:
-        lines.append(f"- {pairing.name(row.pair.a)} → {row.pair.b.method} at ratio {row.pair.b.ratio:g}")
-        kinds = (("gained", row.pair.gained), ("lost", row.pair.lost), ("left out", row.pair.left_out))
+        theirs, ours, paired = row.pair.theirs, row.pair.ours, row.pair.paired
+        lines.append(f"- {pairing.name(theirs)} → {ours.method} at ratio {ours.ratio:g}")
+        kinds = (("gained", paired.gained), ("lost", paired.lost), ("excluded", sorted(paired.excluded)))
         lines += [f"  - {kind}: {', '.join(ids)}" for kind, ids in kinds if ids]
     return lines
 
 
 def plain(found: Comparison) -> dict[str, Any]:
-    """The same for JSON, with the raw p-values and all ids; null where the data cannot say."""
+    """The same for JSON, with the raw p-values and all ids; null where it cannot be computed."""
     return {"a": str(found.a), "b": str(found.b), "alone": list(found.alone), "rows": [_values(r) for r in found.rows]}
 
 
 def _values(row: Row) -> dict[str, Any]:
-    pair, d = row.pair, row.difference
-    numbers = {key: value for key, value in vars(d).items() if key not in {"p", "p_flip", "gained", "lost"}}
-    first, second = percent(pair)
-    numbers |= {"percent_a": first, "percent_b": second, "sign_flip_p": d.p_flip}
-    numbers |= {"sign_flip_p_holm": row.sign_flip_holm, "mcnemar_p": d.p, "mcnemar_p_holm": row.mcnemar_holm}
+    pair, paired = row.pair, row.pair.paired
+    numbers = {key: value for key, value in vars(row.difference).items() if key not in {"gained", "lost"}}
+    first, second = _accuracies(pair)
+    numbers |= {"accuracy_a": first, "accuracy_b": second}
+    numbers |= {"p_sign_flip_holm": row.p_sign_flip_holm, "p_mcnemar_holm": row.p_mcnemar_holm}
     return {
-        "benchmark": pair.a.config["benchmark"]["name"],
-        "label": pair.a.label,
-        "split": pair.a.split,
-        "a": _side(pair.a),
-        "b": _side(pair.b),
+        "benchmark": pair.theirs.config["benchmark"]["name"],
+        "label": pair.theirs.label,
+        "split": pair.theirs.split,
+        "a": _side(pair.theirs),
+        "b": _side(pair.ours),
         **{key: None if math.isnan(value) else value for key, value in numbers.items()},
         "settings": {name: list(values) for name, values in pair.settings.items()},
-        "gained": list(pair.gained),
-        "lost": list(pair.lost),
-        "left_out": list(pair.left_out),
+        "gained": list(paired.gained),
+        "lost": list(paired.lost),
+        "excluded": sorted(paired.excluded),
     }
 
 

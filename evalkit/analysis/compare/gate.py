@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.analysis.compare import pairing
 from evalkit.analysis.compare.pairing import Pair
-from evalkit.analysis.stats.paired_tests import Difference, difference
+from evalkit.analysis.grid import paired
 from evalkit.errors import DataError
 from evalkit.runs import setups
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from evalkit.analysis.stats.paired_tests import Difference
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 
-MARGIN = 2.0  # points
+MARGIN = 2.0  # percentage points
 HOLDS, NOT_SHOWN, REGRESSED, INCOMPARABLE = "holds", "not shown to hold", "regressed", "cannot be compared"
 EXIT = {HOLDS: 0, NOT_SHOWN: 1, REGRESSED: 1, INCOMPARABLE: 2}
 
@@ -51,7 +52,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Margin:
-    """Non-inferiority: the lower end of the paired 95 % interval, clustered by video, lies above -`points`.
+    """Non-inferiority: the lower end of the paired 95 % interval, clustered by video, lies above -`margin_pp`.
 
     Where it does not, a loss is shown only if the whole interval lies below 0: then the run regressed. An interval with
     0 in it shows neither that the run holds nor that it lost anything.
@@ -59,31 +60,31 @@ class Margin:
     A question that the baseline scored and that has no score now counts as wrong: leaving it out would hide a loss.
     """
 
-    points: float = MARGIN
+    margin_pp: float = MARGIN
 
     def __str__(self) -> str:
-        return f"the lower end of the paired 95 % interval is above -{self.points:g} points"
+        return f"the lower end of the paired 95 % interval is above -{self.margin_pp:g} pp"
 
     def __call__(self, pair: Pair) -> tuple[str, str]:
         """State and reason."""
-        rows = [(old, new) for old, new in pair.both if old.correct is not None]
-        before, after = [bool(old.correct) for old, _ in rows], [bool(new.correct) for _, new in rows]
-        found = difference(after, before, [old.video_id for old, _ in rows])
-        if math.isnan(found.low):
+        ours = {new.question_id: new for new, _ in pair.both}
+        theirs = {old.question_id: old for _, old in pair.both}
+        found = paired.pair(ours, theirs, missing_is_wrong=True, video=lambda key: theirs[key].video_id).difference
+        if math.isnan(found.ci_low):
             return INCOMPARABLE, (
-                f"an interval needs scored questions of at least two videos, came {found.n} of {found.clusters}; "
+                f"an interval needs scored questions of at least two videos, came {found.n} of {found.videos}; "
                 "use --agree, or a larger subset"
             )
-        lost = REGRESSED if found.high < 0 else NOT_SHOWN
-        return HOLDS if found.low > -self.points else lost, self._reason(found)
+        lost = REGRESSED if found.ci_high < 0 else NOT_SHOWN
+        return HOLDS if found.ci_low > -self.margin_pp else lost, self._reason(found)
 
     def _reason(self, found: Difference) -> str:
-        text = f"{found.points:+.1f} points, {found.low:.1f} to {found.high:.1f}; "
-        text += f"n {found.n}, {found.clusters} videos; "
-        text += f"gained {found.gained}, lost {found.lost}; ± {found.expected_half_width:.1f} expected at 10 % flips"
-        if found.low > -self.points or self.points >= found.expected_half_width:
+        text = f"Δ accuracy {found.delta_pp:+.1f} pp, 95 % CI {found.ci_low:.1f} to {found.ci_high:.1f}; "
+        text += f"n {found.n}, {found.videos} videos; "
+        text += f"gained {found.gained}, lost {found.lost}; expected CI half-width {found.expected_ci_half_width:.1f}"
+        if found.ci_low > -self.margin_pp or self.margin_pp >= found.expected_ci_half_width:
             return text
-        return text + f", more than the margin of {self.points:g}: take more questions or a wider margin"
+        return text + f", more than the margin of {self.margin_pp:g} pp: take more questions or a wider margin"
 
 
 @dataclass(frozen=True)
@@ -97,21 +98,21 @@ class Agreement:
 
     def __call__(self, pair: Pair) -> tuple[str, str]:
         """State and reason. Questions that failed in the baseline say nothing."""
-        asked = [(old, new) for old, new in pair.both if old.status != "failed"]
+        asked = [(old, new) for new, old in pair.both if old.status != "failed"]
         if not asked:
             return INCOMPARABLE, "the baseline holds no answered question"
-        same = sum(agree(old, new) for old, new in asked)
+        same = sum(agrees(old, new) for old, new in asked)
         state = HOLDS if same >= self.rate * len(asked) - 1e-9 else REGRESSED  # 0.07 * 100 is above 7
         return state, f"{same} of {len(asked)} answers agree ({100 * same / len(asked):.1f} %)"
 
 
-def agree(old: Answer, new: Answer) -> bool:
-    """The same letter; where neither reply holds one, the same words."""
-    return said(old) == said(new)
+def agrees(old: Answer, new: Answer) -> bool:
+    """The same letter; where neither reply holds one, the same text."""
+    return answer_key(old) == answer_key(new)
 
 
-def said(answer: Answer) -> str:
-    """What counts as a question's answer: its letter, or else the words in quotes."""
+def answer_key(answer: Answer) -> str:
+    """What counts as a question's answer: its letter, or else the reply in quotes."""
     if answer.status == "failed":
         return "failed"
     return answer.letter or repr(answer.text)
@@ -138,7 +139,7 @@ def _verdict(old: Run, fresh: Sequence[Run], rule: Callable[[Pair], tuple[str, s
     if new is None:
         came = "; ".join(map(pairing.name, fresh))
         return Verdict(stored=old, state=INCOMPARABLE, why=f"no run of this benchmark, method and ratio, only: {came}")
-    return _judge(Pair(old, new), rule, across)
+    return _judge(Pair(ours=new, theirs=old), rule, across)
 
 
 def _judge(pair: Pair, rule: Callable[[Pair], tuple[str, str]], across: bool) -> Verdict:
@@ -146,30 +147,32 @@ def _judge(pair: Pair, rule: Callable[[Pair], tuple[str, str]], across: bool) ->
     settings = _settings(pair)
     reasons = [*pairing.obstacles(pair), *([] if across else settings), *_unfinished(pair)]
     if reasons:
-        return Verdict(stored=pair.a, state=INCOMPARABLE, why="; ".join(reasons))
-    broken = [new.question_id for old, new in pair.both if new.status == "failed" != old.status]
+        return Verdict(stored=pair.theirs, state=INCOMPARABLE, why="; ".join(reasons))
+    broken = [new.question_id for new, old in pair.both if new.status == "failed" != old.status]
     state, why = rule(pair)
     why = "; ".join([why, *settings])
     if broken:
         state, why = REGRESSED, f"{len(broken)} questions fail that the baseline answers; {why}"
-    changed = [f"{old.question_id}: {said(old)} → {said(new)}{_mark(old, new)}" for old, new in pair.both]
-    flipped = tuple(text for text, (old, new) in zip(changed, pair.both, strict=True) if not agree(old, new))
-    return Verdict(stored=pair.a, state=state, why=why, changed=flipped)
+    changed = [
+        f"{old.question_id}: {answer_key(old)} → {answer_key(new)}{_outcome(old, new)}" for new, old in pair.both
+    ]
+    flipped = tuple(text for text, (new, old) in zip(changed, pair.both, strict=True) if not agrees(old, new))
+    return Verdict(stored=pair.theirs, state=state, why=why, changed=flipped)
 
 
 def _settings(pair: Pair) -> list[str]:
     """What differs of the setup, beside what is an obstacle anyhow."""
-    found = setups.differing(pair.a.setup, pair.b.setup, known=True)
+    found = setups.differing(pair.theirs.setup, pair.ours.setup, known=True)
     rest = {name: pair for name, pair in found.items() if name.split(".")[0] not in ("sampling", "protocol")}
     return [f"settings differ: {setups.in_words(rest)}"] if rest else []
 
 
 def _unfinished(pair: Pair) -> list[str]:
-    missing = len(pair.a.answers) - len(pair.both)
+    missing = len(pair.theirs.answers) - len(pair.both)
     return [f"{missing} questions of the baseline are not answered yet: finish the run"] if missing else []
 
 
-def _mark(old: Answer, new: Answer) -> str:
+def _outcome(old: Answer, new: Answer) -> str:
     if old.correct == new.correct or None in (old.correct, new.correct):
         return ""
     return " (gained)" if new.correct else " (lost)"

@@ -1,4 +1,4 @@
-"""Two runs side by side: which belong together, whether they may be compared, and what became of each question."""
+"""Which runs of two folders belong together, and whether they may be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from evalkit.analysis.stats.identical import identical
+from evalkit.analysis.grid.paired import Paired, pair
 from evalkit.errors import DataError
 from evalkit.runs import load, setups
 
@@ -21,53 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """Run `a` and run `b`, question by question. Differences are b minus a: what changes on going from a to b."""
+    """Run `ours` beside run `theirs`, question by question. Differences are ours minus theirs."""
 
-    a: Run = field(repr=False)
-    b: Run = field(repr=False)
+    ours: Run = field(repr=False)
+    theirs: Run = field(repr=False)
 
     @cached_property
     def both(self) -> tuple[tuple[Answer, Answer], ...]:
-        """The questions that stand in both runs, failed ones included, ordered by id."""
-        second = {answer.question_id: answer for answer in self.b.answers}
-        return tuple((one, second[one.question_id]) for one in self.a.answers if one.question_id in second)
+        """(ours, theirs) of the questions that stand in both runs, failed ones included, ordered by id."""
+        mine, others = _by_id(self.ours), _by_id(self.theirs)
+        return tuple((mine[key], others[key]) for key in mine if key in others)
 
     @cached_property
-    def scored(self) -> tuple[tuple[Answer, Answer], ...]:
-        """Those that have a score in both: a failed question is neither right nor wrong."""
-        return tuple((a, b) for a, b in self.both if a.correct is not None and b.correct is not None)
-
-    @property
-    def gained(self) -> tuple[str, ...]:
-        """Ids that b alone has right."""
-        return tuple(b.question_id for a, b in self.scored if b.correct and not a.correct)
-
-    @property
-    def lost(self) -> tuple[str, ...]:
-        """Ids that a alone has right."""
-        return tuple(b.question_id for a, b in self.scored if a.correct and not b.correct)
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Ids without a score in one run or in both: failed, not answered yet, or left out by the protocol."""
-        ids = {answer.question_id for run in (self.a, self.b) for answer in run.answers}
-        return tuple(sorted(ids - {a.question_id for a, _ in self.scored}))
-
-    @property
-    def same(self) -> bool:
-        """Whether the two are the same by construction: same inputs, same replies, nothing left out."""
-        first, second = ({a.question_id: a for a in run.answers} for run in (self.a, self.b))
-        return identical((first.get(key), second.get(key)) for key in first.keys() | second.keys())
+    def paired(self) -> Paired[str]:
+        """The questions that have a score in both: a failed question is neither right nor wrong."""
+        return pair(_by_id(self.ours), _by_id(self.theirs))
 
     @property
     def settings(self) -> dict[str, tuple[str, str]]:
-        """Setting -> its value in a and in b, where their setups differ."""
-        return setups.differing(self.a.setup, self.b.setup)
+        """Setting -> its value in theirs and in ours, where their setups differ."""
+        return setups.differing(self.theirs.setup, self.ours.setup)
 
-    def marks(self) -> tuple[list[bool], list[bool], list[str]]:
-        """Right or wrong in a, in b, and the video, of every scored question."""
-        rows = [(bool(a.correct), bool(b.correct), a.video_id) for a, b in self.scored]
-        return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+def _by_id(run: Run) -> dict[str, Answer]:
+    return {answer.question_id: answer for answer in run.answers}
 
 
 def read(path: Path) -> list[Run]:
@@ -88,12 +65,12 @@ def name(run: Run) -> str:
     return f"{run.label}, split {run.split}, {run.method} at ratio {run.ratio:g}"
 
 
-def of_cell(runs: Sequence[Run], cell: str) -> list[Run]:
-    """The runs of one cell of a grid, written METHOD@RATIO. DataError where there are none."""
-    found = [run for run in runs if f"{run.method}@{run.ratio:g}" == cell]
+def of_point(runs: Sequence[Run], point: str) -> list[Run]:
+    """The runs of one operating point, written METHOD@RATIO. DataError where there are none."""
+    found = [run for run in runs if f"{run.method}@{run.ratio:g}" == point]
     if not found:
         known = ", ".join(dict.fromkeys(f"{run.method}@{run.ratio:g}" for run in runs))
-        raise DataError(f"expected METHOD@RATIO of a run that is there, came {cell!r}; there are {known}")
+        raise DataError(f"expected METHOD@RATIO of a run that is there, came {point!r}; there are {known}")
     return found
 
 
@@ -104,41 +81,42 @@ def partners(run: Run, others: Sequence[Run], *, across: bool = False) -> list[R
     those with the same setup.
     """
     found = [other for other in others if _key(other, across) == _key(run, across)]
-    for narrower in (_asked, _shown, _setup):
+    for narrower in (_questions, _prompts, _setup):
         if len(found) > 1:
             found = [other for other in found if narrower(other) == narrower(run)] or found
     return found
 
 
-def matched(left: Sequence[Run], right: Sequence[Run], *, across: bool = False) -> list[Pair]:
+def partnered(left: Sequence[Run], right: Sequence[Run], *, across: bool = False) -> list[Pair]:
     """Every run of `left` with its partner; two single runs belong together whatever they are. `across` as above.
 
     Runs of one setup are paired first. What is left is paired across setups, for the caller to say which settings
     differ. Raises DataError where a run has several partners, or where nothing belongs together.
     """
     if len(left) == len(right) == 1:
-        return [Pair(left[0], right[0])]
+        return [Pair(ours=right[0], theirs=left[0])]
     same = {id(run): [other for other in right if other.setup == run.setup] for run in left}
-    pairs = _paired(left, lambda run: same[id(run)], across)
-    taken = {id(run) for pair in pairs for run in (pair.a, pair.b)}
+    pairs = _partners_among(left, lambda run: same[id(run)], across)
+    taken = {id(run) for one in pairs for run in (one.theirs, one.ours)}
     rest = [run for run in right if id(run) not in taken]
-    pairs += _paired([run for run in left if id(run) not in taken], lambda _: rest, across)
+    pairs += _partners_among([run for run in left if id(run) not in taken], lambda _: rest, across)
     places = {id(run): place for place, run in enumerate(left)}
     if not pairs:
         raise DataError(
             "expected runs of the same benchmark, method and ratio on both sides, or one run on each; "
             f"came {'; '.join(map(name, left))} – against {'; '.join(map(name, right))}"
         )
-    return sorted(pairs, key=lambda pair: places[id(pair.a)])
+    return sorted(pairs, key=lambda one: places[id(one.theirs)])
 
 
-def _paired(left: Sequence[Run], others: Callable[[Run], Sequence[Run]], across: bool) -> list[Pair]:
+def _partners_among(left: Sequence[Run], others: Callable[[Run], Sequence[Run]], across: bool) -> list[Pair]:
     """Each run of `left` that has a partner among `others` of it. DataError where two have the same one."""
-    pairs = [Pair(run, other) for run in left if (other := only(run, others(run), across=across)) is not None]
-    twice = [run for run, count in Counter(id(pair.b) for pair in pairs).items() if count > 1]
+    found = [(run, only(run, others(run), across=across)) for run in left]
+    pairs = [Pair(ours=other, theirs=run) for run, other in found if other is not None]
+    twice = [run for run, count in Counter(id(one.ours) for one in pairs).items() if count > 1]
     if twice:
-        double = [pair for pair in pairs if id(pair.b) in twice]
-        raise DataError(_several(double[0].b, [pair.a for pair in double]))
+        double = [one for one in pairs if id(one.ours) in twice]
+        raise DataError(_several(double[0].ours, [one.theirs for one in double]))
     return pairs
 
 
@@ -157,15 +135,15 @@ def _several(run: Run, found: Sequence[Run]) -> str:
 
 def _key(run: Run, across: bool) -> tuple[Any, ...]:
     benchmark = run.config["benchmark"]
-    asked = benchmark["name"], benchmark["split"], bool(benchmark.get("generated"))
-    return asked if across else (*asked, run.method, run.ratio)
+    questions = benchmark["name"], benchmark["split"], bool(benchmark.get("generated"))
+    return questions if across else (*questions, run.method, run.ratio)
 
 
-def _asked(run: Run) -> tuple[Any, ...]:
+def _questions(run: Run) -> tuple[Any, ...]:
     return run.label, run.config["benchmark"]["questions"], run.config["backbone"]["name"]
 
 
-def _shown(run: Run) -> Any:
+def _prompts(run: Run) -> Any:
     return run.config["sampling"], run.config["protocol"]
 
 
@@ -176,26 +154,26 @@ def _setup(run: Run) -> Any:
 # ---- may they be compared?
 
 
-def obstacles(pair: Pair) -> list[str]:
+def obstacles(both: Pair) -> list[str]:
     """Why the two runs cannot be compared: other questions, another protocol, another sampling; empty if they can."""
-    found = [_sets(pair), *(_section(pair, key) for key in ("protocol", "sampling"))]
-    found += [_rows(pair, *check) for check in _CHECKS]
+    found = [_sets(both), *(_section(both, key) for key in ("protocol", "sampling"))]
+    found += [_rows(both, *check) for check in _CHECKS]
     return [text for text in found if text]
 
 
-def _sets(pair: Pair) -> str:
+def _sets(both: Pair) -> str:
     """A run that was interrupted has the same questions; those without an answer are left out."""
-    first, second = ({answer.question_id for answer in run.answers} for run in (pair.a, pair.b))
-    kinds = [(run.config["benchmark"]["name"], run.split) for run in (pair.a, pair.b)]
-    sizes = [int(run.config["benchmark"]["questions"]) for run in (pair.a, pair.b)]
+    first, second = ({answer.question_id for answer in run.answers} for run in (both.theirs, both.ours))
+    kinds = [(run.config["benchmark"]["name"], run.split) for run in (both.theirs, both.ours)]
+    sizes = [int(run.config["benchmark"]["questions"]) for run in (both.theirs, both.ours)]
     if kinds[0] == kinds[1] and sizes[0] == sizes[1] and len(first | second) <= max(sizes[0], len(first)):
         return ""
     one, other = (f"{label} {split} ({size} questions)" for (label, split), size in zip(kinds, sizes, strict=True))
     return f"questions differ: {one} against {other}, {len(first & second)} answered in both"
 
 
-def _section(pair: Pair, key: str) -> str:
-    first, second = pair.a.config[key], pair.b.config[key]
+def _section(both: Pair, key: str) -> str:
+    first, second = both.theirs.config[key], both.ours.config[key]
     names = [k for k in {**first, **second} if first.get(k) != second.get(k)]
     changes = ", ".join(f"{k} {first.get(k)} against {second.get(k)}" for k in names)
     return f"{key} differs: {changes}" if names else ""
@@ -208,10 +186,10 @@ _CHECKS = (
 )
 
 
-def _rows(pair: Pair, field_name: str, what: str) -> str:
+def _rows(both: Pair, field_name: str, what: str) -> str:
     """Failed rows have neither prompt nor the protocol's right answer."""
-    answered = [(a, b) for a, b in pair.both if "failed" not in (a.status, b.status)]
-    ids = [a.question_id for a, b in answered if getattr(a, field_name) != getattr(b, field_name)]
+    answered = [(ours, theirs) for ours, theirs in both.both if "failed" not in (ours.status, theirs.status)]
+    ids = [ours.question_id for ours, theirs in answered if getattr(ours, field_name) != getattr(theirs, field_name)]
     return f"{what} in {len(ids)} of {len(answered)} questions, such as {ids[0]}" if ids else ""
 
 

@@ -6,13 +6,13 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import question_sets
 from evalkit.analysis.grid.equal_cost import cost_gap, place
+from evalkit.analysis.grid.measured_points import question_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
+    from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
     from evalkit.runs.load import Run
 
 COSTS = ("kv_tokens", "tflops")  # at which tables compare
@@ -39,9 +39,9 @@ def missing(runs: Sequence[Run]) -> list[float]:
 
 def _of_set(found: QuestionSet) -> Iterator[float]:
     """One ratio for each method and ratio: cache first, which is predicted best and may do for compute as well."""
-    for ours in found.cells:
+    for ours in found.points:
         wanted = (_wanted(found.curve, ours, cost) for cost in COSTS if ours.method != found.reference)
-        new = (r for r in wanted if r is not None and all(abs(r / cell.ratio - 1) > _SAME for cell in found.curve))
+        new = (r for r in wanted if r is not None and all(abs(r / point.ratio - 1) > _SAME for point in found.curve))
         yield from islice(new, 1)
 
 
@@ -49,7 +49,7 @@ def _wanted(curve: Sequence[MeasuredPoint], ours: MeasuredPoint, cost: str) -> f
     found = place(curve, ours, cost)
     if found is not None and (found.measured or _next(found.lower, found.upper)):
         return None
-    gaps = [(cell.ratio, gap) for cell in curve if not math.isnan(gap := cost_gap(ours, cell, cost))]
+    gaps = [(point.ratio, gap) for point in curve if not math.isnan(gap := cost_gap(ours, point, cost))]
     ratio = _predicted([(ratio, math.exp(-gap)) for ratio, gap in gaps])
     if ratio is None or not 0 < ratio <= 1:
         return None

@@ -1,9 +1,9 @@
-"""The reference at equal cost: a cell against the place on the reference's curve that costs as much as it does.
+"""The reference at equal cost: a point against the place on the reference's curve that costs as much as it does.
 
 Where the reference was run within 2 % of that cost, the two are compared as any other two runs. Elsewhere only the two
-cells next in cost are measured. What accuracy does between them is not known: held against its own curve in this way,
-uniform sampling is several points off at in-between ratios, more than its interval allows. So an interpolated
-difference has neither interval nor p-value, and the differences from both neighbours stand beside it.
+points next in cost are measured. What accuracy does between them is not known: compared in this way with its own curve,
+uniform sampling is several percentage points off at in-between ratios, more than its interval allows. So an
+interpolated difference has neither interval nor p-value, and the differences from both neighbours stand beside it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,28 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import same
 from evalkit.analysis.grid.costs import MEASURES, TOLERANCE
 from evalkit.analysis.grid.seconds import SECONDS
-from evalkit.analysis.stats.paired_tests import Change, change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import Key, MeasuredPoint, QuestionSet
+    from evalkit.analysis.grid.measured_points import Key, MeasuredPoint, QuestionSet
+    from evalkit.analysis.stats.paired_tests import Change
     from evalkit.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A place on a curve: between two cells that are next to each other in cost, or a cell itself."""
+    """A place on a curve: between two points that are next to each other in cost, or a point itself."""
 
     lower: MeasuredPoint
-    upper: MeasuredPoint  # the lower one again where the place is a cell
+    upper: MeasuredPoint  # the lower one again where the place is a point
     weight: float = 0.0  # of the upper one, in [0, 1)
 
     @property
     def measured(self) -> bool:
-        """Whether it is a cell: the reference was run there."""
+        """Whether it is a point: the reference was run there."""
         return self.lower is self.upper
 
 
@@ -45,36 +44,36 @@ class Matched:
 
     place: Place
     change: Change
-    left_out: int  # questions without a score in ours or in a cell of the place
-    bracket: tuple[Change, Change] | None = None  # ours minus the lower, and the upper cell; None where measured
-    same: bool = False  # the reference's answers by construction
+    excluded: int  # questions without a score in ours or in a point of the place
+    bracket: tuple[Change, Change] | None = None  # ours minus the lower, and the upper point; None where measured
+    repeats: bool = False  # same inputs and replies as the reference's: tests nothing
 
 
 def against_dense(found: QuestionSet, ours: MeasuredPoint) -> Matched | None:
     """Ours minus the dense run; None for that run itself, and where it is not there."""
     dense = found.dense
-    return None if dense is None or ours is dense else _minus(ours, Place(lower=dense, upper=dense))
+    return None if dense is None or ours is dense else _compared(found, ours, Place(lower=dense, upper=dense))
 
 
 def at_equal(found: QuestionSet, ours: MeasuredPoint, cost: str) -> Matched | None:
     """Ours minus the reference at equal cost, a measure of the budget table such as "kv_tokens" or "tflops".
 
-    A cell of the reference within 2 % of the cost, as far as an achieved ratio may miss its nominal one, counts as that
-    cost. None for the reference's own cells, outside its curve (nothing is extrapolated), and where the cost is not
-    known.
+    A point of the reference within 2 % of the cost, as far as an achieved ratio may miss its nominal one, counts as
+    that cost. None for the reference's own points, outside its curve (nothing is extrapolated), and where the cost is
+    not known.
     """
     found_place = None if ours.method == found.reference else place(found.curve, ours, cost)
-    return None if found_place is None else _minus(ours, found_place)
+    return None if found_place is None else _compared(found, ours, found_place)
 
 
 def place(curve: Sequence[MeasuredPoint], ours: MeasuredPoint, cost: str) -> Place | None:
     """Where the curve costs as much as ours.
 
     Neighbours are taken by cost alone: the curve is neither sorted by accuracy, nor smoothed, nor made monotone. Of
-    cells that cost the same the first in the curve's order stands, the one with the largest nominal ratio: a choice
+    points that cost the same the first in the curve's order stands, the one with the largest nominal ratio: a choice
     by accuracy would be one in hindsight.
     """
-    gaps = [(gap, cell) for cell in curve if not math.isnan(gap := cost_gap(ours, cell, cost))]
+    gaps = [(gap, point) for point in curve if not math.isnan(gap := cost_gap(ours, point, cost))]
     nearest = min(gaps, key=lambda pair: abs(pair[0]), default=None)
     if nearest is None:
         return None
@@ -103,22 +102,17 @@ def cost_gap(ours: MeasuredPoint, theirs: MeasuredPoint, cost: str) -> float:
     return math.log(means[0] / means[1]) if means and min(means) > 0 else math.nan
 
 
-def _ledgers(cell: MeasuredPoint) -> dict[Key, Ledger]:
+def _ledgers(point: MeasuredPoint) -> dict[Key, Ledger]:
     """What the answers spent that the budget table counts."""
-    return {key: a.ledger for key, a in cell.answers.items() if a.ledger is not None and a.status != "failed"}
+    return {key: a.ledger for key, a in point.answers.items() if a.ledger is not None and a.status != "failed"}
 
 
-def _minus(ours: MeasuredPoint, place: Place) -> Matched:
-    """On the questions that have a score in ours and in both cells of the place."""
-    cells = (ours, place.lower, place.upper)
-    keys = [key for key in ours.scored if all(key in cell.scored for cell in cells)]
-    asked = {key for cell in cells for key in cell.answers}
-    mine, lower, upper = ([float(cell.scored[key]) for key in keys] for cell in cells)
-    videos, left_out = [ours.video(key) for key in keys], len(asked) - len(keys)
+def _compared(found: QuestionSet, ours: MeasuredPoint, place: Place) -> Matched:
+    """On the questions that have a score in ours and in both operating points of the place."""
+    lower = found.paired(ours, place.lower, place.upper)
     if place.measured:
-        plain = change(mine, lower, videos)
-        return Matched(place=place, change=plain, left_out=left_out, same=same(ours, place.lower))
-    bracket = change(mine, lower, videos), change(mine, upper, videos)
-    points = (1 - place.weight) * bracket[0].points + place.weight * bracket[1].points
-    between = replace(bracket[0], points=points, low=math.nan, high=math.nan, p_flip=math.nan)
-    return Matched(place=place, change=between, left_out=left_out, bracket=bracket)
+        return Matched(place=place, change=lower.difference, excluded=len(lower.excluded), repeats=lower.repeats)
+    bracket = lower.difference, found.paired(ours, place.upper, place.lower).difference
+    delta = (1 - place.weight) * bracket[0].delta_pp + place.weight * bracket[1].delta_pp
+    between = replace(bracket[0], delta_pp=delta, ci_low=math.nan, ci_high=math.nan, p_sign_flip=math.nan)
+    return Matched(place=place, change=between, excluded=len(lower.excluded), bracket=bracket)

@@ -43,8 +43,8 @@ def entries(runs: Sequence[Run]) -> list[NamedRun]:
     """Runs in table order: benchmarks, setups and methods by first appearance, ratios falling.
 
     Setups that differ are named by what differs. Runs of one setup that differ only in something no column shows (a
-    hyper-parameter, the method's source, the subset) get the head of their identity hash behind the method's name: they
-    are never pooled and never look the same.
+    hyper-parameter, the method's source, the subset) get the first digits of their identity behind the method's name:
+    they are never pooled and never look the same.
     """
     count = Counter(_visible(run) for run in runs)
     names = labels(run.setup for run in runs)
@@ -56,8 +56,13 @@ def entries(runs: Sequence[Run]) -> list[NamedRun]:
 
 def by_setup(runs: Sequence[Run]) -> dict[Label, list[NamedRun]]:
     """Runs that may be compared: every setting the same that is not of the method."""
+    return of_setups(entries(runs))
+
+
+def of_setups(members: Sequence[NamedRun]) -> dict[Label, list[NamedRun]]:
+    """The same of runs that have their names already."""
     setups: dict[Label, list[NamedRun]] = {}
-    for entry in entries(runs):
+    for entry in members:
         setups.setdefault(entry.setup, []).append(entry)
     return setups
 
@@ -78,7 +83,7 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
 
 
 def reference(members: Sequence[NamedRun]) -> str:
-    """The method that the others are held against, as tables call it; `members` in the order of a table.
+    """The method that the others are compared with, as tables call it; `members` in the order of a table.
 
     It is the one that most of the runs record, and the first method where none records one that is there.
     """

@@ -1,4 +1,4 @@
-"""How seconds were measured, and their medians and quartiles where operating points were timed alone."""
+"""Seconds of operating points: how they were measured, medians and quartiles of what was timed alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evalkit.analysis.tables.formatting import number
 from evalkit.ledger import Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from evalkit.ledger import Timing
     from evalkit.runs.load import Run
@@ -28,10 +27,9 @@ SECONDS: dict[str, Callable[[Seconds], float]] = {
     "total_s": lambda spent: math.fsum(vars(spent).values()),
 }
 QUARTILES = {name: (name.replace("_s", "_q1_s"), name.replace("_s", "_q3_s")) for name in SECONDS}
-_SPREAD = {"TTFT": "ttft_s", "generate": "generate_s", "total": "total_s"}
 MB = 1e6  # bytes
 
-SAID = {  # what the column `seconds` holds -> what it means
+MEANINGS = {  # what the column `seconds` holds -> what it means
     "shared": "shared: means per question, of work shared with other methods, ratios or questions, so that seconds and "
     "peak MB depend on these and are not comparable between rows (timing=N measures each row alone)",
     "alone": "alone: no work was shared; means per question",
@@ -68,18 +66,8 @@ def columns(timings: Sequence[Timing]) -> dict[str, Any]:
     return row | {"peak_mb": max(peaks, default=math.nan)}
 
 
-def spreads(row: Mapping[str, Any]) -> dict[str, str]:
-    """Median and quartiles as texts, by title; as many stages as fit a page. Dashes where a row was not timed."""
-    timed = row["seconds"] == "timed"
-    texts = {"videos": str(row["timed_n"]) if timed else "–"}
-    for title, name in _SPREAD.items():
-        low, high = (number(row[end], 3) for end in QUARTILES[name])
-        texts[title] = f"{number(row[name], 3)} [{low}, {high}]" if timed else "–"
-    return texts
-
-
-def caption(ways: Iterable[str]) -> str:
+def caption(kinds: Iterable[str]) -> str:
     """What the values of the column `seconds` mean, of those that a table has."""
-    present = set(ways)
-    found = [said for name, said in SAID.items() if name in present]
+    present = set(kinds)
+    found = [meaning for name, meaning in MEANINGS.items() if name in present]
     return f"seconds says how they were measured – {'; '.join(found)}." if found else ""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import COSTS
+from evalkit.analysis.grid.measured_points import COSTS
 from evalkit.analysis.plots import captions
 from evalkit.analysis.plots.figure import draw
 from evalkit.analysis.plots.style import Style, house_style, styles
@@ -20,9 +20,9 @@ from evalkit.runs.atomic_write import replace
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from evalkit.analysis.grid.cells import QuestionSet
+    from evalkit.analysis.grid.measured_points import QuestionSet
 
-__all__ = ["names", "styles", "svg", "write"]
+__all__ = ["Figures", "names"]
 
 KINDS = ("svg", "png")
 DPI = 200  # of PNG
@@ -31,32 +31,47 @@ _SHORT = {"kv_tokens": "kv", "llm_tokens_fed": "llm", "tflops": "tflops", "ttft_
 _LONGEST = 80  # characters of a file name that come from labels
 
 
-def svg(question_set: QuestionSet, cost: str, looks: Mapping[str, Style] | None = None) -> str:
-    """One figure as an SVG element for an HTML page; "" where no cell is known to spend anything of this cost.
+class Figures:
+    """The plots of a collection of question sets, each drawn once for files and page alike."""
 
-    `cost` is a key of `COSTS`. `looks` (from `styles`) gives a method the same look in the figures of several sets.
-    """
-    looks = styles([question_set]) if looks is None else looks
-    return "".join(vector.decode() for vector in _drawn(question_set, cost, looks, ["svg"]))
+    def __init__(self, sets: Sequence[QuestionSet]) -> None:
+        self.sets = tuple(sets)
+        self.names = names(sets)  # of files, and what the page calls a set
+        self._looks = styles(sets)  # a method looks the same in all figures
+        self._drawn: dict[tuple[int, str], dict[str, bytes]] = {}
 
+    def svg(self, question_set: QuestionSet, cost: str) -> str:
+        """One figure as an SVG element for an HTML page; "" where the cost is known of no operating point.
 
-def write(sets: Sequence[QuestionSet], folder: Path) -> list[Path]:
-    """Write `plots/<set>-<cost>.svg` and `.png` into `folder`; the same answers give the same bytes.
+        `cost` is a key of `COSTS`.
+        """
+        return self._kinds(question_set, cost, ("svg",)).get("svg", b"").decode()
 
-    A cost that no cell of a set is known to have gives no file, and one from an earlier call is removed.
-    """
-    looks, written = styles(sets), []
-    (folder / "plots").mkdir(parents=True, exist_ok=True)
-    for question_set, name in zip(sets, names(sets), strict=True):
-        for cost in COSTS:
-            path = folder / "plots" / f"{name}-{_SHORT[cost]}"
-            drawn = _drawn(question_set, cost, looks, KINDS)
-            for kind, content in zip(KINDS, drawn, strict=False):
-                written.append(path.with_name(f"{path.name}.{kind}"))
-                replace(written[-1], standalone(content) if kind == "svg" else content)
-            for kind in KINDS[len(drawn) :]:
-                path.with_name(f"{path.name}.{kind}").unlink(missing_ok=True)
-    return written
+    def write(self, folder: Path) -> list[Path]:
+        """Write `plots/<set>-<cost>.svg` and `.png` into `folder`; the same answers give the same bytes.
+
+        A cost that no operating point of a set is known to have gives no file, and one from an earlier call is removed.
+        """
+        written = []
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        for question_set, name in zip(self.sets, self.names, strict=True):
+            for cost in COSTS:
+                drawn = self._kinds(question_set, cost, KINDS)
+                for kind in KINDS:
+                    path = folder / "plots" / f"{name}-{_SHORT[cost]}.{kind}"
+                    if kind in drawn:
+                        written.append(replace(path, standalone(drawn[kind]) if kind == "svg" else drawn[kind]))
+                    else:
+                        path.unlink(missing_ok=True)
+        return written
+
+    def _kinds(self, question_set: QuestionSet, cost: str, kinds: Sequence[str]) -> dict[str, bytes]:
+        """The figure as each of `kinds`; nothing where there is nothing to draw."""
+        known = self._drawn.setdefault((self.sets.index(question_set), cost), {})
+        missing = [kind for kind in kinds if kind not in known]
+        if missing:
+            known |= _draw(question_set, cost, self._looks, missing)
+        return known
 
 
 def names(sets: Sequence[QuestionSet]) -> list[str]:
@@ -80,18 +95,17 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST].strip("-") or "set"
 
 
-def _drawn(question_set: QuestionSet, cost: str, looks: Mapping[str, Style], kinds: Sequence[str]) -> list[bytes]:
-    """The figure as each of `kinds`; nothing where there is nothing to draw."""
+def _draw(question_set: QuestionSet, cost: str, looks: Mapping[str, Style], kinds: Sequence[str]) -> dict[str, bytes]:
     prefix = _prefix(question_set, cost)
     with house_style(salt=prefix):
         figure = draw(question_set, cost, looks)
         if figure is None:
-            return []
+            return {}
         found = {kind: _saved(figure, kind) for kind in kinds}
     if "svg" in found:
         title, description = captions.heading(question_set, cost), captions.description(question_set, cost)
         found["svg"] = inline(found["svg"], prefix, title, description)
-    return list(found.values())
+    return found
 
 
 def _prefix(question_set: QuestionSet, cost: str) -> str:
@@ -102,6 +116,6 @@ def _prefix(question_set: QuestionSet, cost: str) -> str:
 
 def _saved(figure: Figure, kind: str) -> bytes:
     page = io.BytesIO()
-    unsaid = {"svg": "Date", "png": "Software"}[kind]  # neither the time nor matplotlib's version
-    figure.savefig(page, format=kind, metadata={unsaid: None}, dpi=DPI)
+    hidden = {"svg": "Date", "png": "Software"}[kind]  # neither the time nor matplotlib's version
+    figure.savefig(page, format=kind, metadata={hidden: None}, dpi=DPI)
     return page.getvalue()

@@ -1,4 +1,4 @@
-"""What stands on a figure in words, and how wide words are."""
+"""Titles, notes and descriptions of figures, and the width of texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 
-from evalkit.analysis.grid.cells import COSTS
+from evalkit.analysis.grid.measured_points import COSTS
 from evalkit.analysis.grid.seconds import SECONDS
 from evalkit.analysis.plots.style import FONT
 
 if TYPE_CHECKING:
-    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
+    from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
     from evalkit.analysis.plots.series import PlottedPoint
 
 Measure = Callable[[str], float]  # width in points
 
-_KEY = "bars: 95 % interval · hollow: dominated · steps: front"
+_KEY = "bars: 95 % CI · hollow: dominated · steps: front"
 
 
 def measure(renderer: RendererAgg) -> Measure:
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 
 def title(question_set: QuestionSet, found: Sequence[PlottedPoint]) -> str:
-    """What was asked of what: the set, its questions with a score, the backbone."""
+    """The set, its questions with a score, the backbone."""
     asked = f"{_span([point.accuracy.n for point in found])} questions"
     return " · ".join((name(question_set), asked, plain(question_set.setup[0])))
 
@@ -44,16 +44,16 @@ def name(question_set: QuestionSet) -> str:
 
 
 def notes(question_set: QuestionSet, cost: str, found: Sequence[PlottedPoint]) -> list[str]:
-    """How to read the marks, and what is not there."""
-    failed = [point.cell.failed for point in found]
+    """How to read the figure, and what is not shown."""
+    failed = [point.measured.failed for point in found]
     lines = [_KEY]
     if cost in SECONDS:
-        lines.append(f"seconds: {_measured(found[0].cell)}")
+        lines.append(f"seconds: {_measured(found[0].measured)}")
     if any(failed):
-        lines.append(f"left out: {_span(failed)} failed questions per point")
-    missing = len(question_set.cells) - len(found)
+        lines.append(f"excluded: {_span(failed)} failed questions per point")
+    missing = len(question_set.points) - len(found)
     if missing:
-        lines.append(f"not shown: {missing} of {len(question_set.cells)} points, cost or accuracy not known")
+        lines.append(f"not shown: {missing} of {len(question_set.points)} points, cost or accuracy not known")
     return lines
 
 
@@ -62,21 +62,21 @@ def heading(question_set: QuestionSet, cost: str) -> str:
     return f"{name(question_set)}: accuracy against {COSTS[cost]}"
 
 
-def _measured(cell: MeasuredPoint) -> str:
-    """Of one cell, as of all that a figure shows."""
-    row = cell.spent
+def _measured(point: MeasuredPoint) -> str:
+    """Of one point, as of all that a figure shows."""
+    row = point.mean_costs
     if row["seconds"] != "timed":
         return "no work shared, mean per question"
     return f"each point alone and warm, median of {row['timed_n']} videos"
 
 
 def description(question_set: QuestionSet, cost: str) -> str:
-    """What a caption should say."""
+    """The description that screen readers get."""
     backbone, sampling, protocol = map(plain, question_set.setup)
     costs = "costs are means per question" if cost not in SECONDS else "seconds are of work that nothing else shared"
     return (
         f"Backbone {backbone}, sampling {sampling}, protocol {protocol}. Every question counts once; {costs}. "
-        "Bars: 95 % interval, clustered by video. Hollow: another point costs no more and is no less "
+        "Bars: 95 % CI, clustered by video. Hollow: another point costs no more and is no less "
         "accurate, by point estimates."
     )
 

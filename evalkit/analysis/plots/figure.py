@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evalkit.analysis.grid.cells import COSTS
+from evalkit.analysis.grid.measured_points import COSTS
 from evalkit.analysis.plots import artists, captions
 from evalkit.analysis.plots import legend as legends
 from evalkit.analysis.plots.cost_axis import Axis, axis
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
-    from evalkit.analysis.grid.cells import QuestionSet
+    from evalkit.analysis.grid.measured_points import QuestionSet
 
 # All sizes in points of 1/72 inch.
 WIDTH = 3.3 * 72
@@ -37,7 +37,7 @@ _LEAST = 10.0  # points of percent that the accuracy axis spans
 
 
 def draw(question_set: QuestionSet, cost: str, styles: Mapping[str, Style]) -> Figure | None:
-    """The figure; None where no cell is known to spend anything of this cost. Inside `look.house_style` only."""
+    """The figure; None where no point is known to spend anything of this cost. Inside `house_style` only."""
     found = points(question_set, cost)
     if not any(point.cost > 0 for point in found):
         return None

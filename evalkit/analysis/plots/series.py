@@ -1,4 +1,4 @@
-"""What a plot shows: a point for each cell of a question set."""
+"""What a plot shows: a point for each operating point of a question set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evalkit.analysis.stats.pareto import dominated
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
+    from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
     from evalkit.analysis.stats.accuracy_interval import Interval
 
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PlottedPoint:
     """One method at one ratio."""
 
-    cell: MeasuredPoint
+    measured: MeasuredPoint
     cost: float  # mean per question; of seconds that were timed, median over videos
     accuracy: Interval  # percent, every question counts once, clustered by video
     dominated: bool
@@ -35,10 +35,10 @@ class Series:
 
 
 def points(question_set: QuestionSet, cost: str) -> list[PlottedPoint]:
-    """The cells whose cost and accuracy are known, in the set's order."""
-    spent = zip(question_set.cells, question_set.costs(cost), strict=True)
-    known = [(cell, own, cell.accuracy) for cell, own in spent if cell.scored and not math.isnan(own)]
-    fallen = dominated([spent for _, spent, _ in known], [interval.percent for *_, interval in known])
+    """The operating points whose cost and accuracy are known, in the set's order."""
+    costs = zip(question_set.points, question_set.costs(cost), strict=True)
+    known = [(point, own, point.accuracy) for point, own in costs if point.scored and not math.isnan(own)]
+    fallen = dominated([own for _, own, _ in known], [interval.percent for *_, interval in known])
     return [PlottedPoint(*point, fell) for point, fell in zip(known, fallen, strict=True)]
 
 
@@ -46,9 +46,9 @@ def series(found: Sequence[PlottedPoint]) -> list[Series]:
     """One per method; what a method does without spending anything stands apart from its line."""
     methods: dict[tuple[str, bool], list[PlottedPoint]] = {}
     for point in found:
-        methods.setdefault((point.cell.method, point.cost == 0), []).append(point)
+        methods.setdefault((point.measured.method, point.cost == 0), []).append(point)
     return [
-        Series(method, tuple(sorted(own, key=lambda point: point.cell.ratio)), level)
+        Series(method, tuple(sorted(own, key=lambda point: point.measured.ratio)), level)
         for (method, level), own in methods.items()
     ]
 

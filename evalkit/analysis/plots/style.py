@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 
 if TYPE_CHECKING:
-    from evalkit.analysis.grid.cells import QuestionSet
+    from evalkit.analysis.grid.measured_points import QuestionSet
 
 FONT = 7.0  # points, at column width
 
@@ -52,7 +52,7 @@ _RC = {
 
 def styles(sets: Sequence[QuestionSet]) -> dict[str, Style]:
     """A style for every method that is not the reference of its set, the same in all sets."""
-    roles = {cell.method: cell.role for found in sets for cell in found.cells if cell.method != found.reference}
+    roles = {point.method: point.role for found in sets for point in found.points if point.method != found.reference}
     coloured = [method for method, role in roles.items() if role != "control"]
     return {method: Style(_colour(method, coloured), *_pair(place)) for place, method in enumerate(roles)}
 

@@ -1,4 +1,4 @@
-"""The page's tables of what was spent, and of achieved against nominal ratios."""
+"""The page's tables of costs, and of achieved against nominal ratios."""
 
 from __future__ import annotations
 
@@ -7,28 +7,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid import seconds
-from evalkit.analysis.grid.costs import TOLERANCE, spent
+from evalkit.analysis.grid.costs import TOLERANCE
 from evalkit.analysis.grid.grouping import grouped
-from evalkit.analysis.report.html_table import NONE, Field, Head, Table, by_cell
-from evalkit.analysis.tables.numbers import figure, significant
+from evalkit.analysis.report.html_table import NONE, Field, Head, Table, by_point
+from evalkit.analysis.tables.columns import BUDGET, titles
+from evalkit.analysis.tables.formatting import grouped_number, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evalkit.analysis.grid.cells import QuestionSet
+    from evalkit.analysis.grid.measured_points import QuestionSet
 
-Row = dict[str, Any]  # of evidence/paper/rows.py's frames
-Spending = Mapping[tuple[str, str], Row]  # duration bucket -> what `spent` says of it
+Row = dict[str, Any]  # of grid_rows' frames
+CostsByDuration = Mapping[tuple[str, str], Row]  # ("all", "all") and duration buckets -> mean costs
 
-_TOKENS = {
-    "frames": ("frames", 1),
-    "tokens_selected": ("visual tokens", 0),
-    "llm_tokens_fed": ("LLM tokens", 0),
-    "kv_tokens": ("KV", 1),
-    "kv_mb": ("KV MB", 2),
-}
+_TOKENS = ("frames", "tokens_selected", "llm_tokens_fed", "kv_tokens", "kv_mb")
+_TIMES = ("ttft_s", *(f"{stage}_s" for stage in seconds.STAGES))
 _NOTE = """
-Means per question over the n answered ones. visual tokens are those handed to the LLM, LLM tokens all that were fed
+Means per question over the n answered ones. selected are visual tokens handed to the LLM, LLM tokens all that were fed
 to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
 all layers (10⁶). TTFT is the time to the first token; peak MB is the highest of all questions.
 """
@@ -44,11 +40,11 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
     """Tokens and compute, then seconds and memory."""
-    tokens = ["n", *(title for title, _ in _TOKENS.values()), "TFLOPs"]
+    tokens = ["n", *titles(BUDGET, (*_TOKENS, "tflops"))]
     top = (Head("tokens and compute", len(tokens)), Head("seconds", 2 + len(seconds.STAGES)), Head("memory"))
-    heads = tuple(map(Head, [*tokens, "measured", "TTFT", *seconds.STAGES, "peak MB"]))
+    heads = tuple(map(Head, [*tokens, *titles(BUDGET, ("seconds", *_TIMES, "peak_mb"))]))
     most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
-    lines = by_cell(own.cells, [tuple(_fields(row, most)) for row in rows])
+    lines = by_point(own.points, [tuple(_fields(row, most)) for row in rows])
     note = f"{_NOTE}{seconds.caption(row['seconds'] for row in rows)}"
     return Table("Budget per question", "method, ratio", (top, heads), lines, note)
 
@@ -57,8 +53,8 @@ def timed(own: QuestionSet, rows: Sequence[Row]) -> Table | None:
     """Seconds of each operating point alone, with their spread; None where none was timed."""
     if not any(row["seconds"] == "timed" for row in rows):
         return None
-    heads = tuple(map(Head, ["videos", "TTFT", *seconds.STAGES]))
-    lines = by_cell(own.cells, [tuple(_spread(row)) for row in rows])
+    heads = tuple(map(Head, titles(BUDGET, ("timed_n", *_TIMES))))
+    lines = by_point(own.points, [tuple(_spread(row)) for row in rows])
     return Table("Seconds of each method and ratio alone", "method, ratio", (heads,), lines, _TIMED_NOTE)
 
 
@@ -66,40 +62,32 @@ def _spread(row: Row) -> Iterator[Field]:
     if row["seconds"] != "timed":
         yield from [Field("not measured", "none"), *[NONE] * len(seconds.SECONDS)]
         return
-    yield Field(figure(row["timed_n"], 0))
+    yield Field(grouped_number(row["timed_n"], 0))
     for name, (low, high) in seconds.QUARTILES.items():
-        yield Field(f"{figure(row[name], 3)} [{figure(row[low], 3)}, {figure(row[high], 3)}]")
+        yield Field(f"{grouped_number(row[name], 3)} [{grouped_number(row[low], 3)}, {grouped_number(row[high], 3)}]")
 
 
 def _fields(row: Row, most: float) -> Iterator[Field]:
-    yield Field(figure(row["n"], 0))
-    yield from (Field(figure(row[name], decimals)) for name, (_, decimals) in _TOKENS.items())
-    yield Field(significant(row["tflops"], most))
+    yield Field(grouped_number(row["n"], 0))
+    yield from (Field(grouped_number(row[name], BUDGET[name].decimals)) for name in _TOKENS)
+    yield Field(relative(row["tflops"], most))
     yield Field(row["seconds"] or "–", "opens")
-    yield from (Field(figure(row[name], 3)) for name in seconds.SECONDS)
-    yield Field(figure(row["peak_mb"], 0), "opens")
+    yield from (Field(grouped_number(row[name], 3)) for name in seconds.SECONDS)
+    yield Field(grouped_number(row["peak_mb"], 0), "opens")
 
 
-def by_duration(own: QuestionSet) -> list[Spending]:
-    """What each cell spent on all questions and on each duration bucket."""
-    groups = [grouped(list(cell.answers.values()), ("duration",)) for cell in own.cells]
-    return [
-        {bucket: spent(answers, cell.ratio) for bucket, answers in found.items()}
-        for cell, found in zip(own.cells, groups, strict=True)
-    ]
-
-
-def audit(own: QuestionSet, spending: Sequence[Spending]) -> Table:
-    """Achieved ratios of each cell: of all questions, and of each duration bucket."""
-    everything = [answer for cell in own.cells for answer in cell.answers.values()]
+def audit(own: QuestionSet) -> Table:
+    """Achieved ratios of each point: of all questions, and of each duration bucket."""
+    everything = [answer for point in own.points for answer in point.answers.values()]
     buckets = list(grouped(everything, ("duration",)))  # in the order of the tables
+    costs: list[CostsByDuration] = [point.costs_by_duration for point in own.points]
     heads = tuple(Head("all" if kind == "all" else label) for kind, label in buckets)
-    lines = by_cell(own.cells, [tuple(_achieved(groups.get(bucket)) for bucket in buckets) for groups in spending])
+    lines = by_point(own.points, [tuple(_achieved(groups.get(bucket)) for bucket in buckets) for groups in costs])
     return Table("Achieved ratio", "method, nominal ratio", (heads,), lines, _AUDIT_NOTE)
 
 
 def _achieved(means: Row | None) -> Field:
     if means is None or math.isnan(means["ratio_achieved"]):
         return NONE
-    text = figure(means["ratio_achieved"], 3)
+    text = grouped_number(means["ratio_achieved"], 3)
     return Field(f"{text} !", "off") if means["ratio_off"] else Field(text)

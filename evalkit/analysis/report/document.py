@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
-from evalkit.analysis import plots
-from evalkit.analysis.grid.cells import COSTS
-from evalkit.analysis.report import accuracy_table, budget_tables, flips_table, summary
-from evalkit.analysis.report.annotations import asked_rows
+from evalkit.analysis.grid.measured_points import COSTS
+from evalkit.analysis.report import accuracy_table, budget_tables, flips, summary
+from evalkit.analysis.report.annotations import video_paths
 from evalkit.analysis.report.kept_over_time import Histogram, histograms
 from evalkit.analysis.report.payload import payload
-from evalkit.analysis.report.provenance import made_with
+from evalkit.analysis.report.provenance import provenance
 from evalkit.analysis.report.sanitize import clean, embedded
-from evalkit.analysis.report.setup import sheets
+from evalkit.analysis.report.setup import views
 from evalkit.analysis.report.thumbnails import thumbnails
-from evalkit.analysis.tables import paper
-from evalkit.analysis.tables.accuracy import Averages, official
 from evalkit.analysis.tables.formatting import head_lines, setup_line
 
 if TYPE_CHECKING:
@@ -30,10 +27,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from evalkit.analysis.grid.cells import QuestionSet
-    from evalkit.analysis.plots.style import Style
+    from evalkit.analysis.grid.measured_points import QuestionSet
+    from evalkit.analysis.plots import Figures
     from evalkit.analysis.report.html_table import Table
-    from evalkit.runs.load import Run
+    from evalkit.analysis.results import Results
 
 _PAGE = Path(__file__).parent / "page"
 _SCRIPTS = ("elements", "state", "outcomes", "view", "strips", "detail", "list", "page")
@@ -58,27 +55,26 @@ class Part:
     audit: Table
 
 
-def document(runs: Sequence[Run], *, thumbnails_mb: float, averages: Averages = official) -> str:
+def document(results: Results, *, thumbnails_mb: float) -> str:
     """The whole page as text."""
-    pages = sheets(runs)
-    sets = [own for page in pages for own in page.sets]
-    slugs, looks = plots.names(sets), plots.styles(sets)
-    scores, spending = paper.tables(runs, averages)
-    found = [asked_rows(page) for page in pages]
-    sprites, note = thumbnails(pages, found, thumbnails_mb)
+    setups, figures = views(results), results.figures
+    found = [video_paths(view) if thumbnails_mb > 0 else {} for view in setups]
+    sprites, note = thumbnails(setups, found, thumbnails_mb)
     parts = [
-        _part(own, slug, _records(scored), _records(spent), looks)
-        for own, slug, (_, scored), (_, spent) in zip(sets, slugs, scores, spending, strict=True)
+        _part(own, slug, _records(scored), _records(costs), figures)
+        for own, slug, (_, scored), (_, costs) in zip(
+            results.question_sets, figures.names, results.set_accuracy, results.set_budget, strict=True
+        )
     ]
     return _template().render(
         parts=parts,
         costs=COSTS,
-        several_setups=len(pages) > 1,
-        made_with=made_with(runs),
-        questions=sum(len(page.keys) for page in pages),
-        runs=len(runs),
+        several_setups=len(setups) > 1,
+        provenance=provenance(results.named),
+        questions=sum(len(view.keys) for view in setups),
+        runs=len(results.runs),
         thumbnails=note,
-        payload=embedded(payload(pages, slugs, sprites, found)),
+        payload=embedded(payload(setups, figures.names, sprites)),
         style=_read("page.css"),
         script=Markup("\n").join(_read(f"{name}.js") for name in _SCRIPTS),
     )
@@ -92,32 +88,31 @@ def _part(
     own: QuestionSet,
     slug: str,
     scores: Sequence[dict[str, Any]],
-    spending: Sequence[dict[str, Any]],
-    looks: Mapping[str, Style],
+    costs: Sequence[dict[str, Any]],
+    figures: Figures,
 ) -> Part:
-    by_duration = budget_tables.by_duration(own)
-    figures = {cost: Markup(clean(plots.svg(own, cost, looks))) for cost in COSTS}
+    drawn = {cost: Markup(clean(figures.svg(own, cost))) for cost in COSTS}
     return Part(
         slug=slug,
         title=f"{own.name}, {own.split}" if own.split else own.name,
         setup=setup_line(own.setup).strip(),
         scope=_scope(own),
-        summary=summary.summary(own, scores, by_duration),
+        summary=summary.summary(own, scores),
         accuracy=accuracy_table.accuracy(own, scores),
         between=accuracy_table.between(own, scores),
-        plots={cost: figure for cost, figure in figures.items() if figure},
-        budget=budget_tables.budget(own, spending),
-        timed=budget_tables.timed(own, spending),
-        flips=flips_table.table(own, slug),
-        kept=[(method, list(found)) for method, found in groupby(histograms(own.cells), lambda one: one.cell.method)],
-        audit=budget_tables.audit(own, by_duration),
+        plots={cost: figure for cost, figure in drawn.items() if figure},
+        budget=budget_tables.budget(own, costs),
+        timed=budget_tables.timed(own, costs),
+        flips=flips.table(own, slug),
+        kept=[(method, list(found)) for method, found in groupby(histograms(own.points), lambda one: one.point.method)],
+        audit=budget_tables.audit(own),
     )
 
 
 def _scope(own: QuestionSet) -> list[list[str]]:
     """Each benchmark's size, with its notes and gaps; without the numbers that columns of other tables use."""
     found: list[list[str]] = []
-    for line in head_lines([part for cell in own.cells for part in cell.parts]).splitlines():
+    for line in head_lines([part for point in own.points for part in point.parts]).splitlines():
         if line.startswith("- "):
             found.append([re.sub(r"^- (\[\d+\] )?", "", line)])
         else:

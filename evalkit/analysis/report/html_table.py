@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import MeasuredPoint
+    from evalkit.analysis.grid.measured_points import MeasuredPoint
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Table:
         return 1 + sum(head.span for head in self.heads[-1])
 
 
-def by_cell(cells: Sequence[MeasuredPoint], fields: Sequence[tuple[Field, ...]]) -> tuple[Line, ...]:
-    """One line for each cell of a grid, with a rule above each further method."""
+def by_point(points: Sequence[MeasuredPoint], fields: Sequence[tuple[Field, ...]]) -> tuple[Line, ...]:
+    """One line for each point of a grid, with a rule above each further method."""
     return tuple(
-        Line(cell.method, f"{cell.ratio:g}", own, opens=place > 0 and cell.method != cells[place - 1].method)
-        for place, (cell, own) in enumerate(zip(cells, fields, strict=True))
+        Line(point.method, f"{point.ratio:g}", own, opens=place > 0 and point.method != points[place - 1].method)
+        for place, (point, own) in enumerate(zip(points, fields, strict=True))
     )

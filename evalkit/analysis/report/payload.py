@@ -6,16 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid.grouping import grouped
-from evalkit.analysis.report.annotations import evidence
 from evalkit.analysis.report.sanitize import Texts, clean, title
-from evalkit.analysis.report.setup import cell_key
+from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.report.timeline_strips import axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from evalkit.analysis.grid.cells import MeasuredPoint, QuestionSet
-    from evalkit.analysis.report.annotations import Rows
+    from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
     from evalkit.analysis.report.setup import SetupView, VideoKey
     from evalkit.analysis.report.thumbnails import Sprite
     from evalkit.types import Answer, KeptOverTime
@@ -34,52 +32,58 @@ NOT_ASKED = "."
 
 
 def payload(
-    sheets: Sequence[SetupView],
-    slugs: Sequence[str],
-    sprites: Sequence[Mapping[VideoKey, Sprite]],
-    found: Sequence[Rows],
+    views: Sequence[SetupView], slugs: Sequence[str], sprites: Sequence[Mapping[VideoKey, Sprite]]
 ) -> dict[str, Any]:
-    """Everything that the page's script reads. `slugs` name the question sets, sheet by sheet; `found` are the rows."""
+    """Everything that the page's script reads. `slugs` name the question sets, setup by setup."""
     texts = Texts()
-    setups = [
-        _setup(sheet, own, texts) | {"evidence": evidence(sheet, rows)}
-        for sheet, own, rows in zip(sheets, sprites, found, strict=True)
-    ]
-    sets = [_set(place, sheet, own) for place, sheet in enumerate(sheets) for own in sheet.sets]
+    setups = [_setup(view, own, texts) for view, own in zip(views, sprites, strict=True)]
+    sets = [_set(place, view, own) for place, view in enumerate(views) for own in view.sets]
     named = [{"slug": slug} | own for slug, own in zip(slugs, sets, strict=True)]
     return {"sets": named, "setups": setups, "texts": texts.all}
 
 
-def _set(place: int, sheet: SetupView, own: QuestionSet) -> dict[str, Any]:
+def _set(place: int, view: SetupView, own: QuestionSet) -> dict[str, Any]:
     part = (own.name, own.split)
     return {
         "setup": place,
-        "benchmark": sheet.benchmarks.index(part) if part in sheet.benchmarks else -1,  # -1: all of them
-        "cells": [sheet.place(cell) for cell in own.cells],
-        "dense": sheet.place(own.dense),
+        "benchmark": view.benchmarks.index(part) if part in view.benchmarks else -1,  # -1: all of them
+        "points": [view.place(point) for point in own.points],
+        "dense": view.place(own.dense),
     }
 
 
-def _setup(sheet: SetupView, sprites: Mapping[VideoKey, Sprite], texts: Texts) -> dict[str, Any]:
+def _setup(view: SetupView, sprites: Mapping[VideoKey, Sprite], texts: Texts) -> dict[str, Any]:
     """Numbers are places of texts, videos, labels and kept vectors; -1 stands for none."""
-    asked = list(sheet.asked.values())
-    videos = {video: place for place, video in enumerate(sheet.videos)}
-    kept = _KeptTable(sheet, sprites)
+    asked = list(view.asked.values())
+    videos = {video: place for place, video in enumerate(view.videos)}
+    kept = _KeptTable(view, sprites)
     return {
-        "cells": [{"key": cell_key(c), "method": clean(c.method), "ratio": f"{c.ratio:g}"} for c in sheet.cells],
-        "benchmarks": [clean(f"{label}, {split}") for label, split in sheet.benchmarks],
-        "id": [texts.number(key[2]) for key in sheet.keys],
-        "benchmark": [sheet.benchmarks.index(key[:2]) for key in sheet.keys],
-        "video": [videos[sheet.video(key)] for key in sheet.keys],
+        "points": [{"key": point_key(c), "method": clean(c.method), "ratio": f"{c.ratio:g}"} for c in view.points],
+        "benchmarks": [clean(f"{label}, {split}") for label, split in view.benchmarks],
+        "id": [texts.number(key[2]) for key in view.keys],
+        "benchmark": [view.benchmarks.index(key[:2]) for key in view.keys],
+        "video": [videos[view.video(key)] for key in view.keys],
         "title": [texts.number(title(answer.prompt)) for answer in asked],
         "prompt": [texts.number(answer.prompt) for answer in asked],
         "options": [[texts.number(option) for option in answer.options] for answer in asked],
         "gold": [texts.number(answer.gold) for answer in asked],
         "groups": _groups(asked),
-        "answers": [_answers(sheet, cell, kept, texts) for cell in sheet.cells],
-        "videos": [kept.video(video, texts) for video in sheet.videos],
+        "answers": [_answers(view, point, kept, texts) for point in view.points],
+        "videos": [kept.video(video, texts) for video in view.videos],
         "kept": kept.rows,
+        "evidence": _evidence(view),
     }
+
+
+def _evidence(view: SetupView) -> dict[str, list[list[int]]]:
+    """Question's place → spans that hold its answer, in thousandths of the video; where the answers record both."""
+    spans: dict[str, list[list[int]]] = {}
+    for place, key in enumerate(view.keys):
+        found = next((a.evidence_s for a in view.answers(key) if a is not None and a.evidence_s), ())
+        seconds = view.seconds(view.video(key))
+        if found and seconds:
+            spans[str(place)] = [[min(1000, round(1000 * moment / seconds)) for moment in span] for span in found]
+    return spans
 
 
 def _groups(asked: Sequence[Answer]) -> dict[str, Any]:
@@ -97,10 +101,10 @@ def _groups(asked: Sequence[Answer]) -> dict[str, Any]:
     }
 
 
-def _answers(sheet: SetupView, cell: MeasuredPoint, kept: _KeptTable, texts: Texts) -> dict[str, Any]:
-    """One cell's column for each thing that the page shows of an answer."""
-    found = [cell.answers.get(key) for key in sheet.keys]
-    videos = [sheet.video(key) for key in sheet.keys]
+def _answers(view: SetupView, point: MeasuredPoint, kept: _KeptTable, texts: Texts) -> dict[str, Any]:
+    """One point's column for each thing that the page shows of an answer."""
+    found = [point.answers.get(key) for key in view.keys]
+    videos = [view.video(key) for key in view.keys]
     return {
         "mark": "".join(NOT_ASKED if a is None else MARKS[a.status, a.correct] for a in found),
         "letter": [texts.number(a.letter) if a else -1 for a in found],
@@ -108,7 +112,7 @@ def _answers(sheet: SetupView, cell: MeasuredPoint, kept: _KeptTable, texts: Tex
         "error": [texts.number(a.error) if a else -1 for a in found],
         "kept": [kept.number(video, a) for video, a in zip(videos, found, strict=True)],
         "achieved": [round(a.ledger.ratio_achieved, 4) if a and a.ledger else -1 for a in found],
-        "prompt": _other_prompts(sheet, found, texts),
+        "prompt": _other_prompts(view, found, texts),
     }
 
 
@@ -117,24 +121,24 @@ def _reply(answer: Answer | None, texts: Texts) -> int:
     return -1 if answer is None or answer.text.strip() == (answer.letter or "") else texts.number(answer.text)
 
 
-def _other_prompts(sheet: SetupView, found: Iterable[Answer | None], texts: Texts) -> dict[str, int]:
-    """Question → prompt, where a cell asked in other words than the question's prompt."""
-    pairs = zip(sheet.keys, found, strict=True)
+def _other_prompts(view: SetupView, found: Iterable[Answer | None], texts: Texts) -> dict[str, int]:
+    """Question → prompt, where a point asked in other words than the question's prompt."""
+    pairs = zip(view.keys, found, strict=True)
     return {
         str(place): texts.number(answer.prompt)
         for place, (key, answer) in enumerate(pairs)
-        if answer is not None and answer.status != "failed" and answer.prompt != sheet.asked[key].prompt
+        if answer is not None and answer.status != "failed" and answer.prompt != view.asked[key].prompt
     }
 
 
 class _KeptTable:
     """What was kept of each video, each distinct choice once: one for all questions where a method does not ask."""
 
-    def __init__(self, sheet: SetupView, sprites: Mapping[VideoKey, Sprite]) -> None:
+    def __init__(self, view: SetupView, sprites: Mapping[VideoKey, Sprite]) -> None:
         self.rows: list[list[Any]] = []
         self._numbers: dict[tuple[VideoKey, KeptOverTime], int] = {}
         self._sprites = sprites
-        self._axes = {video: axis(sheet.kept(video), sheet.seconds(video)) for video in sheet.videos}
+        self._axes = {video: axis(view.kept(video), view.seconds(video)) for video in view.videos}
 
     def number(self, video: VideoKey, answer: Answer | None) -> int:
         """The row of what an answer kept; -1 where that is not known or nothing."""

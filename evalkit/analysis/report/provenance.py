@@ -9,9 +9,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.compare import pairing
-from evalkit.analysis.grid.grouping import entries
 from evalkit.analysis.report.html_table import Field, Head, Line, Table
-from evalkit.analysis.tables.numbers import figure
+from evalkit.analysis.tables.formatting import grouped_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +39,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class MadeWith:
+class Provenance:
     """Names with their values, one where all runs agree."""
 
     environment: Mapping[str, Sequence[Value]]
@@ -49,10 +48,9 @@ class MadeWith:
     runs: Table
 
 
-def made_with(runs: Sequence[Run]) -> MadeWith:
-    """Read from the runs' config.yaml and environment.json; what a folder does not have is said to be not recorded."""
-    own = entries(runs)
-    return MadeWith(
+def provenance(own: Sequence[NamedRun]) -> Provenance:
+    """Read from the runs' config.yaml and environment.json; what a folder does not have is "not recorded"."""
+    return Provenance(
         environment=_values(own, [_flat(entry.run.environment) for entry in own]),
         settings=_values(own, [_settings(entry.run) for entry in own]),
         methods=_methods(own),
@@ -120,7 +118,7 @@ def _fields(run: Run) -> str:
 def _table(own: Sequence[NamedRun]) -> Table:
     several = len({entry.setup for entry in own}) > 1
     titles = ("benchmark", *(("setup",) if several else ()), "role", "subset", "identity")
-    words = tuple(Head(text, kind="text") for text in titles)
+    heads = tuple(Head(text, kind="text") for text in titles)
     lines = tuple(
         Line(
             entry.method,
@@ -130,7 +128,7 @@ def _table(own: Sequence[NamedRun]) -> Table:
         )
         for place, entry in enumerate(own)
     )
-    return Table("Runs", "method, ratio", ((*words, Head("answers"), Head("failed")),), lines, _NOTE)
+    return Table("Runs", "method, ratio", ((*heads, Head("answers"), Head("failed")),), lines, _NOTE)
 
 
 def _run(run: Run, setup: str | None) -> tuple[Field, ...]:
@@ -142,6 +140,9 @@ def _run(run: Run, setup: str | None) -> tuple[Field, ...]:
         Field(run.role, "text"),
         Field(str(run.config.get("subset", "–")), "text"),
         Field(run.identity, "text code"),
-        Field(f"{figure(len(run.answers), 0)} of {figure(asked, 0)}", "off" if len(run.answers) < asked else ""),
-        Field(figure(failed, 0), "off" if failed else ""),
+        Field(
+            f"{grouped_number(len(run.answers), 0)} of {grouped_number(asked, 0)}",
+            "off" if len(run.answers) < asked else "",
+        ),
+        Field(grouped_number(failed, 0), "off" if failed else ""),
     )

@@ -1,4 +1,4 @@
-"""One setup as the report sees it: its question sets, all its cells, and every question that any cell was asked."""
+"""One setup as the report shows it: its question sets, all its operating points, and every question."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.grid.cells import Key, MeasuredPoint, QuestionSet, cells, question_sets
-from evalkit.analysis.grid.grouping import by_setup
 from evalkit.analysis.report.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.runs.load import Run
+    from evalkit.analysis.grid.measured_points import Key, MeasuredPoint, QuestionSet
+    from evalkit.analysis.results import Results
     from evalkit.runs.setups import Label
     from evalkit.types import Answer, KeptOverTime
 
@@ -23,23 +22,23 @@ VideoKey = tuple[str, str, str]  # benchmark's label, split, video id
 
 @dataclass(frozen=True)
 class SetupView:
-    """A setup. `cells` has every method at every ratio, also one that was run on some of the benchmarks only."""
+    """A setup. `points` has every method at every ratio, also one that was run on some of the benchmarks only."""
 
     setup: Label
     sets: tuple[QuestionSet, ...]
-    cells: tuple[MeasuredPoint, ...]
+    points: tuple[MeasuredPoint, ...]
 
     @cached_property
     def keys(self) -> list[Key]:
         """All questions: benchmarks in table order, ids as people count."""
         places = {part: place for place, part in enumerate(self.benchmarks)}
-        found = {key for cell in self.cells for key in cell.answers}
+        found = {key for point in self.points for key in point.answers}
         return sorted(found, key=lambda key: (places[key[:2]], _natural(key[2]), key[2]))
 
     @cached_property
     def benchmarks(self) -> list[tuple[str, str]]:
         """Label and split of each benchmark, in table order."""
-        runs = [part.run for own in self.sets for cell in own.cells for part in cell.parts]
+        runs = [part.run for own in self.sets for point in own.points for part in point.parts]
         return list(dict.fromkeys((run.label, run.split) for run in runs))
 
     @cached_property
@@ -67,35 +66,34 @@ class SetupView:
         return next((a.duration_s for a in self.of_video(video) if a.duration_s is not None), None)
 
     def answers(self, key: Key) -> list[Answer | None]:
-        """What each cell answered to a question."""
-        return [cell.answers.get(key) for cell in self.cells]
+        """What each point answered to a question."""
+        return [point.answers.get(key) for point in self.points]
 
     @cached_property
     def asked(self) -> dict[Key, Answer]:
-        """The answer that says most about each question: one that did not fail, where there is any."""
-        return {key: _telling(self.answers(key)) for key in self.keys}
+        """An answer to each question, one that did not fail where there is any: for its prompt, options and groups."""
+        return {key: _most_informative(self.answers(key)) for key in self.keys}
 
-    def place(self, cell: MeasuredPoint | None) -> int:
-        """The number of the cell with the same method and ratio; -1 for none."""
-        names = [(own.method, own.ratio) for own in self.cells]
-        return -1 if cell is None else names.index((cell.method, cell.ratio))
+    def place(self, point: MeasuredPoint | None) -> int:
+        """The number of the point with the same method and ratio; -1 for none."""
+        names = [(own.method, own.ratio) for own in self.points]
+        return -1 if point is None else names.index((point.method, point.ratio))
 
 
-def sheets(runs: Sequence[Run]) -> list[SetupView]:
-    """The setups of `runs` in table order."""
-    sets = question_sets(runs)
+def views(results: Results) -> list[SetupView]:
+    """The setups of a collection of runs in table order."""
     return [
-        SetupView(setup, tuple(own for own in sets if own.setup == setup), cells(members))
-        for setup, members in by_setup(runs).items()
+        SetupView(setup, tuple(own for own in results.question_sets if own.setup == setup), points)
+        for setup, points in results.points.items()
     ]
 
 
-def cell_key(cell: MeasuredPoint) -> str:
-    """What links and filters call a cell."""
-    return f"{clean(cell.method)}@{cell.ratio:g}"
+def point_key(point: MeasuredPoint) -> str:
+    """What links and filters call an operating point."""
+    return f"{clean(point.method)}@{point.ratio:g}"
 
 
-def _telling(answers: Sequence[Answer | None]) -> Answer:
+def _most_informative(answers: Sequence[Answer | None]) -> Answer:
     found = [answer for answer in answers if answer is not None]
     return next((answer for answer in found if answer.status != "failed"), found[0])
 

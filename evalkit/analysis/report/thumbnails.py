@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from evalkit.analysis.grid.cells import ALL
+from evalkit.analysis.grid.measured_points import ALL
 from evalkit.analysis.report.flips import changes
 from evalkit.data.readers import timeline
 from evalkit.data.video import decode, probe
@@ -25,15 +25,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from evalkit.analysis.grid.cells import Key
-    from evalkit.analysis.report.annotations import Rows
+    from evalkit.analysis.grid.measured_points import Key
     from evalkit.analysis.report.setup import SetupView, VideoKey
     from evalkit.types import KeptOverTime
 
 MEGABYTE = 1_000_000
 WIDTH = 80  # pixels of one picture
 SHOWN = 12  # cells of each strip, evenly among the kept ones
-MOST = 240  # pictures of a video: methods that ask keep other frames for every question
+MOST = 240  # pictures of a video: query-aware methods keep other frames for every question
 COLUMNS = 12
 QUALITY = 50
 
@@ -57,7 +56,7 @@ class Sprite:
 class _Wanted:
     """A video of which pictures could be shown."""
 
-    sheet: int
+    view: int  # its place
     video: VideoKey
     path: Path | None  # None: not where the run found it
     flips: int
@@ -65,25 +64,25 @@ class _Wanted:
 
 
 def thumbnails(
-    sheets: Sequence[SetupView], found: Sequence[Rows], megabytes: float
+    views: Sequence[SetupView], paths: Sequence[Mapping[VideoKey, Path]], megabytes: float
 ) -> tuple[list[dict[VideoKey, Sprite]], str]:
-    """Sprites of each sheet's videos, and one line that says which videos have none; `found` are the benchmarks' rows.
+    """Sprites of each view's videos, and one line that says which videos have none; `paths` are the files.
 
     Together they take up to `megabytes` in the page; videos with most flipped questions come first. A video that is
     not there is no error: answers are often read where no videos are.
     """
-    sprites: list[dict[VideoKey, Sprite]] = [{} for _ in sheets]
-    wanted = _wanted(sheets, found) if megabytes > 0 else []
-    unread, room = 0, megabytes * MEGABYTE
+    sprites: list[dict[VideoKey, Sprite]] = [{} for _ in views]
+    wanted = _wanted(views, paths) if megabytes > 0 else []
+    unread, left = 0, megabytes * MEGABYTE
     with progress(len(wanted), "video") as bar:
         for one in wanted:
             sprite = _sprite(one)
             unread += sprite is None
-            room -= 0 if sprite is None else len(sprite.image)
-            if room < 0:
+            left -= 0 if sprite is None else len(sprite.image)
+            if left < 0:
                 break
             if sprite is not None:
-                sprites[one.sheet][one.video] = sprite
+                sprites[one.view][one.video] = sprite
             bar.update()
     return sprites, _note(len(wanted), sum(map(len, sprites)), unread, megabytes)
 
@@ -100,26 +99,25 @@ def _note(wanted: int, shown: int, unread: int, megabytes: float) -> str:
     return "; ".join(parts) + "."
 
 
-def _wanted(sheets: Sequence[SetupView], known: Sequence[Rows]) -> list[_Wanted]:
+def _wanted(views: Sequence[SetupView], paths: Sequence[Mapping[VideoKey, Path]]) -> list[_Wanted]:
     """Every video of which something was kept, those with most flipped questions first."""
     found = []
-    for place, (sheet, rows) in enumerate(zip(sheets, known, strict=True)):
-        flipped = _flipped(sheet)
-        for video, keys in sheet.videos.items():
+    for place, (view, files) in enumerate(zip(views, paths, strict=True)):
+        flipped = _flipped(view)
+        for video, keys in view.videos.items():
             flips = sum(flipped[key] for key in keys)
-            path = next((rows[key].video_path for key in keys if key in rows), None)
-            if shown := _shown(sheet, sorted(keys, key=lambda key: not flipped[key])):
-                found.append(_Wanted(place, video, path, flips, shown))
+            if shown := _shown(view, sorted(keys, key=lambda key: not flipped[key])):
+                found.append(_Wanted(place, video, files.get(video), flips, shown))
     return sorted(found, key=lambda one: -one.flips)
 
 
-def _flipped(sheet: SetupView) -> Counter[Key]:
-    """How many cells each question flips in, against the dense run of its benchmark."""
+def _flipped(view: SetupView) -> Counter[Key]:
+    """At how many operating points each question flips, against the dense run of its benchmark."""
     flipped: Counter[Key] = Counter()
-    for own in sheet.sets:
+    for own in view.sets:
         if own.name != ALL and own.dense is not None:
-            for cell in own.cells:
-                flipped.update(key for key, change in changes(cell, own.dense).items() if change)
+            for point in own.points:
+                flipped.update(key for key, change in changes(point, own.dense).items() if change)
     return flipped
 
 
@@ -131,11 +129,11 @@ def _sprite(one: _Wanted) -> Sprite | None:
         return None
 
 
-def _shown(sheet: SetupView, keys: Sequence[Key]) -> dict[KeptOverTime, tuple[float, ...]]:
+def _shown(view: SetupView, keys: Sequence[Key]) -> dict[KeptOverTime, tuple[float, ...]]:
     """Seconds of the pictures for what was kept, question by question, until there are `MOST` of them."""
     shown: dict[KeptOverTime, tuple[float, ...]] = {}
     pictures: set[float] = set()
-    for answer in (answer for key in keys for answer in sheet.answers(key)):
+    for answer in (answer for key in keys for answer in view.answers(key)):
         if answer is not None and answer.kept is not None and answer.kept.seconds:
             seconds = _evenly(sorted(set(answer.kept.seconds)))
             if len(pictures.union(seconds)) <= MOST:

@@ -14,49 +14,49 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-FLIPS = 0.1  # share of questions that change in `expected_half_width`
+FLIPS = 0.1  # share of questions that change in `expected_ci_half_width`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Mean mark of ours minus theirs, in points of percent. nan where the data cannot say."""
+    """Mean score of ours minus theirs, in percentage points. nan where it cannot be computed."""
 
-    n: int  # questions with a mark in both
-    clusters: int  # videos
-    points: float
-    low: float
-    high: float
-    p_flip: float  # sign flips video by video, two-sided
-    expected_half_width: float  # of an interval at 10 % flips: what so many questions can show
+    n: int  # questions with a score in both
+    videos: int  # the clusters of the interval
+    delta_pp: float
+    ci_low: float
+    ci_high: float
+    p_sign_flip: float  # signs exchanged video by video, two-sided
+    expected_ci_half_width: float  # of n independent questions of which 10 % flip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference(Change):
-    """A change between two runs, whose marks are right or wrong."""
+    """A change between two runs whose scores are right or wrong."""
 
     gained: int  # right in ours alone
     lost: int  # right in theirs alone
-    p: float  # McNemar, two-sided
+    p_mcnemar: float  # exact, two-sided
 
 
 def change(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Change:
-    """Paired difference of the mean of any marks, with a 95 % interval clustered by video.
+    """Paired difference of mean scores, with a 95 % interval clustered by video.
 
-    All three have one entry per question (ValueError otherwise); a mark is 1 for right and 0 for wrong. The interval is
-    the percentile bootstrap over videos (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded); fewer
-    than two videos give none.
+    All three have one entry per question (ValueError otherwise); a score is 1 for right and 0 for wrong. The interval
+    is the percentile bootstrap over videos (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded);
+    fewer than two videos give none.
     """
     sums, sizes = _by_cluster(ours, theirs, clusters)
     n = len(clusters)
     low, high = _interval(sums, sizes, seed)
     return Change(
         n=n,
-        clusters=len(sizes),
-        points=100 * float(sums.sum()) / n if n else math.nan,
-        low=low,
-        high=high,
-        p_flip=_flipped(sums, seed),
-        expected_half_width=expected_half_width(n),
+        videos=len(sizes),
+        delta_pp=100 * float(sums.sum()) / n if n else math.nan,
+        ci_low=low,
+        ci_high=high,
+        p_sign_flip=_sign_flip(sums, seed),
+        expected_ci_half_width=expected_ci_half_width(n),
     )
 
 
@@ -72,20 +72,20 @@ def difference(
     mine, other = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
     gained, lost = int((mine & ~other).sum()), int((other & ~mine).sum())
     p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return Difference(**vars(found), gained=gained, lost=lost, p=p)
+    return Difference(**vars(found), gained=gained, lost=lost, p_mcnemar=p)
 
 
-def expected_half_width(n: int) -> float:
-    """Half the interval of a difference, in points, where 10 % of `n` independent questions flip either way."""
+def expected_ci_half_width(n: int) -> float:
+    """Half the 95 % interval of a difference, in percentage points, where 10 % of `n` independent questions flip."""
     return 100 * float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(FLIPS / n) if n else math.nan
 
 
 def holm(values: Sequence[float], *, without: Sequence[bool] = ()) -> list[float]:
     """p-values adjusted for all of a table's rows (Holm 1979, Scand. J. Statistics 6).
 
-    Rows marked in `without`, which test nothing, are nan and do not count in the family; so are those that came as nan.
+    Rows listed in `without`, which test nothing, are nan and do not count in the family; so are those that came as nan.
     """
-    skipped = {index for index, marked in enumerate(without) if marked}
+    skipped = {index for index, listed in enumerate(without) if listed}
     tested = sorted((p, index) for index, p in enumerate(values) if index not in skipped and not math.isnan(p))
     adjusted, highest = [math.nan] * len(values), 0.0
     for rank, (value, index) in enumerate(tested):
@@ -113,13 +113,13 @@ def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, fl
     if len(sizes) < 2:
         return math.nan, math.nan
 
-    def points(k: np.ndarray, m: np.ndarray, axis: int = -1) -> np.ndarray:
+    def delta_pp(k: np.ndarray, m: np.ndarray, axis: int = -1) -> np.ndarray:
         share: np.ndarray = 100 * k.sum(axis=axis) / m.sum(axis=axis)
         return share
 
     result = stats.bootstrap(
         (sums, sizes),
-        points,
+        delta_pp,
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
@@ -131,7 +131,7 @@ def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, fl
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def _flipped(sums: np.ndarray, seed: int) -> float:
+def _sign_flip(sums: np.ndarray, seed: int) -> float:
     """Two-sided p-value of the difference under random exchange of the two, video by video.
 
     A video's sum of differences keeps or changes its sign (scipy.stats.permutation_test); all sign patterns are counted

@@ -1,24 +1,25 @@
-"""The accuracy table in long form."""
+"""The accuracy table in long form: one row per run × group of questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from evalkit.analysis.grid.grouping import KEYS, entries, grouped
+from evalkit.analysis.grid.grouping import KEYS, grouped
 from evalkit.analysis.stats import accuracy_interval
+from evalkit.analysis.tables import columns
 
 if TYPE_CHECKING:
+    from evalkit.analysis.grid.measured_points import MeasuredPoint
+    from evalkit.analysis.stats.accuracy_interval import Interval
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 
 Rows = Sequence[tuple[Mapping[str, tuple[str, ...]], bool]]
-Averages = Callable[[str, str, Rows], Mapping[str, float]]  # protocol, benchmark format, (groups, right) -> percent
+Averages = Callable[[str, str, Rows], Mapping[str, float]]  # protocol, benchmark format, (groups, correct) -> percent
 
 COUNTS = ("failed", "unparsed", "repeated")
-COLUMNS = (*KEYS, "group", "value", "n", "videos", "percent", "low", "high", "half_width", *COUNTS)
+COLUMNS = (*KEYS, *columns.GROUPS, *columns.ACCURACY)
 
 
 def official(protocol: str, benchmark: str, rows: Rows) -> Mapping[str, float]:
@@ -29,35 +30,32 @@ def official(protocol: str, benchmark: str, rows: Rows) -> Mapping[str, float]:
     return protocols.get(protocol).averages(benchmark, rows)
 
 
-def accuracy(runs: Sequence[Run], averages: Averages = official) -> pd.DataFrame:
-    """One row per run × group of questions, with n, videos, percent and the 95 % interval clustered by video.
+def rows(point: MeasuredPoint, averages: Averages = official) -> list[dict[str, Any]]:
+    """The rows of one run, a point on one benchmark: accuracy with its 95 % interval clustered by video, and counts.
 
     `group` is "all", "average" (the protocol's averages, without interval), or a kind of group such as "duration";
-    `value` is the label in it. Failed questions are in no percentage, only in `failed`; unparsed ones are wrong, or in
-    no percentage either, as the protocol has it.
+    `value` is the label in it. Failed questions are in no accuracy, only in `failed`; unparsed ones are wrong, or not
+    scored either, as the protocol has it.
     """
-    rows = [row for entry in entries(runs) for row in _rows(entry.key, entry.run, averages)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _rows(key: dict[str, Any], run: Run, averages: Averages) -> list[dict[str, Any]]:
-    groups = grouped(run.answers).items()
-    overall, *rest = [key | {"group": kind, "value": label} | _score(answers) for (kind, label), answers in groups]
-    return [overall, *_averages(overall, run, averages), *rest]
+    (part,) = point.parts
+    groups = grouped(part.run.answers)
+    everything = groups.pop(("all", "all"))
+    overall = part.key | {"group": "all", "value": "all"} | interval_columns(point.accuracy) | counts(everything)
+    rest = [part.key | {"group": kind, "value": label} | _score(own) for (kind, label), own in groups.items()]
+    return [overall, *_averages(overall, part.run, averages), *rest]
 
 
 def _score(answers: Sequence[Answer]) -> dict[str, Any]:
     scored = [answer for answer in answers if answer.correct is not None]
     interval = accuracy_interval.accuracy([bool(a.correct) for a in scored], [a.video_id for a in scored])
-    return {
-        "n": interval.n,
-        "videos": interval.clusters,
-        "percent": interval.percent,
-        "low": interval.low,
-        "high": interval.high,
-        "half_width": interval.half_width,
-        **counts(answers),
-    }
+    return interval_columns(interval) | counts(answers)
+
+
+def interval_columns(found: Interval) -> dict[str, Any]:
+    """An accuracy as columns."""
+    names = ("n", "videos", "accuracy", "ci_low", "ci_high", "ci_half_width")
+    values = (found.n, found.clusters, found.percent, found.low, found.high, found.half_width)
+    return dict(zip(names, values, strict=True))
 
 
 def counts(answers: Iterable[Answer]) -> dict[str, int]:
@@ -75,7 +73,5 @@ def _averages(overall: dict[str, Any], run: Run, averages: Averages) -> list[dic
     if not scored:
         return []
     means = averages(str(run.config["protocol"]["name"]), str(run.config["benchmark"]["name"]), scored)
-    blank = {"low": float("nan"), "high": float("nan"), "half_width": float("nan")}
-    return [
-        overall | {"group": "average", "value": name, "percent": percent} | blank for name, percent in means.items()
-    ]
+    blank = dict.fromkeys(("ci_low", "ci_high", "ci_half_width"), float("nan"))
+    return [overall | {"group": "average", "value": name, "accuracy": mean} | blank for name, mean in means.items()]

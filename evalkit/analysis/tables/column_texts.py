@@ -1,4 +1,4 @@
-"""The columns of a paper's tables as texts, for Markdown and LaTeX alike: frames that begin with method and ratio."""
+"""The columns of a question set's tables as texts, for Markdown and LaTeX: frames that begin with method and ratio."""
 
 from __future__ import annotations
 
@@ -8,47 +8,44 @@ from typing import Any
 
 import pandas as pd
 
-from evalkit.analysis.grid.seconds import STAGES, spreads
+from evalkit.analysis.grid.seconds import STAGES
 from evalkit.analysis.tables.accuracy import COUNTS
-from evalkit.analysis.tables.formatting import change, number, p_value, significant
+from evalkit.analysis.tables.columns import ACCURACY, BUDGET, DIFFERENCES, PAPER, texts
+from evalkit.analysis.tables.formatting import delta_and_ci, number, p_value
 from evalkit.analysis.tables.grid_rows import AGAINST, EQUAL_COST, interpolated
+from evalkit.analysis.tables.terminal import spreads
 
 SIGNIFICANT = 0.05
 NAMES = ("method", "ratio")
 _TITLES = dict(zip(AGAINST, ("dense", "equal KV", "equal compute"), strict=True))
-LEFT_OUT = [f"{key}_left_out" for key in AGAINST]
-_TOKENS = {
-    "frames": ("frames", 1),
-    "tokens_selected": ("visual tokens", 0),
-    "kv_tokens": ("KV", 1),
-    "kv_mb": ("KV MB", 2),
-}
+EXCLUDED = [f"{key}_excluded" for key in AGAINST]
+_TOKENS = ("frames", "tokens_selected", "kv_tokens", "kv_mb", "tflops")
+_TIMES = ("ttft_s", *(f"{stage}_s" for stage in STAGES[:-1]), "peak_mb", "seconds")  # total: TTFT and generate
 
 
 def scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Accuracy, the protocol's own average, and how many questions they rest on."""
-    texts = _names(rows)
-    texts["accuracy"] = [_share(*pair) for pair in _pairs(rows, "percent", "half_width")]
+    found = _names(rows)
+    found[ACCURACY["accuracy"].title] = [_share(*pair) for pair in _pairs(rows, "accuracy", "ci_half_width")]
     average = next(filter(None, rows["average"]), "micro")
     if average != "micro":  # which is the accuracy beside it
-        texts[average] = [number(p, 1) for p in rows["average_percent"]]
-    texts["exp. ±"] = [number(h, 1) for h in rows["expected_half_width"]]
-    left_out = rows[LEFT_OUT].max(axis=1).fillna(0)
-    counts = {"n": rows["n"], **{name: rows[name] for name in COUNTS}, "left out": left_out}
+        found[f"{average} (%)"] = [number(value, 1) for value in rows["average_accuracy"]]
+    excluded = rows[EXCLUDED].max(axis=1).fillna(0)
+    counts = {"n": rows["n"], **{name: rows[name] for name in COUNTS}, DIFFERENCES["excluded"].title: excluded}
     shown = {name: values for name, values in counts.items() if name == "n" or values.any()}
-    return texts.assign(**{name: [str(count) for count in values] for name, values in shown.items()})
+    return found.assign(**{name: [str(count) for count in values] for name, values in shown.items()})
 
 
 def differences(rows: pd.DataFrame, *, starred: bool) -> pd.DataFrame:
-    """Points with their interval; starred, or with p-values in columns of their own. ≈ and neither if interpolated."""
-    texts = _names(rows)
+    """Δ accuracy with its CI; starred, or with p-values in columns of their own. ≈ and neither if interpolated."""
+    found = _names(rows)
     for key, title in _TITLES.items():
-        gaps = _pairs(rows, *(f"{key}_{name}" for name in ("points", "low", "high", "p_flip_holm")))
+        values = _pairs(rows, *(f"{key}_{name}" for name in ("delta_pp", "ci_low", "ci_high", "p_sign_flip_holm")))
         between = [interpolated(row, key) for row in rows.to_dict("records")]
-        texts[title] = [_gap(*gap, starred=starred, between=b) for gap, b in zip(gaps, between, strict=True)]
+        found[title] = [_delta(*own, starred=starred, between=b) for own, b in zip(values, between, strict=True)]
         if not starred:
-            texts.insert(texts.shape[1], "p", [_p(points, p) for points, _, _, p in gaps], allow_duplicates=True)
-    return texts
+            found.insert(found.shape[1], "p", [_p(delta, p) for delta, _, _, p in values], allow_duplicates=True)
+    return found
 
 
 def brackets(rows: pd.DataFrame) -> pd.DataFrame:
@@ -58,53 +55,53 @@ def brackets(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bracket(row: dict[Hashable, Any], key: str) -> dict[str, str]:
-    texts = {"method": row["method"], "ratio": f"{row['ratio']:g}", "at": _TITLES[key]}
-    texts["points"] = _gap(row[f"{key}_points"], math.nan, math.nan, math.nan, starred=False, between=True)
-    for end, title in (("lower", "cheaper"), ("upper", "dearer")):
-        texts[title] = f"{row[f'{key}_{end}_ratio']:g}"
-        gap = (row[f"{key}_{end}_{name}"] for name in ("points", "low", "high"))
-        texts[f"from {title}"] = change(*gap)
-    return texts
+    found = {"method": row["method"], "ratio": f"{row['ratio']:g}", "at": _TITLES[key]}
+    delta = row[f"{key}_delta_pp"]
+    found[DIFFERENCES["delta_pp"].title] = _delta(delta, math.nan, math.nan, math.nan, starred=False, between=True)
+    for end in ("lower", "upper"):
+        title = PAPER[f"{end}_ratio"].title
+        found[title] = f"{row[f'{key}_{end}_ratio']:g}"
+        found[f"vs. {title}"] = delta_and_ci(
+            *(row[f"{key}_{end}_{name}"] for name in ("delta_pp", "ci_low", "ci_high"))
+        )
+    return found
 
 
-def _share(percent: float, half_width: float) -> str:
-    return "–" if math.isnan(percent) else f"{percent:.1f} ± {number(half_width, 1)}"
+def _share(accuracy: float, half_width: float) -> str:
+    return "–" if math.isnan(accuracy) else f"{accuracy:.1f} ± {number(half_width, 1)}"
 
 
-def _gap(points: float, low: float, high: float, p: float, *, starred: bool, between: bool = False) -> str:
-    if math.isnan(points):
+def _delta(delta: float, low: float, high: float, p: float, *, starred: bool, between: bool = False) -> str:
+    if math.isnan(delta):
         return "–"
     if between:
-        return f"≈ {points:+.1f}"
-    return change(points, low, high) + "*" * (starred and p < SIGNIFICANT)
+        return f"≈ {delta:+.1f}"
+    return delta_and_ci(delta, low, high) + "*" * (starred and p < SIGNIFICANT)
 
 
-def _p(points: float, p: float) -> str:
-    return "–" if math.isnan(points) else p_value(p)
+def _p(delta: float, p: float) -> str:
+    return "–" if math.isnan(delta) else p_value(p)
 
 
 def tokens(rows: pd.DataFrame) -> pd.DataFrame:
     """What was kept, and what it took."""
-    texts = _names(rows)
-    texts["achieved"] = [
-        number(ratio, 3) + (" !" if off else "") for ratio, off in _pairs(rows, "ratio_achieved", "ratio_off")
+    found = _names(rows)
+    achieved = BUDGET["ratio_achieved"]
+    found[achieved.title] = [
+        achieved.text(ratio) + (" !" if off else "") for ratio, off in _pairs(rows, achieved.name, "ratio_off")
     ]
-    texts["n"] = [str(n) for n in rows["n"]]
-    for name, (title, decimals) in _TOKENS.items():
-        texts[title] = [number(value, decimals) for value in rows[name]]
-    texts["TFLOPs"] = [significant(value) for value in rows["tflops"]]
-    return texts
+    found["n"] = [str(n) for n in rows["n"]]
+    return _with(found, rows, _TOKENS)
 
 
 def times(rows: pd.DataFrame) -> pd.DataFrame:
     """Seconds to the first token and of each stage, memory, and how both were measured."""
-    texts = _names(rows)
-    texts["TTFT"] = [number(value, 3) for value in rows["ttft_s"]]
-    for stage in STAGES[:-1]:  # the total is TTFT and generate
-        texts[stage] = [number(value, 3) for value in rows[f"{stage}_s"]]
-    texts["peak MB"] = [number(value, 0) for value in rows["peak_mb"]]
-    texts["seconds"] = [way or "–" for way in rows["seconds"]]
-    return texts
+    return _with(_names(rows), rows, _TIMES)
+
+
+def _with(found: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    lines = [texts(BUDGET, {str(k): v for k, v in row.items()}, names) for row in rows.to_dict("records")]
+    return pd.concat([found, pd.DataFrame(lines)], axis=1)
 
 
 def timed(rows: pd.DataFrame) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""How tables look: numbers, Markdown, and the lines above a table that say what was measured."""
+"""How numbers and tables are written: Markdown, the report's page, and the lines above a table."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def change(points: float, low: float, high: float) -> str:
-    """Points with their sign and interval; a dash for nan."""
-    if math.isnan(points):
-        return number(points, 1)
-    return f"{points:+.1f} [{number(low, 1)}, {number(high, 1)}]"
+def delta_and_ci(delta: float, low: float, high: float) -> str:
+    """A difference with its sign and interval; a dash for nan."""
+    if math.isnan(delta):
+        return number(delta, 1)
+    return f"{delta:+.1f} [{number(low, 1)}, {number(high, 1)}]"
 
 
 def p_value(value: float) -> str:
@@ -96,3 +96,32 @@ def _gap(entry: NamedRun) -> str:
     if answered >= asked:
         return ""
     return f"incomplete: {entry.method} at ratio {entry.run.ratio:g} has {answered} of {asked} questions"
+
+
+# ---- on the report's page: commas between thousands and true minus signs
+
+
+def grouped_number(value: float, decimals: int) -> str:
+    """Fixed decimals with commas between thousands; a dash for nan."""
+    return "–" if math.isnan(value) else _minus(f"{value:,.{decimals}f}")
+
+
+def signed(value: float) -> str:
+    """A difference with its sign; a dash for nan."""
+    return "–" if math.isnan(value) else _minus(f"{value:+.1f}")
+
+
+def span(low: float, high: float) -> str:
+    """Both ends of an interval, never on two lines; a dash where there is none."""
+    if math.isnan(low):
+        return "–"
+    return f"{grouped_number(low, 1)}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{grouped_number(high, 1)}"
+
+
+def relative(value: float, largest: float) -> str:
+    """As many decimals as give the largest number of a column three digits: a tiny model's TFLOPs are thousandths."""
+    return grouped_number(value, max(0, 2 - math.floor(math.log10(largest))) if largest > 0 else 0)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")

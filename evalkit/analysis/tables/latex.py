@@ -21,6 +21,7 @@ _SAFE = str.maketrans(
         **{sign: f"${sign}$" for sign in "<>|"},  # other characters in the old text fonts
         '"': "''",
         "–": "--",
+        "Δ": r"$\Delta$",
         "±": r"$\pm$",
         "≈": r"$\approx$",
         "·": r"$\cdot$",

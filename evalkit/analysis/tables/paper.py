@@ -6,39 +6,23 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from evalkit.analysis.grid.cells import question_sets
-from evalkit.analysis.tables import grid_rows, paper_text
-from evalkit.analysis.tables.accuracy import Averages, official
-from evalkit.analysis.tables.accuracy import accuracy as long_accuracy
+from evalkit.analysis.tables import paper_text
 from evalkit.runs.atomic_write import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from evalkit.analysis.tables.paper_text import Table
-    from evalkit.runs.load import Run
+    from evalkit.analysis.results import Results
+    from evalkit.analysis.tables.grid_rows import Table
 
 
-def frames(runs: Sequence[Run], averages: Averages = official) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy and budget: one row per question set × method × ratio, all sets one below the other."""
-    accuracy, budget = tables(runs, averages)
-    return _long(accuracy), _long(budget)
-
-
-def tables(runs: Sequence[Run], averages: Averages = official) -> tuple[list[Table], list[Table]]:
-    """The same by question set: accuracy's rows, and budget's."""
-    found = question_sets(runs)
-    own = grid_rows.averages(long_accuracy(runs, averages))
-    return [(s, grid_rows.accuracy(s, own)) for s in found], [(s, grid_rows.budget(s)) for s in found]
-
-
-def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> list[Path]:
-    """Write paper/accuracy and paper/budget into `folder`, each as .csv, .md and .tex, replaced whole.
+def write(results: Results, folder: Path) -> list[Path]:
+    """Write paper/accuracy and paper/budget into `folder`, each as .csv, .md and .tex, each replaced at once.
 
     The same answers give the same bytes.
     """
-    accuracy, budget = tables(runs, averages)
+    accuracy, budget = results.set_accuracy, results.set_budget
     texts = {
         "accuracy.csv": _csv(accuracy),
         "accuracy.md": paper_text.accuracy_markdown(accuracy),
@@ -52,10 +36,11 @@ def write(runs: Sequence[Run], folder: Path, averages: Averages = official) -> l
     return [replace(place / name, text) for name, text in texts.items()]
 
 
-def _long(found: Sequence[Table]) -> pd.DataFrame:
+def frame(found: Sequence[Table]) -> pd.DataFrame:
+    """One row per question set × method × ratio, all sets one below the other."""
     return pd.concat([rows for _, rows in found], ignore_index=True)
 
 
 def _csv(found: Sequence[Table]) -> str:
     # The last digits of a float are the machine's.
-    return _long(found).to_csv(index=False, float_format="%.12g", lineterminator="\n")
+    return frame(found).to_csv(index=False, float_format="%.12g", lineterminator="\n")

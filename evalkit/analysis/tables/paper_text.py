@@ -10,7 +10,9 @@ import pandas as pd
 
 from evalkit.analysis.grid.seconds import caption as seconds_caption
 from evalkit.analysis.tables import column_texts, latex
-from evalkit.analysis.tables.column_texts import LEFT_OUT, NAMES, SIGNIFICANT
+from evalkit.analysis.tables.column_texts import EXCLUDED, NAMES, SIGNIFICANT
+from evalkit.analysis.tables.columns import DIFFERENCES
+from evalkit.analysis.tables.differences import expected
 from evalkit.analysis.tables.formatting import head_lines, render, setup_line
 from evalkit.analysis.tables.grid_rows import AGAINST
 from evalkit.analysis.tables.latex import escape
@@ -18,34 +20,33 @@ from evalkit.analysis.tables.latex import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evalkit.analysis.grid.cells import QuestionSet
-
-Table = tuple["QuestionSet", pd.DataFrame]  # a question set and its rows
+    from evalkit.analysis.grid.measured_points import QuestionSet
+    from evalkit.analysis.tables.grid_rows import Table
 
 _ACCURACY = (
-    "± is half the 95 % interval of the accuracy (every question counts once), clustered by video; a percentage of "
-    "another name beside it is the protocol's own average. exp. ± is what so many questions can show of a difference "
-    "at all: half an interval at 10 % flips. n counts scored questions: failed ones are in no percentage. Differences "
-    "are points on the same questions, [95 % interval] bootstrapped over videos: from the dense run (the reference at "
-    "ratio 1), and from the reference at equal visual KV tokens and at equal compute (TFLOPs), where it was run within "
-    "2 % of that cost. ≈ is interpolated between its two ratios next in cost, linearly in log cost: its error is not "
-    "known and no test applies; what was measured on both sides stands in a table of its own. – where the reference "
-    "never costs that, or a cost is not known."
+    "± is half the 95 % CI of the accuracy (every question counts once), clustered by video; a column of another name "
+    "beside it is the protocol's own average. The expected CI half-width is what so many questions can show of a "
+    "difference: half an interval at 10 % flips. n counts scored questions: failed ones are in no accuracy. "
+    "Differences are Δ accuracy in percentage points on the same questions, [95 % CI] bootstrapped over videos: from "
+    "the dense run (the reference at ratio 1), and from the reference at equal visual KV tokens and at equal compute "
+    "(TFLOPs), where it was run within 2 % of that cost. ≈ is interpolated between its two ratios next in cost, "
+    "linearly in log cost: its error is not known and no test applies; what was measured on both sides stands in a "
+    "table of its own. – where the reference never costs that, or a cost is not known."
 )
 _BRACKET = (
-    "Where the reference was not run at equal cost: points from its next cheaper and next dearer ratio, "
-    "[95 % interval]. Above the dearer one is above the reference at equal cost if more cost does not harm it; below "
+    "Where the reference was not run at equal cost: Δ accuracy (pp) from its next cheaper and next dearer ratio, "
+    "[95 % CI]. Above the dearer one is above the reference at equal cost if more cost does not harm it; below "
     "the cheaper one is below it."
 )
 _TEST = (
     "sign flips video by video, by Holm over the column, without rows that repeat the run they are compared with, same "
     "inputs and same replies"
 )
-_LEFT_OUT = " left out counts questions without a score in one of the runs compared, in the comparison with most."
+_EXCLUDED = " excluded counts questions without a score in one of the runs compared, in the comparison with most."
 _TOKENS = (
     "Means per question over the n answered ones. ratio is nominal, achieved is counted: visual KV entries at answer "
-    "time as a share of the dense run. visual tokens are those handed to the LLM; KV counts visual entries per layer, "
-    "KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages."
+    "time as a share of the dense run. selected are visual tokens handed to the LLM; KV counts visual entries per "
+    "layer, KV MB their bytes in all layers (10⁶), at answer time. TFLOPs count all stages."
 )
 _TIMES = "Stages and TTFT, the time to the first token, are in seconds; peak MB is the highest of all questions."
 _OFF = " ! achieved differs from nominal by more than 2 %."
@@ -59,10 +60,10 @@ def accuracy_markdown(tables: Sequence[Table]) -> str:
     parts = ["# Accuracy and differences\n"]
     for found, rows in tables:
         texts = column_texts.scores(rows), column_texts.differences(rows, starred=False)
-        parts += [*_head(found), *map(render, texts)]
+        parts += [*_head(found, expected(rows["n"])), *map(render, texts)]
         ends = column_texts.brackets(rows)
         parts += [] if ends.empty else [fill(_BRACKET, 120) + "\n", render(ends, left=("method", "at"))]
-    caption = f"{_ACCURACY} p is by {_TEST} (–)." + _LEFT_OUT * any(map(_any_left_out, tables))
+    caption = f"{_ACCURACY} p is by {_TEST} (–)." + _EXCLUDED * any(map(_any_excluded, tables))
     return "\n".join([*parts, fill(caption, 120), ""])
 
 
@@ -75,14 +76,19 @@ def budget_markdown(tables: Sequence[Table]) -> str:
     return "\n".join([*parts, fill(f"{_TOKENS} {_times(*tables)}{_OFF * any(map(_any_off, tables))}", 120), ""])
 
 
-def _head(found: QuestionSet) -> list[str]:
+def _head(found: QuestionSet, *lines: str) -> list[str]:
+
     title = f"{found.name}, split {found.split}" if found.split else found.name
-    return [f"## {title}\n", setup_line(found.setup), "\n".join([*_scope(found), f"- reference: {found.reference}\n"])]
+    return [
+        f"## {title}\n",
+        setup_line(found.setup),
+        "\n".join([*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines), ""]),
+    ]
 
 
 def _scope(found: QuestionSet) -> list[str]:
     """Benchmarks with their sizes, notes and gaps; without the numbers that columns of other tables use."""
-    lines = head_lines([part for cell in found.cells for part in cell.parts]).splitlines()
+    lines = head_lines([part for point in found.points for part in point.parts]).splitlines()
     return [re.sub(r"^- \[\d+\] ", "- ", line) for line in lines]
 
 
@@ -101,17 +107,19 @@ def budget_latex(tables: Sequence[Table]) -> str:
 
 def _accuracy_latex(table: Table, place: int) -> str:
     found, rows = table
-    scores, gaps = column_texts.scores(rows), column_texts.differences(rows, starred=True).iloc[:, len(NAMES) :]
-    spans = [("", scores.shape[1]), (f"points from {found.reference}", len(AGAINST))]
-    caption = escape(f"Accuracy (percent) on {_sentence(found)} {_ACCURACY}") + _LEFT_OUT * _any_left_out(table)
+    scores, deltas = column_texts.scores(rows), column_texts.differences(rows, starred=True).iloc[:, len(NAMES) :]
+    spans = [("", scores.shape[1]), (f"{DIFFERENCES['delta_pp'].title} vs. {found.reference}", len(AGAINST))]
+    caption = escape(
+        f"Accuracy (percent) on {_sentence(found)} The {expected(rows['n'])}. {_ACCURACY}"
+    ) + _EXCLUDED * _any_excluded(table)
     caption += rf" $^*$~$p < {SIGNIFICANT}$ by {_TEST}."
-    body = latex.tabular(pd.concat([scores, gaps], axis=1), spans)
-    whole = latex.table(body, caption=caption, label=_label("accuracy", place, found))
+    body = latex.tabular(pd.concat([scores, deltas], axis=1), spans)
+    table_ = latex.table(body, caption=caption, label=_label("accuracy", place, found))
     ends = column_texts.brackets(rows)
     if ends.empty:
-        return whole
+        return table_
     scope = escape(f"Between two ratios of {found.reference} on {_sentence(found)} {_BRACKET}")
-    return whole + "\n" + latex.table(latex.tabular(ends), caption=scope, label=_label("between", place, found))
+    return table_ + "\n" + latex.table(latex.tabular(ends), caption=scope, label=_label("between", place, found))
 
 
 def _budget_latex(table: Table, place: int) -> str:
@@ -132,13 +140,13 @@ def _budget_latex(table: Table, place: int) -> str:
 
 
 def _times(*tables: Table) -> str:
-    return f"{_TIMES} {seconds_caption(way for _, rows in tables for way in rows['seconds'])}".rstrip()
+    return f"{_TIMES} {seconds_caption(kind for _, rows in tables for kind in rows['seconds'])}".rstrip()
 
 
 def _sentence(found: QuestionSet) -> str:
     """The scope in words, for a caption that stands alone."""
     lines = [re.sub(r"^ *- ", "" if line.startswith("- ") else "note: ", line) for line in _scope(found)]
-    title = f"{found.name}: " if len(found.cells[0].parts) > 1 else ""
+    title = f"{found.name}: " if len(found.points[0].parts) > 1 else ""
     return f"{title}{'; '.join(lines)}. Reference {found.reference}; {setup_line(found.setup).strip()}."
 
 
@@ -147,8 +155,8 @@ def _label(kind: str, place: int, found: QuestionSet) -> str:
     return f"tab:{kind}-{place}-{'-'.join(re.findall('[a-z0-9]+', found.name.lower()))}"
 
 
-def _any_left_out(table: Table) -> bool:
-    return bool((table[1][LEFT_OUT] > 0).any(axis=None))
+def _any_excluded(table: Table) -> bool:
+    return bool((table[1][EXCLUDED] > 0).any(axis=None))
 
 
 def _any_off(table: Table) -> bool:

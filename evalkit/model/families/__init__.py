@@ -1,1 +1,1 @@
-"""One file per model family: how it encodes frames, lays out positions, reads a prompt and decodes."""
+"""One file per model family: which positions, which vision tower; `registry` finds a family by its `model_type`."""

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.model import WIDTH
 from evalkit.tiny.training import symbols
 from evalkit.tiny.videos.world import COLORS, DIGITS, MOST, OBJECTS, PLACES, World
 
-IGNORE = -100
 LAYER = 3  # decoder layers below the head; those above are left for the question
 CLEAR = 0.3  # weight from which on a token shows an event
 # what is asked at a token, and how many answers there are

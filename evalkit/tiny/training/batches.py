@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny import prompts
 from evalkit.tiny.model import GRID
 from evalkit.tiny.training import auxiliary_head, symbols
 from evalkit.tiny.training.shape import Shape
 from evalkit.tiny.videos.questions import Asked, Choice, ask, choose
 from evalkit.tiny.videos.world import World, draw
-
-IGNORE = -100
 
 
 @dataclass(frozen=True, kw_only=True)

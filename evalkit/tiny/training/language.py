@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from evalkit.model import positions
+from evalkit.model.packed_questions import packed_mask
 from evalkit.tiny import prompts
 from evalkit.tiny.model import GRID
 from evalkit.tiny.training import symbols
@@ -53,7 +54,7 @@ def run(
     out = model.model.language_model(
         inputs_embeds=torch.cat(parts, 1),
         position_ids=_positions(batch, len(head)),
-        attention_mask=mask(sight, asked, length)[None, None],
+        attention_mask=packed_mask(sight, asked, length)[None, None],
         use_cache=False,
         output_hidden_states=helper is not None,
     )
@@ -101,12 +102,3 @@ def _positions(batch: Batch, head: int) -> Tensor:
     after = video.amax((0, 2)) + 1
     tail = torch.arange(length).repeat(asked)[None, None] + after[None, :, None]
     return torch.cat([start, video, tail.expand(3, -1, -1)], 2)
-
-
-def mask(sight: int, asked: int, length: int) -> Tensor:
-    """Which token sees which, (S, S) bool: causal, and tails do not see each other."""
-    size = sight + asked * length
-    allowed = torch.ones(size, size, dtype=torch.bool).tril()
-    owner = torch.full((size,), -1)
-    owner[sight:] = torch.arange(asked).repeat_interleave(length)
-    return allowed & ((owner[:, None] == owner[None]) | (owner[None] == -1))

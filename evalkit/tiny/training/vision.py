@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evalkit.tiny.model import CLIP_MEAN, CLIP_STD, GRID, SIZE
+from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
+from evalkit.tiny.model import GRID, SIZE
 from evalkit.tiny.videos.render import Painter
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ function asked(setup, question) {
 
 function answersTable(view, question, video) {
   const { set, setup } = view;
-  const cells = set.cells.filter((cell) => setup.answers[cell].mark[question] !== ".");
+  const points = set.points.filter((point) => setup.answers[point].mark[question] !== ".");
   const strips = video.seconds !== undefined;
   const heads = ["Method, ratio", "Answer", strips ? "Kept over time" : "Kept"];
   const head = heads.map((text) => element("th", { scope: "col", role: "columnheader" }, text));
@@ -64,7 +64,7 @@ function answersTable(view, question, video) {
     { class: "answers", role: "table" },
     element("caption", {}, "What each method answered"),
     element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...head)),
-    element("tbody", { role: "rowgroup" }, ...cells.map((cell) => answerRow(view, question, video, cell))),
+    element("tbody", { role: "rowgroup" }, ...points.map((point) => answerRow(view, question, video, point))),
   );
 }
 
@@ -73,12 +73,12 @@ function timeScale(video) {
   return element("span", { class: "scale" }, ...ends.map((text) => element("span", {}, text)));
 }
 
-function answerRow(view, question, video, cell) {
+function answerRow(view, question, video, point) {
   const { set, setup } = view;
-  const { method, ratio } = setup.cells[cell];
-  const own = setup.answers[cell];
+  const { method, ratio } = setup.points[point];
+  const own = setup.answers[point];
   const who = element("th", { scope: "row", role: "rowheader" }, element("span", { class: "who" }, method), ` ${ratio}`);
-  if (cell === set.dense) who.append(element("span", { class: "note" }, " dense"));
+  if (point === set.dense) who.append(element("span", { class: "note" }, " dense"));
   const dense = set.dense < 0 ? "." : setup.answers[set.dense].mark[question];
   return element(
     "tr",

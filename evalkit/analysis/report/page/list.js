@@ -1,4 +1,4 @@
-// The list of questions: filters, pages of fifty, and one line with a sign for every cell.
+// The list of questions: filters, pages of fifty, and one line with a sign for every point.
 
 const PAGE = 50;
 const box = document.getElementById("questions");
@@ -31,15 +31,15 @@ function filters(view) {
   const groups = Object.keys(setup.groups)
     .map((kind) => [kind, labelsOf(view, kind)])
     .filter(([, labels]) => labels.length > 1);
-  const cells = set.cells.map((cell) => setup.cells[cell]);
-  const marks = new Set(set.cells.flatMap((cell) => [...new Set(setup.answers[cell].mark)]));
+  const points = set.points.map((point) => setup.points[point]);
+  const marks = new Set(set.points.flatMap((point) => [...new Set(setup.answers[point].mark)]));
   const outcomes = Object.keys(FILTERS).filter((name) => offered(name, marks, set));
   return [
     data.sets.length > 1 ? setField(view) : "",
     ...groups.map(([kind, labels]) =>
       select(kind.replaceAll("_", " "), `by.${kind}`, [["", "all"], ...labels.map((label) => [label, label])]),
     ),
-    select("method × ratio", "cell", [["", "any"], ...cells.map(({ key, method, ratio }) => [key, `${method} ${ratio}`])]),
+    select("method × ratio", "point", [["", "any"], ...points.map(({ key, method, ratio }) => [key, `${method} ${ratio}`])]),
     select("outcome", "outcome", [["", "any"], ...outcomes.map((name) => [name, FILTER_NAMES[name]])]),
     searchField(),
   ];
@@ -110,9 +110,9 @@ function line(view, question) {
 function marks(view, question) {
   const { set, setup } = view;
   const groups = new Map();
-  for (const cell of set.cells) {
-    const { method, ratio } = setup.cells[cell];
-    const { kind, sign, name } = OUTCOMES[setup.answers[cell].mark[question]];
+  for (const point of set.points) {
+    const { method, ratio } = setup.points[point];
+    const { kind, sign, name } = OUTCOMES[setup.answers[point].mark[question]];
     const text = `${method} at ${ratio}: ${name}`;
     const made = element("span", { class: `mark ${kind}`, role: "img", "aria-label": text, title: text }, sign);
     if (!groups.has(method)) groups.set(method, element("span", { class: "group" }, element("span", { class: "who" }, method)));

@@ -11,7 +11,7 @@ const OUTCOMES = {
   ".": { sign: "·", name: "not asked", kind: "none", score: null },
 };
 
-// Outcome filters: is it so, for the mark of a cell and the mark of the dense run?
+// Outcome filters: is it so, for the mark of a point and the mark of the dense run?
 const FILTERS = {
   right: (mark) => OUTCOMES[mark].score === 1,
   wrong: (mark) => OUTCOMES[mark].score === 0,

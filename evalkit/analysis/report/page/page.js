@@ -1,6 +1,6 @@
 // Start, and what belongs to the whole page: question set, cost, and the links of the bar.
 
-const FILTER_KEYS = /^(by\.|cell$|outcome$|q$|page$|open$)/;
+const FILTER_KEYS = /^(by\.|point$|outcome$|q$|page$|open$)/;
 let drawnFilters = "";
 let drawnList = "";
 
@@ -56,7 +56,7 @@ function unfiltered() {
   return Object.fromEntries(own.map((key) => [key, ""]));
 }
 
-// Labels and cells of one set may not be there in another: filters do not go along.
+// Labels and points of one set may not be there in another: filters do not go along.
 function chooseSet(slug) {
   state.set({ ...unfiltered(), set: slug === data.sets[0].slug ? "" : slug });
 }

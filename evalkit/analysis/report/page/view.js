@@ -13,7 +13,7 @@ function chosenSet() {
 function chosenView() {
   const set = chosenSet();
   const setup = data.setups[set.setup];
-  const asked = (question) => set.cells.some((cell) => setup.answers[cell].mark[question] !== ".");
+  const asked = (question) => set.points.some((point) => setup.answers[point].mark[question] !== ".");
   const all = setup.id.map((_, question) => question);
   const questions = all.filter((q) => (set.benchmark < 0 || setup.benchmark[q] === set.benchmark) && asked(q));
   return { set, setup, questions };
@@ -39,15 +39,15 @@ function groupTests(view) {
   });
 }
 
-// Without a cell, one of the set's cells must have the outcome; without an outcome, the cell must have been asked.
+// Without a point, one of the set's points must have the outcome; without an outcome, the point must have been asked.
 function outcomeTest(set, setup) {
   const is = FILTERS[state.get("outcome")];
-  const own = set.cells.filter((cell) => setup.cells[cell].key === state.get("cell"));
+  const own = set.points.filter((point) => setup.points[point].key === state.get("point"));
   if (!is && !own.length) return null;
-  const mark = (cell, question) => (cell < 0 ? "." : setup.answers[cell].mark[question]);
+  const mark = (point, question) => (point < 0 ? "." : setup.answers[point].mark[question]);
   const fits = is ?? ((own_mark) => own_mark !== ".");
-  const cells = own.length ? own : set.cells;
-  return (question) => cells.some((cell) => fits(mark(cell, question), mark(set.dense, question)));
+  const points = own.length ? own : set.points;
+  return (question) => points.some((point) => fits(mark(point, question), mark(set.dense, question)));
 }
 
 const haystacks = new Map();

@@ -1,4 +1,4 @@
-"""timing.jsonl, checked: each operating point measured alone and warm."""
+"""The lines of timing.jsonl, checked: an operating point measured alone and warm, stage by stage."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def read(rows: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Timing, ...]:
 
 def _timing(row: dict[str, Any], where: str) -> Timing:
     status = need(row, "status", str, where)
-    spent = optional(row, "seconds", dict, where)
-    if status not in ("ok", "failed") or (status == "ok") != (spent is not None):
+    stages = optional(row, "seconds", dict, where)
+    if status not in ("ok", "failed") or (status == "ok") != (stages is not None):
         raise DataError(f"{where}: expected status ok with seconds, or failed with null; came {status = }. Remove it.")
     return Timing(
         status=status,
         ratio=float(need(row, "ratio", (int, float), where)),
         error=optional(row, "error", str, where),
         duration_s=optional(row, "duration_s", (int, float), where),
-        seconds=None if spent is None else seconds(spent, f"{where}: seconds"),
+        seconds=None if stages is None else seconds(stages, f"{where}: seconds"),
         peak_bytes=optional(row, "peak_bytes", int, where),
         videos=need(row, "videos", int, where),
         conditions=need(row, "conditions", dict, where),

@@ -1,7 +1,4 @@
-"""Runs of temporal cells: laid out anew, joined again, and the attention that each of them gets.
-
-Shape letters: H query heads, G key/value heads, d head width, R rows (tokens that ask), n keys, N visual tokens.
-"""
+"""Runs of a video's temporal cells as videos of their own: laid out anew, and joined again from chunks."""
 
 from __future__ import annotations
 
@@ -16,25 +13,6 @@ from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def attention(queries: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
-    """Queries (H, R, d) on keys (G, n, d), rotated -> probabilities averaged over heads and rows, (n,) float32."""
-    groups, _, width = keys.shape
-    grouped = queries.float().view(groups, -1, *queries.shape[1:])
-    logits = grouped @ keys.float()[:, None].transpose(-1, -2) * width**-0.5
-    if hidden is not None:
-        logits = logits.masked_fill(hidden, -torch.inf)
-    mean: Tensor = logits.softmax(-1).mean((0, 1, 2))
-    return mean
-
-
-def per_cell(weights: Tensor, slot: Tensor, width: int) -> Tensor:
-    """Mean weight of each cell's tokens: weights (N,), cell (N,) -> (width,) float64."""
-    total, count = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
-    total.index_add_(0, slot, weights.cpu().double())
-    count.index_add_(0, slot, torch.ones(len(slot), dtype=torch.float64))
-    return total / count.clamp(min=1)
 
 
 def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
@@ -76,3 +54,16 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         slot=torch.cat([part.slot for part in parts]),
         protected=torch.cat([part.protected for part in parts]),
     )
+
+
+def window(tokens: VisualTokens, start: int, stop: int) -> tuple[VisualTokens, slice]:
+    """The tokens of slots `start` to `stop` as a video of their own, and where they are in `tokens`."""
+    first, last = torch.searchsorted(tokens.slot, torch.tensor([start, stop])).tolist()
+    inside = tokens.keep(torch.arange(first, last))
+    alone = replace(
+        inside,
+        slot=inside.slot - start,
+        cell_seconds=tokens.cell_seconds[start:stop],
+        slot_seconds=None if tokens.slot_seconds is None else tokens.slot_seconds[start:stop],
+    )
+    return alone, slice(first, last)

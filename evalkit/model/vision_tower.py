@@ -1,0 +1,91 @@
+"""Qwen2-VL's and Qwen2.5-VL's vision towers: pixels to features after the merger, and what that costs.
+
+Shape letters: T temporal cells of two frames, h and w patches per column and row of a frame, P visual tokens of a cell,
+D feature width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from evalkit.model import flops
+from evalkit.model.finite import check_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class VisionTower:
+    """Qwen2-VL's (arXiv 2409.12191): every patch attends to all of its cell."""
+
+    cell_frames: ClassVar[int] = 2
+
+    def __init__(self, module: Any, config: Any, mean: Sequence[float], std: Sequence[float]) -> None:
+        """`module`: transformers' tower; `config` its settings; mean and deviation of pixel values in [0, 1]."""
+        self.module, self.config = module, config
+        self.patch, self.merge = int(config.patch_size), int(config.spatial_merge_size)
+        self.pixels_per_token = self.patch * self.merge
+        # the processor's fused form of "divide by 255, subtract the mean, divide by the deviation"
+        self._mean = torch.tensor(mean) * 255
+        self._std = torch.tensor(std) * 255
+
+    def patches(self, pixels: np.ndarray) -> Tensor:
+        """uint8 frames (2T, height, width, 3) -> normalised patches (T·h·w, 3·2·patch²) in Qwen's order."""
+        frames, height, width, _ = pixels.shape
+        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
+        m, p = self.merge, self.patch
+        x = x.permute(0, 3, 1, 2).reshape(frames // 2, 2, 3, height // (m * p), m, p, width // (m * p), m, p)
+        return x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * 2 * p * p)
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
+
+        Cells do not attend to each other in the vision tower, so slicing is exact. Raises ModelError where a feature is
+        not finite.
+        """
+        step = slice_cells * self.cell_frames
+        features = torch.cat([self._encode_slice(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+        return check_finite(features, "features of the vision encoder")
+
+    def _encode_slice(self, pixels: np.ndarray) -> Tensor:
+        frames, height, width, _ = pixels.shape
+        grid = (frames // self.cell_frames, height // self.patch, width // self.patch)
+        return self.encode_patches(self.patches(pixels), grid)
+
+    def encode_patches(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Normalised patches (T·h·w, C) of a grid (T, h, w in patches) -> features (T·P, D)."""
+        device = self.module.device
+        thw = torch.tensor([grid], device=device)
+        features: Tensor = self.module(patches.to(device, self.module.dtype), grid_thw=thw).pooler_output
+        return features
+
+    def flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
+        return cells * self.cell_flops(grid)
+
+    def cell_flops(self, grid: tuple[int, int]) -> int:
+        """Operations of encoding one cell."""
+        vision = self.config
+        width, segments = vision.embed_dim, [[grid[0] * grid[1] * self.merge**2]] * vision.depth
+        mlp = 2 * 2 * width * int(width * vision.mlp_ratio)
+        return flops.vision_cell(vision, segments, width, mlp, vision.hidden_size)
+
+
+class WindowedVisionTower(VisionTower):
+    """Qwen2.5-VL's (arXiv 2502.13923): most blocks attend within windows; the MLP is gated."""
+
+    def cell_flops(self, grid: tuple[int, int]) -> int:
+        """Operations of encoding one cell."""
+        vision = self.config
+        side = vision.window_size // vision.patch_size // self.merge
+        windows = [n * self.merge**2 for n in flops.windows(*grid, side)]
+        full = [grid[0] * grid[1] * self.merge**2]
+        segments = [full if i in vision.fullatt_block_indexes else windows for i in range(vision.depth)]
+        width = vision.hidden_size
+        mlp = 3 * 2 * width * vision.intermediate_size
+        return flops.vision_cell(vision, segments, width, mlp, vision.out_hidden_size)
