@@ -56,7 +56,7 @@ CHANGES_ANSWERS = (
     # the model
     "evalkit.model.adapter",
     "evalkit.model.attention",
-    "evalkit.model.cells",
+    "evalkit.model.cell_sequences",
     "evalkit.model.chat_template",
     "evalkit.model.decoder",
     "evalkit.model.families.qwen2_vl",
@@ -66,11 +66,15 @@ CHANGES_ANSWERS = (
     "evalkit.model.generation",
     "evalkit.model.hooks",
     "evalkit.model.kv_cache",
+    "evalkit.model.live_tokens",
     "evalkit.model.load",
+    "evalkit.model.normalization",
     "evalkit.model.positions",
     "evalkit.model.prefill_state",
     "evalkit.model.question_attention",
     "evalkit.model.tensors",
+    "evalkit.model.vision_tower",
+    "evalkit.model.window_attention",
 )
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
