@@ -30,7 +30,7 @@ def blocks(file: str, language: str) -> list[str]:
 
 
 def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
+    (code, contract), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
     (tmp_path / "first_half.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     fields = dict(OmegaConf.create(config.replace("methods.first_half", "first_half")))
@@ -40,6 +40,9 @@ def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypa
     (row,) = answer(engine(backbone), [point], [question(clip, 0)]).values()
     assert row.ledger is not None
     assert row.ledger.ratio_achieved == 0.5
+    found: dict[str, object] = {}
+    exec(compile(contract.replace("my_package", "first_half"), "README", "exec"), found)  # noqa: S102
+    assert callable(found["test_first_half"])
 
 
 def test_readmes_name_what_exists() -> None:
