@@ -39,7 +39,6 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
     register()
     sys.argv[1:] = arguments
-    register()
     try:
         with explained("config"):
             job()
