@@ -32,11 +32,11 @@ def grid(cfg: DictConfig) -> Grid:
     checks.evaluation(cfg)
     chosen, named, against = points(cfg), order(cfg), reference(cfg)
     timed = checks.timed_videos(cfg.timing)
-    found = question_sets(cfg)
+    common = setup(cfg, protocols.get(cfg.protocol))
     return Grid(
         points=chosen,
-        benchmarks=found,
-        setup=setup(cfg, protocols.get(cfg.protocol)),
+        benchmarks=question_sets(cfg),
+        setup=common,
         results_dir=Path(cfg.results_dir),
         order=named,
         reference=against,
