@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from evalkit.method import Budget, Method, no_question
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Keep, LayerChunk, VisualTokens
+from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods.dpselect import DPSelect
 from methods.pivotkv import PivotKV
 
@@ -46,9 +46,9 @@ TOY |= {"num_key_value_heads": 2, "vocab_size": 512}
 class CutOnly(Method):
     """The cache of PivotKV without its scoring: the first tokens of each chunk."""
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         """No choice at all."""
-        return Keep(index=torch.arange(chunk.room), positions=chunk.positions[:, : chunk.room])
+        return Evicted(index=torch.arange(chunk.max_keep), positions=chunk.positions[:, : chunk.max_keep])
 
 
 ARMS: dict[str, tuple[Method, float]] = {

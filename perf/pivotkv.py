@@ -26,7 +26,7 @@ from measure import in_turn, peak_bytes, record
 from evalkit.method import Budget
 from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
-from evalkit.types import Keep, LayerChunk, VisualTokens
+from evalkit.types import Evicted, LayerChunk, VisualTokens
 from methods import pivotkv
 from methods.pivotkv import PivotKV, received
 
@@ -45,7 +45,7 @@ def plain_received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
 class Watched(PivotKV):
     """PivotKV that notes what it keeps."""
 
-    def evict(self, chunk: LayerChunk) -> Keep | None:
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
         """As PivotKV."""
         keep = super().evict(chunk)
         if keep is not None:
