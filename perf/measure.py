@@ -1,4 +1,4 @@
-"""What the benchmarks share: peak memory of a call, times in turn, and a section of RESULTS.md."""
+"""What the measurements share: peak memory of a call, times in turn, and a section of RESULTS.md."""
 
 from __future__ import annotations
 

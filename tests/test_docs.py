@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from evalkit.config import CONF
-from evalkit.engine.records import OperatingPoint
+from evalkit.analysis.grid import costs
+from evalkit.analysis.grid.seconds import QUARTILES
+from evalkit.analysis.tables import grid_rows as paper_rows
+from evalkit.config.choices import CONF
+from evalkit.ledger import Timing
+from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from tests.support import clips
 from tests.support.loop import answer, engine, question
@@ -25,7 +30,7 @@ def blocks(file: str, language: str) -> list[str]:
 
 
 def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
+    (code, contract), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
     (tmp_path / "first_half.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     fields = dict(OmegaConf.create(config.replace("methods.first_half", "first_half")))
@@ -35,6 +40,9 @@ def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypa
     (row,) = answer(engine(backbone), [point], [question(clip, 0)]).values()
     assert row.ledger is not None
     assert row.ledger.ratio_achieved == 0.5
+    found: dict[str, object] = {}
+    exec(compile(contract.replace("my_package", "first_half"), "README", "exec"), found)  # noqa: S102
+    assert callable(found["test_first_half"])
 
 
 def test_every_method_is_in_the_table() -> None:
@@ -48,7 +56,9 @@ def test_every_column_is_explained() -> None:
     files = sorted((ROOT / "results" / "builtin" / "report").rglob("*.csv"))
     assert len(files) == 5
     columns = {name for file in files for name in file.read_text(encoding="utf-8").split("\n", 1)[0].split(",")}
+    columns |= {*costs.COLUMNS, *paper_rows.ACCURACY, *paper_rows.BUDGET}  # of answers that are yet to come, too
     columns -= {f"{stage}_s" for stage in ("encode", "select", "prefill")}
+    columns -= {name for stage, pair in QUARTILES.items() if stage != "ttft_s" for name in pair}
     compared = ("dense_", "kv_", "compute_")
     plain = {
         name if name in columns & {"kv_tokens", "kv_mb"} else re.sub(rf"^({'|'.join(compared)})", "", name)
@@ -56,3 +66,8 @@ def test_every_column_is_explained() -> None:
     }
     assert not sorted(name for name in plain if f"`{name}`" not in text)
     assert all(f"`{name}*`" in text for name in compared)
+
+
+def test_every_field_of_a_timing_is_explained() -> None:
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8").split("### Seconds that compare")[1]
+    assert not [field.name for field in fields(Timing) if f"`{field.name}`" not in text]

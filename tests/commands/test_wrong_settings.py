@@ -202,7 +202,7 @@ def test_tune(words: list[str], told: str, tmp_path: Path, caplog: pytest.LogCap
     ],
 )
 def test_arguments_of_the_model_of_lmms_eval(text: str, told: str) -> None:
-    chosen = {**plugin.words("backbone=tiny,method=uniform,ratio=0.5"), **plugin.words(text)}
+    chosen = {**plugin.parse_model_args("backbone=tiny,method=uniform,ratio=0.5"), **plugin.parse_model_args(text)}
     with pytest.raises(ConfigError) as caught:
         run_settings.points(plugin.composed(chosen))
     assert told in str(caught.value)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from evalkit.config.choices import CONF
+from evalkit.config import compose
 
 
 def composed(*overrides: str) -> DictConfig:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose("config", overrides=list(overrides))
+    """conf/config.yaml with these settings; ConfigError for what it does not know."""
+    return compose.composed("config", overrides)

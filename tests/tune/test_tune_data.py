@@ -125,7 +125,7 @@ def test_a_frame_that_does_not_decode_lets_the_next_row_stand_in(
         return decode(self, video, plans)
 
     monkeypatch.setattr(FrameEncoder, "decode", fails_once)
-    assert torch.equal(samples[0].tails, second.tails)
+    assert torch.equal(samples[0].suffix_ids, second.suffix_ids)
     monkeypatch.setattr(FrameEncoder, "decode", lambda *_: (_ for _ in ()).throw(VideoError("dark")))
     with pytest.raises(DataError, match="none does"):
         samples[0]
@@ -148,7 +148,7 @@ def builtin(backbone: Qwen2VL, seed: int = 0) -> Builtin:
 
 def same(a: Sample, b: Sample) -> bool:
     frames = all((x.pixels == y.pixels).all() for (_, _, x), (_, _, y) in zip(a.seen, b.seen, strict=True))
-    return frames and torch.equal(a.tails, b.tails) and torch.equal(a.targets, b.targets)
+    return frames and torch.equal(a.suffix_ids, b.suffix_ids) and torch.equal(a.targets, b.targets)
 
 
 def test_generated_samples(backbone: Qwen2VL) -> None:
