@@ -18,19 +18,22 @@ def modules(package: str = "evalkit") -> dict[str, Path]:
     return dict(zip(names, files, strict=True))
 
 
-def imported(file: Path, *, top_level: bool = False) -> Iterator[str]:
-    """What a file imports, as it is written; inside functions and for type checkers, too, unless `top_level`."""
+def imported(file: Path, *, top_level: bool = False, by_name: bool = False) -> Iterator[str]:
+    """What a file imports, as it is written; inside functions and for type checkers, too, unless `top_level`.
+
+    `by_name`: also what a registry or import_module names in a text, as `evalkit.data.readers.*`.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.JoinedStr) and (place := _by_name(node)):
+        elif by_name and isinstance(node, ast.JoinedStr) and (place := _named(node)):
             yield f"{place}.*"
 
 
-def _by_name(node: ast.JoinedStr) -> str:
+def _named(node: ast.JoinedStr) -> str:
     """`evalkit.data.readers` of import_module(f"evalkit.data.readers.{name}")."""
     first = node.values[0] if node.values else None
     text = first.value if isinstance(first, ast.Constant) else ""
@@ -38,9 +41,9 @@ def _by_name(node: ast.JoinedStr) -> str:
 
 
 @cache
-def graph() -> dict[str, frozenset[str]]:
+def graph(*, by_name: bool = False) -> dict[str, frozenset[str]]:
     """Module of evalkit -> modules of evalkit that it imports, anywhere in its file."""
-    return {name: frozenset(_resolved(imported(file))) - {name} for name, file in modules().items()}
+    return {name: frozenset(_resolved(imported(file, by_name=by_name))) - {name} for name, file in modules().items()}
 
 
 def _resolved(names: Iterable[str]) -> Iterator[str]:
@@ -56,15 +59,15 @@ def _resolved(names: Iterable[str]) -> Iterator[str]:
 
 
 def reached(start: Iterable[str]) -> set[str]:
-    """Modules that run when those of `start` are imported, packages above them included; not the package evalkit
-    itself, whose names are loaded on demand.
+    """Modules that are reached by imports from those of `start`: packages above them and what is named in registries
+    included, but not the package evalkit itself, whose names are loaded on demand.
     """
-    todo, found = list(start), set[str]()
+    todo, found, imports = list(start), set[str](), graph(by_name=True)
     while todo:
         name = todo.pop()
         if name not in found and name != "evalkit":
             found.add(name)
-            todo += [name.rpartition(".")[0], *graph()[name]]
+            todo += [name.rpartition(".")[0], *imports[name]]
     return found
 
 
