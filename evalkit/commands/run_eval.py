@@ -30,8 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     def job(cfg: DictConfig) -> None:
         from evalkit.commands.run import run
 
-        with explained("config"):
-            outcomes.append(run(cfg))
+        try:
+            with explained("config"):
+                outcomes.append(run(cfg))
+        except EvalkitError as error:  # here, as Hydra prints a line of its own about an exception that leaves a job
+            sys.exit(_wrong(error))
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
     register()
@@ -40,10 +43,15 @@ def main(arguments: Sequence[str]) -> int:
         with explained("config"):
             job()
     except EvalkitError as error:
-        log.error("%s: %s", type(error).__name__, error)
-        return 2
+        return _wrong(error)
     if len(outcomes) > 1:
         from evalkit.commands.run import report
 
         report(outcomes)
     return 3 if any(outcome.failed for outcome in outcomes) else 0
+
+
+def _wrong(error: EvalkitError) -> int:
+    """One line; the exit code."""
+    log.error("%s: %s", type(error).__name__, error)
+    return 2
