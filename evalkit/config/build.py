@@ -31,12 +31,13 @@ def grid(cfg: DictConfig) -> Grid:
     """What run_eval.py runs. ConfigError or DataError for settings or data that it cannot run."""
     checks.evaluation(cfg)
     chosen, named, against = points(cfg), order(cfg), reference(cfg)
-    timed = checks.timed_videos(cfg.timing)
+    timed, protocol = checks.timed_videos(cfg.timing), protocols.get(cfg.protocol)
+    sampling(cfg)  # what is wrong with settings is said before data are looked for
     found = question_sets(cfg)
     return Grid(
         points=chosen,
         benchmarks=found,
-        setup=setup(cfg, protocols.get(cfg.protocol)),
+        setup=setup(cfg, protocol),
         results_dir=Path(cfg.results_dir),
         order=named,
         reference=against,
