@@ -22,19 +22,21 @@ SHARED: Mapping[str, set[str]] = {
 # room -> the rooms that it imports from
 ARROWS: Mapping[str, set[str]] = {
     "hub": set(),  # names and sizes of files on the Hugging Face hub
+    "plugins": set(),  # what is chosen by name, of other packages too
     "runs": set(),
-    "data": {"hub"},
-    "model": {"hub"},
+    "data": {"hub", "plugins"},
+    "model": {"hub", "plugins"},
     "analysis": {"runs", "data"},
-    "trackers": {"analysis", "runs"},
+    "trackers": {"analysis", "plugins", "runs"},
     "engine": {"data", "model", "runs"},
     "tiny": {"data", "model"},
     "testing": {"data", "engine", "model", "tiny"},
-    "config": {"data", "engine", "model", "tiny"},
+    "config": {"data", "engine", "model", "plugins", "tiny"},
     "tune": {"config", "data", "engine", "model", "runs", "tiny"},
     "lmms_plugin": {"config", "data", "engine", "runs"},
     "api": {"config", "data", "engine", "runs"},
     "": {"api", "data", "engine"},  # the names of evalkit itself, each loaded when it is used
+    "testing": {"data", "engine", "model", "tiny"},  # the contract of methods, for tests of other packages
     "commands": {"analysis", "config", "data", "engine", "hub", "model", "runs", "trackers"},
     "__main__": {"analysis", "commands", "data", "tiny", "tune"},
 }

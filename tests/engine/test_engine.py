@@ -15,6 +15,7 @@ from evalkit.data import video as video_file
 from evalkit.errors import ConfigError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.vision_tower import VisionTower
 from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
@@ -185,16 +186,16 @@ def test_running_out_of_memory_in_the_encoder_takes_smaller_slices(
     error: Exception, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    encode = Qwen2VL._encode_slice
+    encode = VisionTower._encode_slice
 
-    def small(self: Qwen2VL, pixels: np.ndarray) -> torch.Tensor:
+    def small(self: VisionTower, pixels: np.ndarray) -> torch.Tensor:
         tried.append(len(pixels) // 2)
         if len(pixels) > 8:
             raise error
         return encode(self, pixels)
 
     plenty = answer(engine(backbone), [DENSE], [question(clip, 0)])
-    monkeypatch.setattr(Qwen2VL, "_encode_slice", small)
+    monkeypatch.setattr(VisionTower, "_encode_slice", small)
     scarce = answer(engine(backbone, encode_cells=16), [DENSE], [question(clip, 0)])
     assert tried == [16, 8, 4, 4, 4, 4]
     assert [said(a) for a in scarce.values()] == [said(a) for a in plenty.values()]
