@@ -22,16 +22,14 @@ SHARED: Mapping[str, set[str]] = {
 # room -> the rooms that it imports from
 ARROWS: Mapping[str, set[str]] = {
     "hub": set(),  # names and sizes of files on the Hugging Face hub
-    "plugins": set(),  # what is chosen by name, of other packages too
     "runs": set(),
-    "data": {"hub", "plugins"},
-    "model": {"hub", "plugins"},
+    "data": {"hub"},
+    "model": {"hub"},
     "analysis": {"runs", "data"},
-    "trackers": {"analysis", "plugins", "runs"},
+    "trackers": {"analysis", "runs"},
     "engine": {"data", "model", "runs"},
     "tiny": {"data", "model"},
-    "testing": {"data", "engine", "model", "tiny"},
-    "config": {"data", "engine", "model", "plugins", "tiny"},
+    "config": {"data", "engine", "model", "tiny"},
     "tune": {"config", "data", "engine", "model", "runs", "tiny"},
     "lmms_plugin": {"config", "data", "engine", "runs"},
     "api": {"config", "data", "engine", "runs"},

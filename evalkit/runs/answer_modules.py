@@ -32,7 +32,6 @@ CHANGES_ANSWERS = (
     "evalkit.data.protocols.letters",
     "evalkit.data.protocols.lmms_eval",
     "evalkit.data.protocols.official",
-    "evalkit.data.protocols.plain",
     "evalkit.data.protocols.retake",
     "evalkit.data.protocols.subtitles",
     "evalkit.data.protocols.table_protocol",
@@ -79,7 +78,6 @@ CHANGES_ANSWERS = (
 )
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
-    "evalkit.data.benchmarks.question_sets": "known sets by their sizes; rows are hashed as a part of their own",
     "evalkit.engine.grid": "which questions are answered when, and into which folder; the engine answers them",
     "evalkit.engine.stage_times": "seconds and peak memory",
     "evalkit.engine.timing": "measurements that are taken after the answers, into a file of their own",

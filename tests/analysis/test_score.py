@@ -93,7 +93,7 @@ def test_side_by_side(tmp_path, videomme):
     assert table["n"] == ["6", "4", "6", "6"]
     assert table["excluded"] == ["0", "2", "0", "0"]
     assert table["duration: long"] == ["33.33 of 3", "100.00 of 1", "33.33 of 3", "33.33 of 3"]
-    assert "official 1: an unreadable reply is excluded of every average" in text
+    assert "official 1: an unreadable reply is excluded from every average" in text
 
 
 def test_a_question_with_two_types_counts_in_both(tmp_path):

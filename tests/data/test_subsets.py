@@ -319,11 +319,11 @@ def test_gaps_are_differences_of_accuracy(tmp_path: Path) -> None:
     for name, ids in {FULL: tuple(right), **lists}.items():
         marks = [right[id_] for id_ in ids if id_ in right]
         assert table.loc[name, "n"] == len(marks)
-        assert table.loc[name, "accuracy"] == pytest.approx(100 * sum(marks) / len(marks))
+        assert table.loc[name, "percent"] == pytest.approx(100 * sum(marks) / len(marks))
         assert table.loc[name, "gap"] == pytest.approx(
             100 * (sum(marks) / len(marks) - sum(right.values()) / len(right))
         )
-    half = table["ci_half_width"]
+    half = table["half_width"]
     assert half[FULL] == 0 < half["ci-600"] < half["ci-200"] < half["ci-50"]
     part = [a for a in run.answers if a.question_id in set(lists["ci-50"]) and a.correct is not None]
     assert (

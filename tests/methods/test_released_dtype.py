@@ -157,7 +157,7 @@ def graded(size: int) -> LayerChunk:
         positions=torch.arange(size).expand(3, size),
         rotate=lambda x, _: x,
         protected=torch.zeros(size, dtype=torch.bool),
-        room=size // 2,
+        max_keep=size // 2,
         prompt_tokens=size,
     )
 

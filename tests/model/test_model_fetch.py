@@ -223,7 +223,7 @@ def test_a_run_never_downloads() -> None:
     """Nothing but the command imports the downloader, and loading asks for local files only."""
     package = Path(evalkit.__file__).parent
     users = [f.name for f in package.rglob("*.py") if "import fetch" in f.read_text(encoding="utf-8")]
-    assert sorted(users) == ["data_commands.py", "model_commands.py"]
+    assert sorted(users) == ["data.py", "model.py"]
     calls = [
         call
         for f in package.rglob("*.py")

@@ -19,7 +19,7 @@ from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import LayerHooks
 from evalkit.model.prefill_state import PrefillState
 from evalkit.types import Evicted, LayerChunk
-from tests.model.test_model import visual
+from tests.support.visual_tokens import visual
 from tests.support.parity import budget_of
 
 MODEL = Path(__file__).parents[2] / "evalkit"

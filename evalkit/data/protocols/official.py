@@ -54,7 +54,7 @@ VIDEOMME = Task(
     leaves_out=lambda gold, text, letter: letter == "",
     averages=official_micro,
     max_new_tokens=16,
-    scoring_note="an unreadable reply is left out of every average",
+    scoring_note="an unreadable reply is excluded from every average",
 )
 MLVU = Task(
     ask=_mlvu,
