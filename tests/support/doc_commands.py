@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from argparse import Namespace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def _module(module: str, rest: list[str]) -> None:
             _pip(rest[1:])
         case "pytest":
             assert all((ROOT / word).exists() for word in rest if word.startswith("tests")), rest
+        case _ if module.startswith("evalkit."):
+            assert find_spec(module), f"no such module: {module}"
+            assert all((ROOT / word).exists() for word in rest), rest
         case _:
             assert module == "venv", f"a module that no test knows: {module}"
 
