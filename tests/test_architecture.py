@@ -14,6 +14,8 @@ from tests.support.module_graph import ROOT, circles, graph, imported, modules
 SHARED: Mapping[str, set[str]] = {
     "errors": set(),
     "ledger": set(),
+    "atomic_write": set(),
+    "child_process": {"errors"},
     "progress": set(),
     "plugins": {"errors"},
     "types": {"ledger"},

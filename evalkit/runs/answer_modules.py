@@ -89,7 +89,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.plugins": "finds things by name; the source of what other packages bring is a part of its own",
     "evalkit.progress": "progress bars",
     "evalkit.runs.answer_modules": "this list; what it leaves out cannot change an answer",
-    "evalkit.runs.atomic_write": "how files are written",
+    "evalkit.atomic_write": "how files are written",
     "evalkit.runs.config_file": "config.yaml, written before the first answer",
     "evalkit.runs.environment": "environment.json",
     "evalkit.runs.folder": "writes lines as they are given",

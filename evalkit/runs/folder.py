@@ -16,9 +16,10 @@ from typing import IO, Any
 
 import yaml
 
+from evalkit import atomic_write
 from evalkit.errors import DataError, RunLockedError
 from evalkit.ledger import Timing
-from evalkit.runs import atomic_write, environment
+from evalkit.runs import environment
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)

@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from evalkit.child_process import ChildProcess
+from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from multiprocessing.connection import Connection
 
     from evalkit.trackers.tracked import Tracked, Tracker
 
-START_SECONDS = 300.0  # the process has imported its libraries by then, even on a busy machine
 SECONDS = 120.0  # for one run: more than any client waits for a first answer before it says why there is none
 END_SECONDS = 30.0  # to end by itself: W&B may write out its files only then
 
 
+@dataclass(frozen=True)
+class _Log:
+    """What the process does: logs a run; whether that went well, and where to look at it or the reason."""
+
+    tracker: Tracker
+
+    def __call__(self, run: Tracked) -> tuple[bool, str]:
+        try:
+            return True, self.tracker.log(run)
+        except Exception as error:  # noqa: BLE001 – clients raise what they like
+            return False, f"{type(error).__name__}: {error}"
+
+
 def log_all(runs: Sequence[Tracked], tracker: Tracker, seconds: float = SECONDS) -> tuple[int, str]:
     """Log one run after the other. Returns how many were logged, and where; if not all were, the reason."""
-    context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
-    pipe, other = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(other, runs, tracker), daemon=True)
+    process = ChildProcess(_Log(tracker))
+    done, text = 0, ""
     try:
         process.start()
-        other.close()  # or the end of the process would not end the pipe
-        return _listen(pipe, len(runs), seconds)
-    except OSError as error:
-        return 0, f"no process could be started: {error}"
-    finally:
-        pipe.close()
-        if process.pid is not None:
-            process.join(END_SECONDS)
-            process.kill()
-
-
-def _listen(pipe: Connection, count: int, seconds: float) -> tuple[int, str]:
-    done, (well, text) = 0, _next(pipe, START_SECONDS)
-    while well and done < count:
-        well, text = _next(pipe, seconds)
-        done += well
-    return done, text
-
-
-def _next(pipe: Connection, seconds: float) -> tuple[bool, str]:
-    try:
-        return pipe.recv() if pipe.poll(seconds) else (False, f"nothing heard for {seconds:g} s")
+        process.wait()
+        for run in runs:
+            well, text = process.ask(run, seconds)
+            if not well:
+                break
+            done += 1
+    except TimeoutError as error:
+        text = str(error)
     except EOFError:
-        return False, "its process died; see stderr for why"
-
-
-def _serve(pipe: Connection, runs: Sequence[Tracked], tracker: Tracker) -> None:
-    """The life of the process: a word when it is ready, and one for every run until one fails."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who starts it ends it
-    logging.disable(logging.CRITICAL)  # what matters is sent
-    pipe.send((True, ""))
-    for run in runs:
-        try:
-            pipe.send((True, tracker.log(run)))
-        except Exception as error:  # noqa: BLE001 – clients raise what they like
-            pipe.send((False, f"{type(error).__name__}: {error}"))
-            return
+        text = "its process died; see stderr for why"
+    except (OSError, EvalkitError) as error:
+        text = f"no process could be started: {error}"
+    finally:
+        process.stop(END_SECONDS)
+    return done, text

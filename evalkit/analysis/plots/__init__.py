@@ -15,7 +15,7 @@ from evalkit.analysis.plots import captions
 from evalkit.analysis.plots.figure import draw
 from evalkit.analysis.plots.style import Style, house_style, styles
 from evalkit.analysis.plots.svg import inline, standalone
-from evalkit.runs.atomic_write import replace
+from evalkit.atomic_write import replace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.report.document import document
-from evalkit.runs.atomic_write import replace
+from evalkit.atomic_write import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

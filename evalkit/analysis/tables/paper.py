@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from evalkit.analysis.tables import paper_text
-from evalkit.runs.atomic_write import replace
+from evalkit.atomic_write import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

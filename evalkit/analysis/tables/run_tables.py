@@ -9,7 +9,7 @@ import pandas as pd
 from evalkit.analysis.grid.grouping import KEYS
 from evalkit.analysis.grid.seconds import QUARTILES
 from evalkit.analysis.tables import columns, differences, formatting, terminal
-from evalkit.runs.atomic_write import replace
+from evalkit.atomic_write import replace
 
 if TYPE_CHECKING:
     from pathlib import Path

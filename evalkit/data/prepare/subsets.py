@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter, defaultdict
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from evalkit import atomic_write
 from evalkit.data import benchmarks
 from evalkit.data.prepare.checksums import rows_sha256, sha256, stamp
 from evalkit.errors import ConfigError, DataError
@@ -90,10 +90,8 @@ def published_rows(benchmark: Benchmark) -> str:
 def write(benchmark: Benchmark) -> Path:
     """Draw the lists and store them as subsets.json beside the annotations. ConfigError if that cannot be written."""
     path = benchmark.root / FILE
-    fresh = path.with_name(f".{FILE}.{os.getpid()}")
     try:
-        fresh.write_text(json.dumps(document(benchmark), indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        atomic_write.replace(path, json.dumps(document(benchmark), indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); make the folder writable") from error
     return path

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit import atomic_write
 from evalkit.data import benchmarks
 from evalkit.data.benchmarks import files
 from evalkit.data.benchmarks.question_sets import known_as
@@ -153,13 +154,11 @@ def _state(path: Path) -> tuple[int, int] | tuple[None, None]:
 def write(report: Report, folder: Path) -> Path:
     """Store a report as verify.json in `folder`. ConfigError where that cannot be written."""
     path = folder / FILE
-    fresh = path.with_name(f".{FILE}.{os.getpid()}")
     lists = {kind: [video for video, c in report.lost.items() if c.problem == kind] for kind in ("missing", "broken")}
     summary: dict[str, object] = {"complete": report.complete, **lists}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(summary | asdict(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        atomic_write.replace(path, json.dumps(summary | asdict(report), indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
     return path

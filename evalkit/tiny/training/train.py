@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.atomic_write import replacing
 from evalkit.tiny.model import grown, random_model, save
 from evalkit.tiny.training import recipe
 
@@ -108,10 +109,9 @@ class Run:
         import torch
 
         self.done = done
-        part = self.state.with_suffix(".part")
         parts = {"model": self.plain, "auxiliary_head": self.auxiliary_head, "optimizer": self.optimizer}
-        torch.save({name: of.state_dict() for name, of in parts.items()} | {"done": list(done)}, part)
-        part.replace(self.state)
+        with replacing(self.state) as fresh:
+            torch.save({name: of.state_dict() for name, of in parts.items()} | {"done": list(done)}, fresh)
 
     def _load(self) -> None:
         import torch

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from evalkit.atomic_write import replacing
 from evalkit.tiny.videos.render import Painter
 from evalkit.tiny.videos.world import World
 
@@ -39,10 +40,12 @@ def write(clip: Clip) -> None:
     import av
 
     clip.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = clip.path.with_name(f".{clip.path.name}.part")
     container_format = {".webm": "webm", ".mkv": "matroska"}.get(clip.path.suffix, "mp4")
     name, options = CODECS[clip.codec]
-    with av.open(str(partial), "w", format=container_format, options=_container_options(container_format)) as out:
+    with (
+        replacing(clip.path) as fresh,
+        av.open(str(fresh), "w", format=container_format, options=_container_options(container_format)) as out,
+    ):
         stream = out.add_stream(name, rate=Fraction(clip.fps), options=dict(options))
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
@@ -52,7 +55,6 @@ def write(clip: Clip) -> None:
             picture = painter.frame((number + 0.5) / clip.frames, number)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode())
-    partial.replace(clip.path)
 
 
 def _container_options(container_format: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import progress as bars
+from evalkit.atomic_write import replacing
 from evalkit.data import benchmarks
 from evalkit.data.prepare import subsets
 from evalkit.errors import DataError
@@ -117,11 +118,10 @@ def _run(clips: Iterable[Clip], progress: bool) -> None:
 
 
 def _put(path: Path, save: Callable[[Path], object]) -> None:
-    """Save under a temporary name first: a file under its own name is complete."""
+    """A file under its own name is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    save(part)
-    part.replace(path)
+    with replacing(path) as fresh:
+        save(fresh)
 
 
 def _read(path: Path) -> Any:

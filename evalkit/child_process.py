@@ -1,0 +1,78 @@
+"""A process that answers messages, each within a deadline: what may hang or crash is done there and can be killed."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import EvalkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+    Answer = Callable[[Any], object]  # of one message; a function of a module or a plain object, for it is sent
+
+START_SECONDS = 300.0  # a process has imported its libraries by then, even on a busy machine
+KILL_SECONDS = 5.0  # until a killed process is gone; one that waits for a broken disk is left behind
+
+
+class ChildProcess:
+    """One process, from its start to its end. Its parent ends it; SIGINT and logging are off in it."""
+
+    def __init__(self, answer: Answer) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
+        self._pipe, self._other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self._other, answer), daemon=True)
+
+    def start(self) -> None:
+        """Start it. OSError where the system has no process to give."""
+        self._process.start()
+        self._other.close()  # or the end of the process would not end the pipe
+
+    def wait(self) -> None:
+        """Until it is ready for messages. EvalkitError where it does not get there."""
+        with suppress(EOFError, OSError):
+            if self._pipe.poll(START_SECONDS):
+                self._pipe.recv()
+                return
+        raise EvalkitError(f"no process could be started (exit code {self.stop()}); see stderr for why")
+
+    def ask(self, message: object, seconds: float) -> Any:
+        """The answer to a message. TimeoutError after `seconds`; EOFError or OSError where the process has ended."""
+        self._pipe.send(message)
+        if not self._pipe.poll(seconds):
+            raise TimeoutError(f"nothing heard for {seconds:g} s")
+        return self._pipe.recv()
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        """End it at once, if it has been started."""
+        if self._process.pid is not None:
+            self._process.kill()
+
+    def stop(self, seconds: float = KILL_SECONDS) -> int | None:
+        """Let it end by itself within `seconds`, else kill it; its exit code, where it has one."""
+        self._pipe.close()  # one that is idle ends by this
+        if self._process.pid is None:
+            return None
+        self._process.join(seconds)
+        self._process.kill()
+        self._process.join(KILL_SECONDS)
+        return self._process.exitcode
+
+
+def _serve(pipe: Connection, answer: Answer) -> None:
+    """The life of the process: a word when it is ready, and an answer to every message until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable(logging.CRITICAL)  # what matters is sent
+    pipe.send("ready")
+    with suppress(EOFError):
+        while True:
+            pipe.send(answer(pipe.recv()))
