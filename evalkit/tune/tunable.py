@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.method import OperatingPoint
     from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.tune.forward import PruneSchedule
     from evalkit.tune.sample import Sample
     from evalkit.types import VisualTokens
 
@@ -72,7 +73,7 @@ class TunableBackbone(nn.Module):
         self.correct.append(correct.float().mean())
         return {"loss": loss}
 
-    def _schedule(self, sample: Sample, tokens: list[VisualTokens], method: Method) -> forward.PruneSchedule:
+    def _schedule(self, sample: Sample, tokens: list[VisualTokens], method: Method) -> PruneSchedule:
         """What every layer sees of the sample's videos."""
         shape = (int(sample.suffix_ids.shape[1]), int(sample.suffix_ids.shape[2]))
         budgets = [self.frame_encoder.budget(self.point, video) for video, _, _ in sample.seen]

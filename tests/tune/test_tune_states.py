@@ -148,9 +148,8 @@ def test_the_error_is_that_of_the_stock_model(backbone: Qwen2VL, checkpoint: Pat
         cells = zip(theirs[layer][:, video].split(16, 1), one.target_shares.unbind(1), strict=True)
         goal = torch.cat([torch.einsum("bpq,bqd->bpd", shares, states) for states, shares in cells], 1)
         pairs = [(ours[layer][:, video][m], goal[m]) for m in (has_mixture, ~has_mixture)]
-        pairs += [
-            (ours[layer][:, part], theirs[layer][:, part]) for part in (slice(n_prefix), slice(n_prefix + 48, None))
-        ]
+        text = (slice(n_prefix), slice(n_prefix + 3 * 16, None))
+        pairs += [(ours[layer][:, part], theirs[layer][:, part]) for part in text]
         expected += sum(float(((a - b) ** 2).mean() / (b**2).mean()) for a, b in pairs)
     assert error(backbone, one, 2, Method(), one.target_shares, other) == pytest.approx(expected, rel=1e-4)
     assert error(backbone, one, 2, Method(), OWN, other) != pytest.approx(expected, rel=1e-2)
