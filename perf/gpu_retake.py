@@ -158,7 +158,7 @@ def main() -> None:
             longer = seconds(partial(first_token, backbone, tokens, method, ratio, 8), device, args.runs)
             dense = dense or ttft
             select = ratio if isinstance(method, DPSelect) else 1.0
-            row = {"tokens": len(tokens), "arm": name, "TTFT s": ttft, "s per token": (longer - ttft) / 8}
+            row = {"tokens": len(tokens), "operating point": name, "TTFT s": ttft, "s per token": (longer - ttft) / 8}
             row |= {"speed-up": dense / ttft, "bound": flops(shape, count, 1, 1) / flops(shape, count, ratio, select)}
             row["peak GB"] = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
             rows.append(row)

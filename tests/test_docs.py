@@ -31,9 +31,9 @@ def blocks(file: str, language: str) -> list[str]:
 
 def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
     (code, contract), (config,) = blocks("methods/README.md", "python"), blocks("methods/README.md", "yaml")
-    (tmp_path / "first_half.py").write_text(code)
+    (tmp_path / "half_of_a_video.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    fields = dict(OmegaConf.create(config.replace("methods.first_half", "first_half")))
+    fields = dict(OmegaConf.create(config.replace("methods.first_half", "half_of_a_video")))
     name = str(fields.pop("name"))
     point = OperatingPoint(name, instantiate(fields), 0.5)
     clip = clips.make(tmp_path / "clip.mp4", frames=64, size=(112, 112))
@@ -41,7 +41,7 @@ def test_a_new_method_in_three_steps(tmp_path: Path, backbone: Qwen2VL, monkeypa
     assert row.ledger is not None
     assert row.ledger.ratio_achieved == 0.5
     found: dict[str, object] = {}
-    exec(compile(contract.replace("my_package", "first_half"), "README", "exec"), found)  # noqa: S102
+    exec(compile(contract.replace("my_package", "half_of_a_video"), "README", "exec"), found)  # noqa: S102
     assert callable(found["test_first_half"])
 
 

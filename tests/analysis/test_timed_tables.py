@@ -154,7 +154,7 @@ def test_what_tables_and_report_say_of_timed_seconds(tmp_path: Path) -> None:
     assert "6.000 [4.750, 8.250]" in shown
     assert "not measured" in shown
     run_tables.write(Results(runs, averages), tmp_path / "t")
-    assert "TTFT q1" in (tmp_path / "t" / "budget.md").read_text(encoding="utf-8")
+    assert "TTFT Q1" in (tmp_path / "t" / "budget.md").read_text(encoding="utf-8")
 
 
 def test_a_plot_shows_what_was_timed_on_the_same_videos(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path:
 
 @pytest.mark.slow
 def test_trackers_are_checked_before_a_run_and_told_after_it(data: Path, tmp_path: Path, checkpoint: Path) -> None:
-    with pytest.raises(ConfigError, match="trackers"):
+    with pytest.raises(ConfigError, match="tracker: expected one of tensorboard"):
         run.run(config(data, tmp_path / "results", checkpoint, "trackers=[nowhere]"))
     assert not (tmp_path / "results").exists()
     pytest.importorskip("tensorboard")

@@ -90,7 +90,7 @@ def test_unreadable_replies(tmp_path, name, benchmark):
     (asked,) = load(benchmark, tmp_path)[0].questions
     assert outcome(name, asked, ["", "no idea"]) == UNREAD[name, benchmark]
     assert get(name).read(asked, "no idea").letter is None
-    assert ("left out" in get(name).scoring_note(benchmark)) is (
+    assert ("excluded" in get(name).scoring_note(benchmark)) is (
         "-" in UNREAD[name, benchmark] or (name, benchmark) == ("retake", "mlvu")
     )
 

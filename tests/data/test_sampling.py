@@ -138,9 +138,9 @@ def test_qwen2_5_vl_sees_what_lmms_evals_own_class_shows_it(tmp_path: Path) -> N
         clips.make(tmp_path / "usual.mp4", frames=60, size=(360, 640)),
         clips.make(tmp_path / "short.mp4", frames=5, size=(96, 128)),
     ]
-    tests = Path(__file__).parent
-    command = [sys.executable, "lmms_qwen2_5_vl.py", *map(str, files)]
-    run = subprocess.run(command, cwd=tests, check=True, capture_output=True, text=True)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.support.lmms_qwen2_5_vl", *map(str, files)]
+    run = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
     assert [line[0] for line in lines] == ["lmms_eval.models.chat.qwen2_5_vl"] * 3
     assert lines[0][-1] == 11_520

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from evalkit.config import CONF
+from evalkit.config.choices import CONF
 from tests.support.documents import PAGES, ROOT, anchors, prose, text
 
 DOCS = [page for page in PAGES if page.startswith("docs/")]

@@ -19,8 +19,8 @@ from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import LayerHooks
 from evalkit.model.prefill_state import PrefillState
 from evalkit.types import Evicted, LayerChunk
-from tests.support.visual_tokens import visual
 from tests.support.parity import budget_of
+from tests.support.visual_tokens import visual
 
 MODEL = Path(__file__).parents[2] / "evalkit"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import tomllib
 from argparse import Namespace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from evalkit import config
 from evalkit.__main__ import parser
+from evalkit.config import build
+from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.lmms_plugin import settings as plugin
 from tests.support.documents import ROOT
@@ -52,13 +54,16 @@ def _module(module: str, rest: list[str]) -> None:
         case "evalkit":
             _evalkit(rest)
         case "lmms_eval":
-            chosen = plugin.words(rest[rest.index("--model_args") + 1])
-            assert config.points(plugin.composed(chosen))
+            chosen = plugin.parse_model_args(rest[rest.index("--model_args") + 1])
+            assert build.points(plugin.composed(chosen))
         case "pip":
             assert rest[0] == "install"
             _pip(rest[1:])
         case "pytest":
             assert all((ROOT / word).exists() for word in rest if word.startswith("tests")), rest
+        case _ if module.startswith("evalkit."):
+            assert find_spec(module), f"no such module: {module}"
+            assert all((ROOT / word).exists() for word in rest), rest
         case _:
             assert module == "venv", f"a module that no test knows: {module}"
 
@@ -105,9 +110,9 @@ def composes(name: str, words: list[str]) -> None:
         for o in overrides
     ]
     for job in product(*choices):
-        with initialize_config_dir(version_base="1.3", config_dir=str(config.CONF)):
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             cfg = compose(name, overrides=[str(word) for word in job])
-        assert config.points(cfg)
-        assert config.sampling(cfg).frames > 0
+        assert build.points(cfg)
+        assert build.sampling(cfg).frames > 0
         if name == "config":
             protocols.get(cfg.protocol)

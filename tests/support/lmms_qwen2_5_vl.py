@@ -1,6 +1,6 @@
 """What lmms-eval's class for Qwen2.5-VL hands to the model for a video; run as a script, as its import is heavy.
 
-python tests/support/lmms_qwen2_5_vl.py VIDEO … -> a JSON list per line: module of the class, frame numbers, the numbers
+python -m tests.support.lmms_qwen2_5_vl VIDEO … -> a JSON list per line: module of the class, frame numbers, the numbers
 that their pictures carry, height, width and visual tokens.
 """
 

@@ -232,7 +232,13 @@ BUDGET = _section(
         "videos that `timed` seconds rest on, one question each; in a row of a duration bucket those in it",
     ),
     *(
-        Column(f"{stage}_{end}_s", f"{stage} {end.upper()}", "s", 3, f"{word} quartile of `timed` seconds")
+        Column(
+            f"{stage}_{end}_s",
+            f"{'TTFT' if stage == 'ttft' else stage} {end.upper()}",
+            "s",
+            3,
+            f"{word} quartile of `timed` seconds",
+        )
         for stage in ("ttft", *_STAGES, "total")
         for end, word in (("q1", "first"), ("q3", "third"))
     ),

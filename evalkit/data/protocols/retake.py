@@ -76,7 +76,7 @@ MLVU = Task(
     max_new_tokens=_NEW_TOKENS,
     scoring_note=(
         "an unreadable reply is wrong; of two equal right options the first one counts; "
-        "rows without a right option are left out"
+        "rows without a right option are excluded"
     ),
 )
 LVBENCH = Task(

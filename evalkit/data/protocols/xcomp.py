@@ -79,7 +79,7 @@ MLVU = Task(
     averages=_micro,
     max_new_tokens=_NEW_TOKENS,
     scoring_note=(
-        "an unreadable reply is wrong, an empty one left out; of two equal right options the first one counts; "
+        "an unreadable reply is wrong, an empty one is excluded; of two equal right options the first one counts; "
         "every reply to a row without a right option is wrong"
     ),
 )
@@ -89,6 +89,6 @@ LVBENCH = Task(
     leaves_out=_empty,
     averages=official_micro,
     max_new_tokens=_NEW_TOKENS,
-    scoring_note="an unreadable reply is wrong, an empty one left out",
+    scoring_note="an unreadable reply is wrong, an empty one is excluded",
 )
 PROTOCOL = TableProtocol(name="xcomp", version="1")
