@@ -68,6 +68,10 @@ EVALUATION: Mapping[str, Rule] = {
     "results_dir": TEXT,
 }
 TUNING: Mapping[str, Rule] = {
+    "objective": ("objective=answers or objective=states", among("answers", "states")[1]),
+    "compared": whole(1, optional=True),
+    "depth": whole(1, optional=True),
+    "start": ("a folder of tuned weights, or null", lambda v: v is None or TEXT[1](v)),
     "tuned": ("tuned=lora or tuned=full", among("lora", "full")[1]),
     "lora.rank": whole(1),
     "lora.alpha": between(0, closed=False),
@@ -86,6 +90,8 @@ TUNING: Mapping[str, Rule] = {
     "log_every": whole(1),
     "builtin.per_sequence": whole(1),
     "builtin.questions": whole(1),
+    "builtin.dense": whole(0),
+    "builtin.uncompressed": ("a share from 0 to 1", lambda v: number(v) and 0 <= v <= 1),
     "builtin.cells": ("a list of integers", lambda v: isinstance(v, ListConfig) and all(whole(1)[1](n) for n in v)),
 }
 

@@ -14,6 +14,7 @@ from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny import prompts, tokenizer
 from evalkit.tiny.model import GRID, SIZE
 from evalkit.tiny.training import batches, symbols, vision
+from evalkit.tiny.training.auxiliary_head import CLEAR
 from evalkit.tiny.training.recipe import HARD_KINDS
 from evalkit.tiny.training.shape import Shape
 from evalkit.tune.sample import Sample
@@ -40,6 +41,8 @@ class Builtin(torch.utils.data.Dataset[Sample]):
         cells: Sequence[int],
         per_sequence: int,
         questions: int,
+        dense: int = 0,
+        uncompressed: float = 0.0,
         seed: int,
     ):
         if frame_encoder.backbone.tokenizer.get_vocab() != tokenizer.build().get_vocab():
@@ -49,8 +52,12 @@ class Builtin(torch.utils.data.Dataset[Sample]):
                 "builtin: expected cells of at least 1 and at most per_sequence, and questions of at least 1; got "
                 f"{list(cells) = }, {per_sequence = }, {questions = }"
             )
-        self.frame_encoder, self.point, self.seed = frame_encoder, point, seed
-        self.shapes = [_shape(per_sequence // count, count, questions) for count in cells]
+        if dense < 0 or not 0 <= uncompressed <= 1:
+            raise ConfigError(
+                f"builtin: expected dense of at least 0, and uncompressed in [0, 1]; got {dense = }, {uncompressed = }"
+            )
+        self.frame_encoder, self.point, self.uncompressed, self.seed = frame_encoder, point, uncompressed, seed
+        self.shapes = [_shape(per_sequence // count, count, questions, max(dense, count)) for count in cells]
 
     def __len__(self) -> int:
         return ENDLESS
@@ -63,29 +70,56 @@ class Builtin(torch.utils.data.Dataset[Sample]):
             prefix_ids=torch.tensor(prompts.prefix_ids()),
             suffix_ids=batch.suffix_ids,
             targets=_targets(batch),
-            seen=tuple(self._seen(world, shape.cells) for world in batch.worlds),
+            seen=tuple(
+                self._seen(world, shown, batch.dense)
+                for world, shown in zip(batch.worlds, batch.shown_cells, strict=True)
+            ),
+            target_shares=target_shares(batch.concepts, GRID * GRID),
+            uncompressed=bool(np.random.default_rng((self.seed, number)).random() < self.uncompressed),
         )
 
-    def _seen(self, world: World, cells: int) -> tuple[Video, Any, Frames]:
-        frames = 2 * cells
-        video = Video(
-            path=Path(f"world-{world.seed}"),
-            duration_s=SECONDS,
-            fps=frames / SECONDS,
-            frames=frames,
-            height=SIZE,
-            width=SIZE,
-        )
+    def expect_every_cell(self) -> None:
+        """ConfigError where the method leaves cells of a video out; `target_shares` has all of them."""
+        for shape in self.shapes:
+            video = _video(0, 2 * shape.cells)
+            seen = len(self.frame_encoder.plan(self.point, video).frames.indices)
+            if seen != video.frames:
+                raise ConfigError(
+                    f"objective=states: expected a method that sees every cell (method.frame_ratio=1), got {seen} of "
+                    f"{video.frames} frames with method={self.point.name}"
+                )
+
+    def _seen(self, world: World, shown_cells: np.ndarray, dense: int) -> tuple[Video, Any, Frames]:
+        """A video of some of the `dense` cells of a world, as if they followed each other without gaps."""
+        frames = 2 * len(shown_cells)
+        video = _video(world.seed, frames)
         plan = self.frame_encoder.plan(self.point, video).frames
-        times = symbols.moments(cells)
-        pixels = vision.render(world, times, np.arange(cells)).flatten(0, 1).numpy()
-        seconds = tuple(float(times[i]) * SECONDS for i in plan.indices)
+        pixels = vision.render(world, symbols.moments(dense), shown_cells).flatten(0, 1).numpy()
+        seconds = tuple((i + 0.5) / frames * SECONDS for i in plan.indices)
         return video, plan, Frames(pixels=pixels[list(plan.indices)], indices=plan.indices, seconds=seconds)
 
 
-def _shape(videos: int, cells: int, questions: int) -> Shape:
+def _video(seed: int, frames: int) -> Video:
+    path = Path(f"world-{seed}")
+    return Video(path=path, duration_s=SECONDS, fps=frames / SECONDS, frames=frames, height=SIZE, width=SIZE)
+
+
+def target_shares(concepts: torch.Tensor, places: int) -> torch.Tensor:
+    """Concept weights (B, T·P, C) of T cells of P places -> shares (B, T, P, P) of the cell's states in each target.
+
+    From the first token of a cell that shows its event on, a token's target is the mean of the uncompressed states of
+    the tokens up to it that show the event, weighted by the square of how much of it they show: each shows a part, and
+    a copy of one of them alone would lose the others. Before that token, the target is the token's own state.
+    """
+    shown = concepts[..., symbols.EVENTS].amax(-1).reshape(len(concepts), -1, 1, places)
+    shares = torch.where(shown > CLEAR, shown.square(), 0.0) * torch.ones(places, places).tril()
+    sums = shares.sum(-1, keepdim=True)
+    return torch.where(sums > 0, shares / sums.clamp(min=CLEAR**2), torch.eye(places))
+
+
+def _shape(videos: int, cells: int, questions: int, dense: int) -> Shape:
     return Shape(
-        videos=videos, questions=questions, dense=cells, cells=cells, tokens=cells * GRID * GRID, kinds=HARD_KINDS
+        videos=videos, questions=questions, dense=dense, cells=cells, tokens=cells * GRID * GRID, kinds=HARD_KINDS
     )
 
 

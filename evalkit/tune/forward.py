@@ -21,7 +21,7 @@ from evalkit.model.live_tokens import LiveTokens
 from evalkit.model.packed_questions import IGNORE, packed_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -91,26 +91,47 @@ def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: l
 
     `inputs`, where given, receives what enters each layer, (B, S_l, D).
     """
-    hidden, seen = embeds, embeds.shape[1] - schedule.n_prefix - schedule.suffix_shape[0] * schedule.suffix_shape[1]
-    for layer, index, count, ids in zip(
-        decoder.text.layers, schedule.kept_index, schedule.counts, schedule.ids, strict=True
-    ):
-        if index is not None:
-            start, end = schedule.n_prefix, schedule.n_prefix + seen
-            video = hidden[:, start:end][:, index.to(hidden.device)]
-            hidden = torch.cat([hidden[:, :start], video, hidden[:, end:]], dim=1)
-        seen = count
-        if inputs is not None:
+    hidden = embeds
+    for number, hidden in enumerate(layer_states(decoder, schedule, embeds)):
+        if inputs is not None and number < decoder.layers:
             inputs.append(hidden)
+    out: Tensor = decoder.text.norm(hidden[:, schedule.n_prefix + schedule.counts[-1] :])
+    return out.reshape(len(out), *schedule.suffix_shape, -1)
+
+
+def layer_states(
+    decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, layers: Sequence[torch.nn.Module] | None = None
+) -> Iterator[Tensor]:
+    """Embeddings (B, P + N + Q·A, D) -> the input of each layer, (B, S_l, D), and last the output of the last one.
+
+    A generator: a layer runs when its output is asked for. `layers`, where given, run in place of the decoder's own
+    first ones; the last output is then what the decoder's next layer would see.
+    """
+    n_prefix, (n_suffixes, length) = schedule.n_prefix, schedule.suffix_shape
+    hidden, seen = embeds, embeds.shape[1] - n_prefix - n_suffixes * length
+    stack = decoder.text.layers if layers is None else layers
+    for layer, index, count, ids in zip(
+        stack, schedule.kept_index, schedule.counts, schedule.ids, strict=layers is None
+    ):
+        hidden, seen = _pruned(hidden, index, n_prefix, seen), count
+        yield hidden
+        mask = packed_mask(n_prefix + seen, n_suffixes, length)[None, None] if n_suffixes > 1 else None
         hidden = layer(
             hidden,
-            attention_mask=packed_mask(schedule.n_prefix + seen, *schedule.suffix_shape)[None, None].to(hidden.device)
-            if schedule.suffix_shape[0] > 1
-            else None,
+            attention_mask=None if mask is None else mask.to(hidden.device),
             position_embeddings=decoder.positions.rotary(hidden, ids),
         )
-    out: Tensor = decoder.text.norm(hidden[:, schedule.n_prefix + seen :])
-    return out.reshape(len(out), *schedule.suffix_shape, -1)
+    if len(stack) < decoder.layers:
+        hidden = _pruned(hidden, schedule.kept_index[len(stack)], n_prefix, seen)
+    yield hidden
+
+
+def _pruned(hidden: Tensor, index: Tensor | None, n_prefix: int, seen: int) -> Tensor:
+    """Hidden states (B, S, D) with those of the `seen` visual tokens after the prefix that `index` names; None: all."""
+    if index is None:
+        return hidden
+    video = hidden[:, n_prefix : n_prefix + seen][:, index.to(hidden.device)]
+    return torch.cat([hidden[:, :n_prefix], video, hidden[:, n_prefix + seen :]], dim=1)
 
 
 def rerun_layers(model: Any) -> None:

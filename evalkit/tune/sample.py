@@ -21,6 +21,8 @@ class Sample:
     suffix_ids: Tensor  # (B, Q, A) long: ids after it, padded at the end
     targets: Tensor  # (B, Q, A) long: the token that follows each; -100 where none is learned
     seen: tuple[tuple[Video, FramePlan, Frames], ...]  # B
+    target_shares: Tensor | None = None  # (B, T, P, P) of objective=states: tune.builtin.target_shares
+    uncompressed: bool = False  # True: no token is dropped
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Sample]:

@@ -45,7 +45,14 @@ def _check(cfg: DictConfig) -> None:
         raise ConfigError(f"data={cfg.data} needs videos=DIR, the folder of its videos")
     if cfg.backbone.adapter is not None:
         raise ConfigError(
-            f"tuning starts from a checkpoint: expected backbone.adapter=null, got {cfg.backbone.adapter}"
+            "tuning starts from a checkpoint: expected backbone.adapter=null, or start=DIR to go on from "
+            f"tuned weights; got {cfg.backbone.adapter}"
+        )
+    if cfg.start is not None and cfg.tuned != "full":
+        raise ConfigError(f"start={cfg.start} goes on from weights of tuned=full: expected tuned=full, got {cfg.tuned}")
+    if cfg.objective == "states" and cfg.data != BUILTIN:
+        raise ConfigError(
+            "objective=states needs to know what each visual token shows: expected data=builtin, or objective=answers"
         )
 
 
@@ -82,7 +89,10 @@ def data(cfg: DictConfig, frame_encoder: FrameEncoder, point: OperatingPoint) ->
     if cfg.data == BUILTIN:
         from evalkit.tune.builtin import Builtin
 
-        return Builtin(frame_encoder, point, seed=cfg.seed, **cfg.builtin), []
+        samples = Builtin(frame_encoder, point, seed=cfg.seed, **cfg.builtin)
+        if cfg.objective == "states":
+            samples.expect_every_cell()
+        return samples, []
     from evalkit.tune import conversations
 
     rows, skipped = conversations.read(Path(cfg.data).expanduser(), Path(cfg.videos).expanduser())
@@ -96,6 +106,8 @@ def data(cfg: DictConfig, frame_encoder: FrameEncoder, point: OperatingPoint) ->
 
 def record(cfg: DictConfig, point: OperatingPoint, weights: str) -> dict[str, Any]:
     """config.yaml of a tuning: its settings, what they were applied to, and nothing about where it lies."""
+    from evalkit.model import adapter
+    from evalkit.model.weights_identity import weights_identity
     from evalkit.runs import identity
 
     plain = OmegaConf.to_container(cfg, resolve=True)
@@ -104,4 +116,6 @@ def record(cfg: DictConfig, point: OperatingPoint, weights: str) -> dict[str, An
     if cfg.data != BUILTIN:
         file = Path(cfg.data).expanduser()
         kept["data"] = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16]}
+    if cfg.start is not None:
+        kept["start"] = weights_identity(str(adapter.check(cfg.start)))
     return {**kept, "method": {"name": point.name, **identity.method(point.method)}, "weights": weights}

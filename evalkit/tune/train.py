@@ -159,9 +159,10 @@ class Tuning(Trainer):  # type: ignore[misc]
             weights[name].data.copy_(saved)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add `right`: the share of learned tokens whose prediction is correct, on this process."""
-        if "loss" in logs:
-            logs["right"] = self.model.accuracy()
+        """Add `right`: the share of learned tokens whose prediction is correct, where answers are learned."""
+        accuracy = self.model.accuracy() if "loss" in logs else None
+        if accuracy is not None:
+            logs["right"] = accuracy
         super().log(logs, start_time)
 
 
@@ -182,9 +183,8 @@ class Curve(TrainerCallback):  # type: ignore[misc]
         step, now = state.global_step, time.monotonic()
         pace = (now - self.last[1]) / max(1, step - self.last[0])
         self.last = (step, now)
-        log.info(
-            "step %d of %d: loss %.3f, right %.2f, %.2f s", step, state.max_steps, logs["loss"], logs["right"], pace
-        )
+        right = f", right {logs['right']:.2f}" if "right" in logs else ""
+        log.info("step %d of %d: loss %.3f%s, %.2f s", step, state.max_steps, logs["loss"], right, pace)
         rows = [{key: row[key] for key in COLUMNS if key in row} for row in state.log_history if "loss" in row]
         with self.file.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from evalkit.config import build
 from evalkit.errors import ConfigError
+from evalkit.method import Method
 from evalkit.model import adapter
-from evalkit.tune import forward
+from evalkit.model.packed_questions import IGNORE
+from evalkit.model.weights_identity import weights_identity
+from evalkit.tune import forward, states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.method import OperatingPoint
     from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.tune.forward import PruneSchedule
     from evalkit.tune.sample import Sample
+    from evalkit.types import VisualTokens
 
 
 class TunableBackbone(nn.Module):
@@ -31,6 +37,16 @@ class TunableBackbone(nn.Module):
         super().__init__()
         self.frame_encoder, self.point = frame_encoder, point
         self.dtype = frame_encoder.backbone.model.dtype
+        layers = frame_encoder.backbone.layers
+        for name in ("depth", "compared"):
+            if cfg[name] is not None and cfg[name] > layers:
+                raise ConfigError(f"expected {name} of 1 to {layers}, the backbone's layers, or null; got {cfg[name]}")
+        # copied before tuned weights are loaded, or a LoRA is put into the layers
+        self.frozen = (
+            states.frozen_layers(frame_encoder.backbone, cfg.compared or layers) if cfg.objective == "states" else None
+        )
+        if cfg.start is not None:
+            adapter.apply(frame_encoder.backbone.model, cfg.start, weights_identity(build.checkpoint(cfg)))
         self.model = _freed(cfg, frame_encoder.backbone)
         self.tunes_projector = bool(cfg.projector)  # gradients flow through the merger
         self.correct: list[Tensor] = []
@@ -41,32 +57,37 @@ class TunableBackbone(nn.Module):
             forward.rerun_layers(frame_encoder.backbone.model)
 
     def forward(self, sample: Sample) -> dict[str, Tensor]:
-        """Mean cross-entropy of the sample's targets."""
-        backbone, videos = self.frame_encoder.backbone, [video for video, _, _ in sample.seen]
+        """Mean cross-entropy of the sample's targets; with objective=states, the error of states (tune.states)."""
+        backbone = self.frame_encoder.backbone
         with torch.set_grad_enabled(self.tunes_projector and torch.is_grad_enabled()):
             tokens = [self.frame_encoder.encode(video, plan, frames) for video, plan, frames in sample.seen]
-        sizes = (int(sample.suffix_ids.shape[1]), int(sample.suffix_ids.shape[2]))
-        schedules = [
-            forward.prune_schedule(
-                backbone,
-                self.point.method,
-                t,
-                self.frame_encoder.budget(self.point, v),
-                n_prefix=len(sample.prefix_ids),
-                suffix_shape=sizes,
-            )
-            for t, v in zip(tokens, videos, strict=True)
-        ]
+        schedule = self._schedule(sample, tokens, Method() if sample.uncompressed else self.point.method)
         features = torch.stack([t.features for t in tokens])
         embeds = forward.embed(backbone, sample.prefix_ids, features, sample.suffix_ids)
-        hidden = forward.forward(backbone, forward.shared_schedule(schedules), embeds)
-        loss, correct = forward.loss(backbone, hidden, sample.targets)
+        if self.frozen is not None:
+            assert sample.target_shares is not None
+            schedules = (schedule, self._schedule(sample, tokens, Method()))
+            learned = sample.targets != IGNORE
+            return {"loss": states.loss(backbone, self.frozen, schedules, embeds, sample.target_shares, learned)}
+        loss, correct = forward.loss(backbone, forward.forward(backbone, schedule, embeds), sample.targets)
         self.correct.append(correct.float().mean())
         return {"loss": loss}
 
-    def accuracy(self) -> float:
-        """Share of the learned tokens whose prediction was correct since the last call."""
-        share = float(torch.stack(self.correct).mean()) if self.correct else 0.0
+    def _schedule(self, sample: Sample, tokens: list[VisualTokens], method: Method) -> PruneSchedule:
+        """What every layer sees of the sample's videos."""
+        shape = (int(sample.suffix_ids.shape[1]), int(sample.suffix_ids.shape[2]))
+        budgets = [self.frame_encoder.budget(self.point, video) for video, _, _ in sample.seen]
+        schedules = [
+            forward.prune_schedule(
+                self.frame_encoder.backbone, method, t, budget, n_prefix=len(sample.prefix_ids), suffix_shape=shape
+            )
+            for t, budget in zip(tokens, budgets, strict=True)
+        ]
+        return forward.shared_schedule(schedules)
+
+    def accuracy(self) -> float | None:
+        """Share of the learned tokens whose prediction was correct since the last call; None where none was counted."""
+        share = float(torch.stack(self.correct).mean()) if self.correct else None
         self.correct.clear()
         return share
 
@@ -90,20 +111,22 @@ def _freed(cfg: DictConfig, backbone: Qwen2VL) -> nn.Module:
     merger = backbone.model.model.visual.merger
     if cfg.tuned == "lora":
         return _with_lora(cfg, model, backbone.text, merger)
-    for part in (backbone.text, backbone.model.lm_head, *([merger] if cfg.projector else [])):
+    decoder = [backbone.text, backbone.model.lm_head] if cfg.depth is None else backbone.text.layers[: cfg.depth]
+    for part in (*decoder, *([merger] if cfg.projector else [])):
         part.requires_grad_(True)
     return model
 
 
-def _with_lora(cfg: DictConfig, model: nn.Module, text: nn.Module, merger: nn.Module) -> nn.Module:
+def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, merger: nn.Module) -> nn.Module:
     peft, names = adapter.peft(), {id(module): name for name, module in model.named_modules()}
     layers = re.escape(f"{names[id(text)]}.layers")
+    numbers = "|".join(map(str, range(cfg.depth or len(text.layers))))
     config = peft.LoraConfig(
         r=cfg.lora.rank,
         lora_alpha=cfg.lora.alpha,
         lora_dropout=cfg.lora.dropout,
         # the vision tower has modules of the same names
-        target_modules=rf"{layers}\.\d+\..*\.({'|'.join(map(re.escape, cfg.lora.targets))})",
+        target_modules=rf"{layers}\.({numbers})\..*\.({'|'.join(map(re.escape, cfg.lora.targets))})",
         modules_to_save=[names[id(merger)]] if cfg.projector else None,
     )
     try:

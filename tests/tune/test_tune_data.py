@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import DataError
-from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.videos.world import TRAIN_SEEDS
@@ -20,8 +18,8 @@ from evalkit.tune import conversations, train
 from evalkit.tune.builtin import Builtin
 from evalkit.tune.conversations import tokenised
 from evalkit.tune.sample import Sample, collate
-from methods.lpcomp import LPComp
 from tests.support import clips
+from tests.support.tuning import POINT, frame_encoder
 
 TALK = [{"from": "human", "value": "<video>\nWhich place is shown?"}, {"from": "gpt", "value": "A"}]
 
@@ -115,7 +113,7 @@ def test_a_frame_that_does_not_decode_lets_the_next_row_stand_in(
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([row("a"), row("b", talk=said("<video> Which color?", "red"))]))
     good, _ = conversations.probed(conversations.read(file, videos)[0])
-    samples = conversations.Conversations(good, frame_encoder(backbone), ARM)
+    samples = conversations.Conversations(good, frame_encoder(backbone), POINT)
     second, decode, tries = samples[1], FrameEncoder.decode, []
 
     def fails_once(self: FrameEncoder, video: Any, plans: Any) -> Any:
@@ -133,17 +131,9 @@ def test_a_frame_that_does_not_decode_lets_the_next_row_stand_in(
 
 # ---- generated worlds
 
-ARM = OperatingPoint("lpcomp", LPComp(frame_ratio=1.0), 1.0)
-
-
-def frame_encoder(backbone: Qwen2VL) -> FrameEncoder:
-    return FrameEncoder(
-        backbone=backbone, sampling=Sampling(preset="lmms_eval", frames=128, min_pixels=3136, max_pixels=112 * 112)
-    )
-
 
 def builtin(backbone: Qwen2VL, seed: int = 0) -> Builtin:
-    return Builtin(frame_encoder(backbone), ARM, cells=[8, 4], per_sequence=8, questions=3, seed=seed)
+    return Builtin(frame_encoder(backbone), POINT, cells=[8, 4], per_sequence=8, questions=3, seed=seed)
 
 
 def same(a: Sample, b: Sample) -> bool:

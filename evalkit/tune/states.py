@@ -1,0 +1,93 @@
+"""The objective `states`: tokens that stay learn, in the first layers, what the uncompressed model knows of their cell.
+
+The loss of an answer reaches a dropped token only through a question many layers later; on the built-in model hundreds
+of steps of it changed nothing. Here every token has a target after each layer, made of states of the frozen,
+uncompressed model: for text its own, so that later layers read what they were trained to read; for a visual token the
+mixture of its cell's states that `tune.builtin.target_shares` gives.
+
+Shape letters as in evalkit.tune.forward; T cells of P places.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evalkit.tune import forward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalkit.model.decoder import Decoder
+    from evalkit.tune.forward import PruneSchedule
+
+
+def frozen_layers(decoder: Decoder, depth: int) -> nn.ModuleList:
+    """A frozen copy of the first `depth` layers."""
+    return nn.ModuleList(copy.deepcopy(layer) for layer in decoder.text.layers[:depth]).requires_grad_(False)
+
+
+def loss(
+    decoder: Decoder,
+    frozen: nn.ModuleList,
+    schedules: tuple[PruneSchedule, PruneSchedule],
+    embeds: Tensor,
+    target_shares: Tensor,
+    learned: Tensor,
+) -> Tensor:
+    """Relative squared error of the states after each layer of `frozen`, summed over layers and kinds of tokens.
+
+    Where `frozen` has all layers, the KL divergence from the uncompressed model's next-token distribution is added, at
+    the positions `learned` (B, Q, A) bool. `schedules`: with the method, and with every token kept. `target_shares`
+    (B, T, P, P): shares of the cell's uncompressed states in each visual token's target.
+    """
+    schedule, uncompressed = schedules
+    with torch.no_grad():
+        targets = [*forward.layer_states(decoder, uncompressed, embeds.detach(), list(frozen))][1:]
+    layers = decoder.text.layers[: len(frozen)]
+    found = [*forward.layer_states(decoder, schedule, embeds, list(layers))][1:]
+    kept, total = torch.arange(target_shares.shape[1] * target_shares.shape[2]), embeds.new_zeros(())
+    for number, (states, goals) in enumerate(zip(found, targets, strict=True), 1):
+        index = schedule.kept_index[number] if number < len(schedule.kept_index) else None
+        kept = kept if index is None else kept[index]
+        total = total + _errors(schedule.n_prefix, states, goals, target_shares.to(embeds), kept.to(embeds.device))
+    if len(frozen) == decoder.layers:
+        size = learned.shape[1] * learned.shape[2]
+        total = total + _divergence(decoder, found[-1][:, -size:], targets[-1][:, -size:], learned.to(embeds.device))
+    return total
+
+
+def _divergence(decoder: Decoder, states: Tensor, goals: Tensor, learned: Tensor) -> Tensor:
+    """KL divergence of the next token given suffix states (B, Q·A, D) from that given the uncompressed model's."""
+    ours, theirs = (decoder.logits(decoder.text.norm(x[learned.flatten(1)])).float() for x in (states, goals))
+    out: Tensor = F.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="batchmean")
+    return out
+
+
+def _errors(n_prefix: int, states: Tensor, goals: Tensor, target_shares: Tensor, kept: Tensor) -> Tensor:
+    """Error of states (B, S_l, D) against uncompressed ones (B, S, D): the sum of four kinds of tokens.
+
+    These are visual tokens whose target is a mixture, visual tokens whose target is their own state, the prefix and the
+    suffixes; each kind counts the same, however many tokens it has. `kept` (n_l,): numbers of the visual tokens left.
+    """
+    cells, places = target_shares.shape[1:3]
+    end, n = n_prefix + cells * places, n_prefix + len(kept)
+    known = goals[:, n_prefix:end].reshape(len(goals), cells, places, -1)
+    goal = (target_shares @ known).flatten(1, 2)[:, kept]
+    mixed = (target_shares != torch.eye(places, device=target_shares.device)).any(-1).flatten(1)[:, kept]
+    video = states[:, n_prefix:n]
+    parts = [(video[mixed], goal[mixed]), (video[~mixed], goal[~mixed])]
+    parts += [(states[:, :n_prefix], goals[:, :n_prefix]), (states[:, n:], goals[:, end:])]
+    return torch.stack([relative_error(*part) for part in parts]).sum()
+
+
+def relative_error(found: Tensor, target: Tensor) -> Tensor:
+    """Squared error as a share of the target's mean square; 0 where the target is empty."""
+    if target.numel() == 0:
+        return found.sum()
+    error: Tensor = (found - target).float().square().mean() / target.float().square().mean()
+    return error
