@@ -52,6 +52,11 @@ class ChildProcess:
         """Whether it runs."""
         return self._process.is_alive()
 
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs, and before it is started."""
+        return self._process.exitcode
+
     def kill(self) -> None:
         """End it at once, if it has been started."""
         if self._process.pid is not None:
