@@ -121,7 +121,7 @@ def test_a_folder_and_an_adapter(checkpoint: Path) -> None:
     assert (found.name, found.dtype, found.checkpoint.commit) == (checkpoint.name, "float32", None)
     assert found.sampling is not None
     assert found.sampling.preset == "lmms_eval"
-    tuned = evalkit.load_backbone("builtin", device="cpu", adapter="builtin/progressive")
+    tuned = evalkit.load_backbone("builtin", device="cpu", adapter="builtin/xcomp")
     assert tuned.weights != evalkit.load_backbone("tiny", device="cpu").weights
 
 

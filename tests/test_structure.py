@@ -122,6 +122,7 @@ def test_a_folder_without_cases_ends_with_1(tmp_path: Path) -> None:
     assert parity.main(["retake", str(tmp_path)]) == 1
 
 
+@pytest.mark.slow
 def test_the_parity_script_runs(small_golden: Path) -> None:
     command = [sys.executable, str(TESTS / "parity.py"), "xcomp", str(small_golden / "xcomp")]
     out = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.anchor)

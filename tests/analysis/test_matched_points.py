@@ -65,6 +65,7 @@ def twins(folder: Path, measured: Sequence[float] = RATIOS, between: Sequence[fl
     return load.load(folder)
 
 
+@pytest.mark.slow
 def test_between_its_own_ratios_nothing_is_starred(tmp_path: Path) -> None:
     """Off by many points, all from interpolating: neither interval, p nor star, and both neighbours are shown."""
     scores = paper.frame(Results(twins(tmp_path / "runs")).set_accuracy)

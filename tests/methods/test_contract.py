@@ -14,6 +14,18 @@ from evalkit.types import FramePlan, Video, VisualTokens
 from methods.uniform import Uniform
 from tests.support.methods import NAMES, built
 
+ANSWERED = ("retake", "uniform")  # of these alone `make test-fast` answers questions; `make test` of every method
+CASES = [
+    pytest.param(
+        name,
+        check,
+        id=f"{name}-{label}",
+        marks=pytest.mark.slow if label.startswith("answers") and name not in ANSWERED else (),
+    )
+    for name in NAMES
+    for label, check in CHECKS.items()
+]
+
 
 def test_the_matrix_is_not_empty() -> None:
     assert {"uniform", "blind", "single", "random_frames", "lowres", "shuffled"} <= set(NAMES)
@@ -27,8 +39,7 @@ def test_composes_to_a_hashable_point(name: str) -> None:
     assert hash(point) == hash(built(name))
 
 
-@pytest.mark.parametrize("check", CHECKS.values(), ids=list(CHECKS))
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "check"), CASES)
 def test_contract(name: str, check: Check) -> None:
     check(built(name).method)
 
@@ -85,6 +96,7 @@ class Unequal(Uniform):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Method) else "",
 )
+@pytest.mark.slow
 def test_a_broken_method_is_found(method: Method, expected: str) -> None:
     with pytest.raises(AssertionError, match=expected):
         check_method(method)
