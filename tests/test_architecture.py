@@ -81,6 +81,7 @@ def test_hydra_stays_at_the_border() -> None:
     assert not {lib for name in modules("methods") for lib in libraries(name, "methods")} & {"hydra", "omegaconf"}
 
 
+@pytest.mark.slow
 def test_import_evalkit_loads_nothing() -> None:
     code = (
         "import sys, evalkit\n"

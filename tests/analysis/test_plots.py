@@ -179,6 +179,7 @@ def overlaps(figure: Figure) -> list[tuple[str, str]]:
 LONG = "a rather long label of a benchmark that nobody would want to read twice (generated videos)"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_style")
 @pytest.mark.parametrize("cost", HOLLOW)
 @pytest.mark.parametrize("kind", ["few", "many", "long"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_odd_sets_of_runs(name: str) -> None:
     text = page(ODD[name])

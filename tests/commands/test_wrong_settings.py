@@ -139,6 +139,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("override", "told"), VALUES, ids=[override for override, _ in VALUES])
 def test_values_are_checked_before_anything_exists(override: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "mlvu").mkdir(parents=True)

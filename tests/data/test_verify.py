@@ -85,6 +85,7 @@ def test_what_crashes_costs_one_file(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_what_hangs_costs_one_file_and_its_process(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     worker = Worker(fine_or_not)
@@ -98,6 +99,7 @@ def test_what_hangs_costs_one_file_and_its_process(tmp_path: Path) -> None:
     worker.stop()
 
 
+@pytest.mark.slow
 def test_giving_up_midway_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Worker] = []
     start = Worker._start

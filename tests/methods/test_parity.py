@@ -40,6 +40,7 @@ def test_text_inside_the_video_span_is_another_model(
     assert not found.positions
 
 
+@pytest.mark.slow
 def test_the_command_fails_where_a_case_is_off(
     golden: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,8 @@ from tests.support.parity_xcomp import (
 )
 from tests.support.small_qwen2 import Prefix
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(golden: Path) -> Path:

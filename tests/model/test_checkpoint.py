@@ -208,6 +208,7 @@ def refused(data: Path, results: Path, *more: str) -> str:
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SETTINGS)
 def test_a_run_is_refused_before_it_has_a_folder(
     folder: Path, data: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch

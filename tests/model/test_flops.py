@@ -74,6 +74,7 @@ def total(answer: Answer) -> int:
     return sum(astuple(answer.ledger.flops))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [1.0, 0.25])
 @pytest.mark.parametrize("name", NAMES)
 def test_closed_form_equals_the_counter(

@@ -145,6 +145,7 @@ def flaws(video: Tensor, text: Tensor, *, rowwise: bool = False) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_are_sound_for_every_method_on_every_family(name: str, family: str, families: dict[str, Decoder]) -> None:

@@ -30,6 +30,8 @@ from evalkit.tune.tunable import TunableBackbone
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("builtin.cells=[4,2]", "builtin.per_sequence=4", "builtin.questions=2", "log_every=1", "accumulate=1")
 QUICK = ("method=lpcomp", "method.frame_ratio=1", "data=builtin", "backbone.device=cpu", *SMALL)
 

@@ -27,6 +27,8 @@ from evalkit.tune.builtin import Builtin, target_shares
 from evalkit.tune.sample import Sample
 from tests.support.tuning import POINT, frame_encoder
 
+pytestmark = pytest.mark.slow
+
 OWN = torch.eye(16).expand(2, 3, -1, -1)
 SHAPE = {"cells": [3], "per_sequence": 6, "questions": 2, "dense": 64}
 
