@@ -20,6 +20,8 @@ from methods.retake import ReTaKe
 from tests.support import clips, rows
 from tests.support.configs import composed
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = ("How many lamps are lit?", "Which digit is shown last?", "Is the street wet?")
 METHODS = ("uniform", "retake")
 RATIOS = (1.0, 0.5)

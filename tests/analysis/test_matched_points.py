@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from evalkit.runs.load import Run
 
+pytestmark = pytest.mark.slow
+
 VIDEOS, EACH, CELLS = 60, 5, 64
 RATIOS, BETWEEN = (1.0, 0.5, 0.25, 0.125), (0.75, 0.375, 0.1875)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from evalkit.runs.load import Run
 
+pytestmark = pytest.mark.slow
+
 FILES = [f"{kind}.{suffix}" for kind in ("accuracy", "budget") for suffix in ("csv", "md", "tex")]
 # method, role, ratio -> percent right, TFLOPs
 GRID: dict[tuple[str, str, float], tuple[int, float | None]] = {

@@ -18,6 +18,8 @@ from tests.support.plot_grids import RIGHT, crowd, grid, rows, svg, write
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SETUP = ("tiny", "lmms_eval, 32 frames", "lmms_eval 0.7.3")
 
 

@@ -20,6 +20,8 @@ from tests.support.run_folders import write_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ODD))

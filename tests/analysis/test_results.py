@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 Calls = dict[str, Counter[Any]]
 DIFFERENCE, BOOTSTRAP = "evalkit.analysis.grid.paired.difference", "scipy.stats.bootstrap"
 

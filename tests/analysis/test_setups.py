@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from evalkit.runs.load import Run
 
+pytestmark = pytest.mark.slow
+
 PARTS: dict[str, Any] = {
     "code": {"evalkit": "c0de"},
     "weights": "aaaaaaaa00000000",

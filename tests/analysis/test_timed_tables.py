@@ -25,6 +25,8 @@ from tests.support.run_folders import ledger, row, write_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SHARED = {"seconds_shared": True}
 CONDITIONS = {"device": "some GPU", "threads": None, "encode_cells": 32}
 

@@ -26,6 +26,8 @@ from evalkit.types import LETTERS, Benchmark
 from tests.support import clips, rows
 from tests.support.configs import composed
 
+pytestmark = pytest.mark.slow
+
 ANNOTATIONS = Path(__file__).parents[2].parent / "shared" / "annotations"
 ROWS = {"mlvu": 2175, "lvbench": 1519}
 VIDEOS = {"mlvu": 1122, "lvbench": 101}

@@ -29,6 +29,8 @@ from evalkit.types import Benchmark, Question
 from tests.support import clips, rows, run_folders
 from tests.support.configs import composed
 
+pytestmark = pytest.mark.slow
+
 ANNOTATIONS = Path(__file__).parents[3] / "shared" / "annotations"
 TASKS = ("Counting Problem", "OCR Problems", "Action Reasoning", "Object Recognition", "Temporal Reasoning")
 

@@ -14,6 +14,8 @@ from evalkit.errors import EvalkitError
 from tests.support import doc_commands
 from tests.support.documents import NEEDS, PAGES, ROOT, Block, blocks, inline_commands
 
+pytestmark = pytest.mark.slow
+
 OURS = [page for page in PAGES if page.startswith("docs/") or page in ("README.md", "CONTRIBUTING.md")]
 SHELL = [block for page in PAGES for block in blocks(page, "sh", "bash", "shell")]
 RUN = [block for block in SHELL if block.page in OURS and not block.needs]

@@ -33,6 +33,8 @@ from methods.uniform import Uniform
 from tests.support import clips
 from tests.support.loop import DENSE, answer, engine, question
 
+pytestmark = pytest.mark.slow
+
 FEW = OperatingPoint("uniform", Uniform(), 0.125)
 NEIGHBOURS = [
     DENSE,

@@ -26,6 +26,8 @@ from tests.support import rows
 from tests.support.checkpoints import INDEX, SHARDS, copied, edit, published, rewrite
 from tests.support.configs import composed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -29,6 +29,8 @@ from tests.support.checkpoints import SHARDS, published
 from tests.support.configs import composed
 from tests.support.hub import Hub, etag, serving
 
+pytestmark = pytest.mark.slow
+
 REPO, COMMIT_A = "Somebody/tiny-Qwen2-VL", "a" * 40
 
 

@@ -16,6 +16,8 @@ from evalkit.errors import DataError
 from evalkit.tiny.videos import encode, make, plan
 from evalkit.tiny.videos.plan import Planned
 
+pytestmark = pytest.mark.slow
+
 PICKED = {"videomme": (0, 1, 2, 3), "mlvu": (0, 5, 21, 26, 42, 47, 55), "lvbench": (0, 1)}  # of MLVU one per task
 
 
