@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.config import build, checks, named
 from evalkit.data import benchmarks, protocols
 from evalkit.data import video as video_file
-from evalkit.data.prepare import subsets, verify
+from evalkit.data.prepare import subsets
 from evalkit.data.protocols.plain import TOKENS, PlainProtocol
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
@@ -214,7 +214,7 @@ def _points(
     built: dict[str, Method] = {}
     found = []
     for name, method, ratio in triples:
-        one = named.method(method) if isinstance(method, str) else method
+        one = build.method(method) if isinstance(method, str) else method
         if not isinstance(one, Method):
             raise ConfigError(f"expected a Method or a name of conf/method, got {method!r}")
         if built.setdefault(checks.name("method", name), one) != one:
@@ -239,4 +239,4 @@ def _benchmarks(
         loaded = benchmarks.load(benchmark, None if root is None else Path(root).expanduser())
     else:
         loaded = [benchmark] if isinstance(benchmark, Benchmark) else list(benchmark)
-    return [verify.carry(full, subsets.restrict(full, subset)) for full in loaded]
+    return build.narrowed(loaded, subset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,12 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
         raise ConfigError(
             f"benchmark={cfg.benchmark.name} needs benchmark.root=DIR, the folder with its annotations and videos"
         )
-    loaded = benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
-    return [verify.carry(full, subsets.restrict(full, cfg.subset)) for full in loaded]
+    return narrowed(benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser()), cfg.subset)
+
+
+def narrowed(loaded: Sequence[Benchmark], subset: str) -> list[Benchmark]:
+    """Question sets without what `subset` leaves out, with what `data verify` found about the rest."""
+    return [verify.carry(full, subsets.restrict(full, subset)) for full in loaded]
 
 
 def points(cfg: DictConfig) -> list[OperatingPoint]:

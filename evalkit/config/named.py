@@ -1,4 +1,4 @@
-"""Backbones and methods by the names of their files in conf/, for Python users."""
+"""Backbones by the names of their files in conf/, for Python users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from evalkit.model.checkpoint import locate, read_json
 
 if TYPE_CHECKING:
     from evalkit.engine.backbone import Backbone
-    from evalkit.method import Method
     from evalkit.model.checkpoint import Checkpoint
 
 BUILTIN = "tiny"  # the file of conf/backbone that `builtin` stands for
@@ -41,11 +40,6 @@ def backbone(name: str, **options: Any) -> Backbone:
         OmegaConf.update(cfg, f"backbone.{key}", value)
     checks.evaluation(cfg)
     return replace(build.backbone(cfg), sampling=build.sampling(cfg))
-
-
-def method(name: str) -> Method:
-    """The method of conf/method/NAME.yaml. ConfigError where there is none."""
-    return build.method(name)
 
 
 def _dtype(found: Checkpoint) -> str:

@@ -14,7 +14,7 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Question, Reply
 
 
-class PlainProtocol(Protocol):
+class FirstLetterProtocol(Protocol):
     """The question's text is the prompt; a reply's first letter counts."""
 
     name = "plain"
@@ -62,7 +62,7 @@ def engine(backbone: Qwen2VL, *, frames: int = 32, **changes: Any) -> Engine:
     encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
     return Engine(
         frame_encoder=FrameEncoder(backbone=backbone, sampling=sampling, **encoding),
-        protocol=PlainProtocol(),
+        protocol=FirstLetterProtocol(),
         **changes,
     )
 

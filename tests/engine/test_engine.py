@@ -20,7 +20,7 @@ from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Video, VisualT
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
 from tests.support import clips
-from tests.support.loop import DENSE, answer, engine, question, said
+from tests.support.loop import DENSE, answer, answer_key, engine, question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,9 @@ def test_sharing_never_changes_an_answer(clip: Path, backbone: Qwen2VL) -> None:
     shared = answer(engine(backbone), GRID, questions)
     alone = answer(engine(backbone, share=False), GRID, questions)
     assert len(shared) == len(GRID) * 3
-    assert {key: said(a) for key, a in shared.items()} == {key: said(a) for key, a in alone.items()}
+    assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in alone.items()}
     backwards = answer(engine(backbone), GRID[::-1], questions[::-1])
-    assert {key: said(a) for key, a in shared.items()} == {key: said(a) for key, a in backwards.items()}
+    assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in backwards.items()}
     assert len({a.text for a in shared.values()}) > len(GRID)  # the grid is not all one answer
 
 
@@ -198,7 +198,7 @@ def test_running_out_of_memory_in_the_encoder_takes_smaller_slices(
     monkeypatch.setattr(VisionTower, "_encode_slice", small)
     scarce = answer(engine(backbone, encode_cells=16), [DENSE], [question(clip, 0)])
     assert tried == [16, 8, 4, 4, 4, 4]
-    assert [said(a) for a in scarce.values()] == [said(a) for a in plenty.values()]
+    assert [answer_key(a) for a in scarce.values()] == [answer_key(a) for a in plenty.values()]
 
 
 def test_out_of_memory_elsewhere_is_recorded_and_the_next_question_answered(
@@ -219,7 +219,7 @@ def test_out_of_memory_elsewhere_is_recorded_and_the_next_question_answered(
     assert found["dense", 1.0, "q1"].status == "failed"
     assert "OutOfMemoryError" in str(found["dense", 1.0, "q1"].error)
     for id_ in ("q0", "q2"):  # the context was cut back although the question failed
-        assert said(found["dense", 1.0, id_]) == said(whole["dense", 1.0, id_])
+        assert answer_key(found["dense", 1.0, id_]) == answer_key(whole["dense", 1.0, id_])
 
 
 @pytest.mark.parametrize("wrong", [{"indices": (3, 1)}, {"indices": (1, 1)}, {"height": 100}, {"order": ()}])

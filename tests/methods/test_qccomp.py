@@ -27,7 +27,7 @@ from methods.lpcomp import LPComp
 from methods.qccomp import QCComp, clips
 from methods.xcomp import XComp
 from tests.support import clips as videos
-from tests.support.loop import answer, engine, question, said
+from tests.support.loop import answer, answer_key, engine, question
 from tests.support.small_qwen2 import HEAD, frames, limits
 from tests.support.visual_tokens import visual
 
@@ -478,7 +478,7 @@ def test_sharing_changes_nothing_and_each_frame_is_encoded_once(
     shared = answer(engine(backbone, frames=16), GRID, questions)
     assert encoded == [16]
     alone = answer(engine(backbone, frames=16, share=False), GRID, questions)
-    assert {key: said(a) for key, a in shared.items()} == {key: said(a) for key, a in alone.items()}
+    assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in alone.items()}
     assert len({a.text for a in shared.values()}) > 3
 
 

@@ -18,7 +18,7 @@ from evalkit.model.kv_cache import PreallocatedLayer
 from evalkit.model.load import load
 from methods.pivotkv import PivotKV
 from tests.support import clips
-from tests.support.loop import DENSE, answer, engine, question, replied, said
+from tests.support.loop import DENSE, answer, answer_key, engine, question, replied
 
 UPDATE = PreallocatedLayer.update
 Forward = Callable[..., Any]
@@ -97,7 +97,7 @@ def test_the_next_question_is_answered_as_before(
     found = answer(engine(backbone), [DENSE], questions)
     assert found["dense", 1.0, "q1"].status == "failed"
     for id_ in ("q0", "q2"):
-        assert said(found["dense", 1.0, id_]) == said(whole["dense", 1.0, id_])
+        assert answer_key(found["dense", 1.0, id_]) == answer_key(whole["dense", 1.0, id_])
 
 
 def test_the_cache_is_passed_by_the_name_that_the_model_knows(backbone: Qwen2VL) -> None:

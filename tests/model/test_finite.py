@@ -21,9 +21,9 @@ from evalkit.types import Answer
 from methods.controls import Blind
 from methods.uniform import Uniform
 from tests.support import clips
-from tests.support.loop import DENSE, PlainProtocol, answer, engine, question, said
+from tests.support.loop import DENSE, FirstLetterProtocol, answer, answer_key, engine, question
 
-LIMIT = PlainProtocol().max_new_tokens("mlvu")
+LIMIT = FirstLetterProtocol().max_new_tokens("mlvu")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_later_logits_count_too_and_the_next_question_is_answered(
     monkeypatch.setattr(Qwen2VL, "logits", third_is_infinite)
     found = answer(engine(backbone, frames=16), [DENSE], questions)
     assert found["dense", 1.0, "q0"].status == "failed"
-    assert said(found["dense", 1.0, "q1"]) == said(whole["dense", 1.0, "q1"])
+    assert answer_key(found["dense", 1.0, "q1"]) == answer_key(whole["dense", 1.0, "q1"])
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

@@ -14,8 +14,8 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.testing.method_contract import hooks
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
-from tests.support.hooks import hooks
 from tests.support.parity import budget_of
 from tests.support.visual_tokens import visual
 

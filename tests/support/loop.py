@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from evalkit.model.decoder import Decoder
 from evalkit.model.prefill_state import PrefillState
-from evalkit.testing.loop import DENSE, PlainProtocol, answer, engine, question
-from evalkit.testing.loop import answer_key as said
+from evalkit.testing.loop import DENSE, FirstLetterProtocol, answer, answer_key, engine, question
 
-__all__ = ["DENSE", "PlainProtocol", "answer", "engine", "question", "replied", "said"]
+__all__ = ["DENSE", "FirstLetterProtocol", "answer", "answer_key", "engine", "question", "replied"]
 
 
 def replied(decoder: Decoder, context: PrefillState, tail: list[int], count: int) -> list[int]:
