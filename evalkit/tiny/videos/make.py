@@ -45,7 +45,7 @@ def make(root: Path, *, subset: str = subsets.FULL, progress: bool = True, worke
     `subset` (ci-600, ci-200, ci-50) leaves out the videos that it does not need: half a minute for ci-50. `workers`:
     processes, None for one a core; the files are the same.
 
-    Raises ConfigError for an unknown subset, DataError if one of these folders holds files that evalkit did not generate.
+    Raises ConfigError for an unknown subset, DataError if one of these folders holds files that are not generated ones.
     """
     subsets.check(subset)
     wanted = [name for name in SETS if not _has(root / name, subset)]
