@@ -15,6 +15,7 @@ import pytest
 from omegaconf import DictConfig
 
 from evalkit.commands import run
+from evalkit.commands.run_eval import STARTING
 from evalkit.engine.answer import Engine
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError, DataError
@@ -178,6 +179,7 @@ def test_a_signal_ends_a_run_with_one_line(sent: signal.Signals, tmp_path: Path)
     command = [sys.executable, "-c", STOPPED, str(int(sent)), str(tmp_path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 128 + sent, ended.stderr
+    assert ended.stderr.startswith(f"{STARTING}\n")
     assert ended.stderr.splitlines()[-1].startswith("stopped: answers given so far are stored")
     assert "Traceback" not in ended.stderr
 

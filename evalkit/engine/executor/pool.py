@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIES = 2  # processes that may die of one video
-END_SECONDS = 5.0  # for an idle process to end by itself
+END_SECONDS = 5.0  # for a process to end by itself, once its pipe is closed
 LOGGERS = ("", "evalkit")  # whose levels hold in the workers, too
 
 
@@ -139,6 +139,7 @@ class Pool:
         """One factory for each worker."""
         self._factories = factories
         self._workers: list[Worker] = []
+        self._todo: deque[Assignment] = deque()
 
     def __enter__(self) -> Pool:
         try:
@@ -160,23 +161,33 @@ class Pool:
         self._workers.clear()
 
     def answers(self, videos: Sequence[Pending]) -> Iterator[Given]:
-        """The answers to all questions of `videos`, as they come. The largest file is begun first."""
+        """The answers to all questions of `videos`, as they come; returns when the first worker is ready.
+
+        The largest file is begun first.
+        """
         assignments = [Assignment(place, pending) for place, pending in enumerate(videos)]
-        todo = deque(sorted(assignments, key=lambda one: (-one.size, one.place)))
-        while self._hand_out(todo):
-            waiting = [thing for worker in self._workers for thing in worker.waits_for]
-            found = set(connection.wait(waiting))
-            for worker in [worker for worker in self._workers if found.intersection(worker.waits_for)]:
-                yield from self._take(worker, worker.receive(), todo)
+        self._todo.extend(sorted(assignments, key=lambda one: (-one.size, one.place)))
+        while self._todo and not any(worker.ready for worker in self._workers):
+            for _ in self._received():
+                pass  # no answer comes before one is ready
+        return self._answers()
 
-    def _hand_out(self, todo: deque[Assignment]) -> bool:
-        """Videos to idle workers; whether anything is left to wait for."""
-        for worker in self._workers:
-            if worker.ready and worker.assignment is None and todo:
-                worker.give(todo.popleft())
-        return bool(todo) or any(worker.assignment for worker in self._workers)
+    def _answers(self) -> Iterator[Given]:
+        while True:
+            for worker in self._workers:
+                if worker.ready and worker.assignment is None and self._todo:
+                    worker.give(self._todo.popleft())
+            if not self._todo and not any(worker.assignment for worker in self._workers):
+                return
+            yield from self._received()
 
-    def _take(self, worker: Worker, message: Message | None, todo: deque[Assignment]) -> Iterator[Given]:
+    def _received(self) -> Iterator[Given]:
+        """Wait for messages, take one of each worker that has any."""
+        found = set(connection.wait([thing for worker in self._workers for thing in worker.waits_for]))
+        for worker in [worker for worker in self._workers if found.intersection(worker.waits_for)]:
+            yield from self._take(worker, worker.receive())
+
+    def _take(self, worker: Worker, message: Message | None) -> Iterator[Given]:
         match message:
             case Told() if worker.assignment is not None:
                 yield worker.assignment.given(message)
@@ -191,26 +202,26 @@ class Pool:
             case Stopped():
                 raise message.error
             case _:
-                yield from self._died(worker, todo)
+                yield from self._died(worker)
 
-    def _died(self, worker: Worker, todo: deque[Assignment]) -> Iterator[Given]:
+    def _died(self, worker: Worker) -> Iterator[Given]:
         """Its video goes first to the next process; once too many have died of it, what is left is recorded."""
-        ended, lost = worker.end(), worker.assignment
+        ended, lost = worker.end(END_SECONDS), worker.assignment  # else a kill could hide its exit code
         self._workers.remove(worker)
         if lost is not None and lost.asked:
             lost.deaths += 1
             if lost.deaths < TRIES:
                 log.warning("%s: worker %d ended with %s; the video is tried again", lost.video, worker.number, ended)
-                todo.appendleft(lost)
+                self._todo.appendleft(lost)
             else:
                 reason = f"the worker process ended with {ended}, as did one before it on this video"
                 log.warning("%s: %s; its questions are recorded as failed", lost.video, reason)
                 yield from lost.failed(reason)
         if not worker.ready:  # another one would hardly get further
             log.warning("worker %d ended with %s before it was ready; the others go on", worker.number, ended)
-        elif todo:
+        elif self._todo:
             self._workers.append(Worker(worker.number, worker.factory))
-        if todo and not self._workers:
+        if self._todo and not self._workers:
             raise EvalkitError(
                 f"no worker process could be started, the last ended with {ended} (stderr may say why; SIGKILL often "
                 "means that memory ran out): give fewer, executor.workers=1. A script that calls evalkit.evaluate with "
