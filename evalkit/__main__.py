@@ -74,6 +74,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
+    log.info("generated videos in %s", args.root)
     from evalkit.tiny.videos.make import make
 
     make(args.root, subset=args.subset)
@@ -96,7 +97,7 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 stands for wrong input, with the reason on stderr."""
+    """Run one command; 2 stands for wrong input, with the reason on stderr, 130 for Ctrl-C."""
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == [RUN]:  # Hydra reads the others, and sets up logging
         from evalkit.commands import run_eval
@@ -110,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EvalkitError as error:
         log.error("%s: %s", type(error).__name__, error)
         return 2
+    except KeyboardInterrupt:
+        log.error("interrupted: the same command goes on from here")
+        return 130
 
 
 if __name__ == "__main__":

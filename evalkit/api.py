@@ -15,6 +15,7 @@ from evalkit.data import benchmarks, protocols
 from evalkit.data import video as video_file
 from evalkit.data.prepare import subsets
 from evalkit.data.protocols.plain import TOKENS, PlainProtocol
+from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
@@ -120,6 +121,7 @@ def evaluate(
     seed: int = 0,
     share: bool = True,
     timing: int = 0,
+    workers: int | None = 1,
     reference: str | None = None,
 ) -> list[Run]:
     """Answer a benchmark's questions with every operating point, as run_eval.py does; what is stored is not repeated.
@@ -127,7 +129,10 @@ def evaluate(
     `benchmark`: videomme, mlvu, lvbench or builtin with its data folder `root`, or what
     `evalkit.data.benchmarks.load` gave. `points`: pairs (method, ratio), or names with methods, each of which is run at
     all `ratios`. A method is an object, or a name of conf/method. `reference` names what tables compare the others
-    with; None: the first. The other arguments are the settings of conf/config.yaml.
+    with; None: the first. `workers`: processes that answer side by side, 1: this one with the model that is loaded,
+    None: as many as fit. Each loads weights of its own. A script starts them below `if __name__ == "__main__":`, and
+    classes of methods and protocols must be in a module: else ConfigError, with None this process answers. The other
+    arguments are the settings of conf/config.yaml.
 
     Returns the runs (answers, config and environment of each); `python -m evalkit report RESULTS_DIR` makes tables and
     plots of them. Questions that could not be answered are answers with status `failed`.
@@ -154,6 +159,7 @@ def evaluate(
         reference=reference or order[0],
         subset=subset,
         timed_videos=checks.timed_videos(timing),
+        executor=LocalExecutor(workers=checks.workers(workers)),
     )
     folders, _ = grid.run()
     return load.ordered([run for folder in folders for run in load.load(folder)])

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     Answer = Callable[[Any], object]  # of one message; a function of a module or a plain object, for it is sent
 
 START_SECONDS = 300.0  # a process has imported its libraries by then, even on a busy machine
 KILL_SECONDS = 5.0  # until a killed process is gone; one that waits for a broken disk is left behind
+
+TERMINAL = {signal.SIGINT, signal.SIGTERM}  # signals that a whole group of processes gets
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Processes that are started in this block never get SIGINT and SIGTERM; this one gets them at its end."""
+    resource_tracker.ensure_running()  # which would lift the block when the first process is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """In a process of multiprocessing: it ends as soon as its parent does, however that ended."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 class ChildProcess:

@@ -27,14 +27,18 @@ class Lines:
 
 
 def progress(total: int, unit: str) -> tqdm[Any]:
-    """A bar on stderr for `total` units of work; none where there is nothing to do."""
+    """A bar on stderr for `total` units of work; none where there is nothing to do.
+
+    The time left is that of the mean so far, as work comes in lots: all answers about a video, from several workers.
+    """
     if sys.stderr.isatty():
-        return tqdm(total=total, unit=unit, disable=not total)
+        return tqdm(total=total, unit=unit, disable=not total, smoothing=0)
     lines: Any = Lines(sys.stderr)
     return tqdm(
         total=total,
         unit=unit,
         disable=not total,
+        smoothing=0,
         file=lines,
         mininterval=LOG_SECONDS,
         maxinterval=LOG_SECONDS,

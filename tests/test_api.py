@@ -13,6 +13,9 @@ from evalkit.commands import run
 from evalkit.data import benchmarks
 from evalkit.engine.answer import Engine
 from evalkit.engine.backbone import Backbone
+from evalkit.engine.executor.base import Executor
+from evalkit.engine.executor.local import LocalExecutor
+from evalkit.engine.grid import Grid
 from evalkit.errors import ConfigError, VideoError
 from evalkit.runs import load
 from evalkit.runs.load import Run
@@ -99,6 +102,17 @@ def test_evaluate_finds_what_run_eval_has_answered(
     )
     (theirs,) = (one for one in stored if (one.method, one.ratio) == ("uniform", 0.5))
     assert [counted(a) for one in fresh for a in one.answers] == [counted(a) for a in theirs.answers]
+
+
+def test_workers_are_an_argument(data: Path, model: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Executor] = []
+    monkeypatch.setattr(Grid, "run", lambda grid: (chosen.append(grid.executor) or [], 0))
+    given: dict[str, Any] = {"root": data, "results_dir": tmp_path}
+    for more in ({}, {"workers": 3}, {"workers": None}):
+        evalkit.evaluate(model, "videomme", [("uniform", 0.5)], **given, **more)
+    assert chosen == [LocalExecutor(workers=n) for n in (1, 3, None)]
+    with pytest.raises(ConfigError, match="workers: expected an integer from 1 on, or None, got 0"):
+        evalkit.evaluate(model, "videomme", [("uniform", 0.5)], **given, workers=0)
 
 
 def test_a_question_of_ones_own(data: Path, model: Backbone) -> None:

@@ -16,6 +16,7 @@ SHARED: Mapping[str, set[str]] = {
     "ledger": set(),
     "atomic_write": set(),
     "child_process": {"errors"},
+    "machine": set(),
     "progress": set(),
     "plugins": {"errors"},
     "types": {"ledger"},

@@ -1,6 +1,7 @@
 """`evalkit run key=value …`, which is run_eval.py: Hydra composes conf/config.yaml, evalkit.commands.run runs it.
 
-Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands).
+Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands),
+130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM.
 Light: what a run needs is imported when there is one, so that --help answers at once.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +23,33 @@ from evalkit.errors import EvalkitError
 
 log = logging.getLogger("evalkit")
 
+STARTING = "loading libraries"  # takes seconds; the first line of every job
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is to end a run as Ctrl-C does."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the jobs that these words of a command line ask for; the exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt as stop:
+        log.error("stopped: answers given so far are stored, the same command goes on from there")
+        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+def _terminated(*_: object) -> None:
+    raise Terminated
+
+
+def _run(arguments: Sequence[str]) -> int:
     outcomes: list[Any] = []  # of all jobs of a sweep, which run in this process
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(cfg: DictConfig) -> None:
+        log.info(STARTING)
         from evalkit.commands.run import run
 
         try:

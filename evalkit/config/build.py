@@ -17,6 +17,8 @@ from evalkit.data.prepare import subsets, verify
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
 from evalkit.engine.backbone import Backbone
+from evalkit.engine.executor.base import Executor
+from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -43,7 +45,13 @@ def grid(cfg: DictConfig) -> Grid:
         reference=against,
         subset=str(cfg.subset),
         timed_videos=timed,
+        executor=executor(cfg),
     )
+
+
+def executor(cfg: DictConfig) -> Executor:
+    """In which processes videos are answered."""
+    return LocalExecutor(workers=cfg.executor.workers)
 
 
 def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:

@@ -66,6 +66,8 @@ EVALUATION: Mapping[str, Rule] = {
     "share": TRUTH,
     "dry_run": TRUTH,
     "results_dir": TEXT,
+    "executor.name": among("local"),
+    "executor.workers": whole(1, optional=True),
 }
 TUNING: Mapping[str, Rule] = {
     "objective": ("objective=answers or objective=states", among("answers", "states")[1]),
@@ -117,6 +119,14 @@ def timed_videos(value: Any) -> int:
             f"timing: expected how many videos to time each method and ratio on (0: none), got {value!r}; e.g. timing=8"
         )
     return int(value)
+
+
+def workers(value: Any) -> int | None:
+    """The argument `workers`; ConfigError unless it is an integer from 1 on, or None."""
+    expected, holds = whole(1, optional=True)
+    if not holds(value):
+        raise ConfigError(f"workers: expected {expected.replace('null', 'None')}, got {value!r}")
+    return None if value is None else int(value)
 
 
 def _check(cfg: DictConfig, rules: Mapping[str, Rule], names: tuple[str, ...]) -> None:

@@ -62,7 +62,7 @@ def check_names(cfg: DictConfig, name: str) -> None:
             raise ConfigError(f"{group}: expected one of {listed(group)}; got {cfg.get(group)!r}")
         foreign(group)  # an error where two packages give one name
     _expect_known(cfg, "", _keys(CONF / f"{name}.yaml") - {HYDRA} | set(chosen))
-    for group in {"backbone", "benchmark"} & set(chosen):
+    for group in sorted({"backbone", "benchmark", "executor"} & set(chosen)):
         known = set[str]().union(*(_keys(file) for file in files(group).values()))
         _expect_known(cfg[group], f"{group}.", known)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evalkit.data import benchmarks
 from evalkit.engine import records, timing
+from evalkit.engine.executor.base import Executor, InProcess
 from evalkit.engine.setup import EngineSetup
 from evalkit.method import OperatingPoint
 from evalkit.progress import progress
 from evalkit.runs import config_file, identity
 from evalkit.runs.config_file import TablePlace
 from evalkit.runs.folder import RunFolder
-from evalkit.types import Answer, BadRow, Benchmark, Question
+from evalkit.types import Benchmark, Question
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Grid:
     reference: str  # name of the method that tables compare the others with
     subset: str = "full"  # that the question sets were narrowed to
     timed_videos: int = 0  # of each question set: every operating point is measured alone on so many
+    executor: Executor = field(default_factory=InProcess)  # in which processes; no part of a run's identity
 
     def config(self, benchmark: Benchmark, rows: str, point: OperatingPoint) -> dict[str, Any]:
         """config.yaml of one run, its identity first; `rows` is the identity of the question set."""
@@ -59,6 +61,7 @@ class Grid:
 
     def run(self, points: Sequence[OperatingPoint] | None = None) -> tuple[list[Path], int]:
         """Answer what is missing of `points`, or of the whole grid. Returns run folders and the rows that failed."""
+        log.info("reading the backbone's files and the run folders")
         device = str(self.setup.backbone.torch_device)
         with ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm())
@@ -77,16 +80,19 @@ class Grid:
             return [run.path for run in runs], sum(run.failed for run in runs) + untimed
 
     def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> None:
+        for benchmark, runs in opened:
+            _record_bad_rows(benchmark, runs)
         work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in _pending(benchmark, runs)]
-        todo = sum(len(rows) for _, _, pending in work for rows in pending.values())
+        todo = sum(len(questions) for _, _, pending in work for questions in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
         log.info("%d answers stored already, %d to give", done, todo)
-        with progress(todo, "answer") as bar:
-            for benchmark, runs, pending in work:
+        videos = [pending for _, _, pending in work]
+        with self.executor.answers(self.setup, videos) as answers, progress(todo, "answer") as bar:
+            for video, point, answer in answers:
+                benchmark, runs, _ = work[video]
+                runs[point].append(answer)
                 bar.set_description(benchmark.label, refresh=False)
-                for point, answer in self._answers(pending):
-                    runs[point].append(answer)
-                    bar.update()
+                bar.update()
 
     def _time_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> int:
         """Measure each run alone where `timing=N` asks for it; returns how many measurements failed."""
@@ -106,21 +112,21 @@ class Grid:
         with progress(todo, "measurement") as bar:
             return sum(timer.measure(point, run, questions, bar.update) for point, run, questions in work)
 
-    def _answers(
-        self, pending: Mapping[OperatingPoint, Sequence[Question | BadRow]]
-    ) -> Iterator[tuple[OperatingPoint, Answer]]:
-        bad = {point: [row for row in rows if isinstance(row, BadRow)] for point, rows in pending.items()}
-        yield from ((point, records.failed(point, row, row.message)) for point, rows in bad.items() for row in rows)
-        good = {point: [row for row in rows if isinstance(row, Question)] for point, rows in pending.items()}
-        if good := {point: questions for point, questions in good.items() if questions}:
-            yield from self.setup.engine.answers(good)
+
+def _record_bad_rows(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]) -> None:
+    """The rows that are no question, once for each run."""
+    for point, run in runs.items():
+        for row in benchmark.bad_rows:
+            if row.id not in run.status:
+                run.append(records.failed(point, row, row.message))
 
 
 def _pending(
     benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]
-) -> Iterator[dict[OperatingPoint, list[Question | BadRow]]]:
-    """What each operating point has not answered: first the rows that are no question, then video by video."""
-    yield {point: [b for b in benchmark.bad_rows if b.id not in run.status] for point, run in runs.items()}
+) -> Iterator[dict[OperatingPoint, list[Question]]]:
+    """What each operating point has not answered, video by video."""
     answered = {point: run.answered() for point, run in runs.items()}
     for questions in benchmark.by_video().values():
-        yield {point: [q for q in questions if q.id not in answered[point]] for point in runs}
+        asked = {point: [q for q in questions if q.id not in answered[point]] for point in runs}
+        if left := {point: some for point, some in asked.items() if some}:
+            yield left

@@ -79,11 +79,17 @@ CHANGES_ANSWERS = (
 )
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
+    "evalkit.engine.executor.base": "which process answers a video; the engine in it answers",
+    "evalkit.engine.executor.local": "how many processes there are, and on which devices",
+    "evalkit.engine.executor.pool": "which worker gets which video, and what is tried again",
+    "evalkit.engine.executor.worker": "takes videos from the parent to the engine and answers back",
     "evalkit.engine.grid": "which questions are answered when, and into which folder; the engine answers them",
     "evalkit.engine.stage_times": "seconds and peak memory",
     "evalkit.engine.timing": "measurements that are taken after the answers, into a file of their own",
     "evalkit.errors": "classes without code; their messages are written where they are raised",
     "evalkit.ledger": "plain values: the counts are made in engine.accounting",
+    "evalkit.child_process": "starts processes and ends them",
+    "evalkit.machine": "cores and memory of this machine",
     "evalkit.model.checkpoint": "finds the files; their content is hashed as a part of its own",
     "evalkit.model.weights_identity": "the hash of the weights, which is a part of its own",
     "evalkit.hub": "units of sizes, and errors of downloads",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from omegaconf import DictConfig
 
 from evalkit.commands import run
+from evalkit.commands.run_eval import STARTING
 from evalkit.engine.answer import Engine
+from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs.folder import ANSWERS, TIMING
 from tests.support import clips, rows
@@ -42,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> DictConfig:
     common = [f"benchmark.root={data}", f"results_dir={results}", f"backbone.path={checkpoint}", *GRID]
-    return composed(*common, *overrides)
+    return composed(*common, "executor.workers=1", *overrides)
 
 
 def lines(results: Path) -> dict[str, list[dict[str, object]]]:
@@ -124,6 +129,59 @@ def test_timing_comes_after_the_answers_and_changes_no_folder(
     spent = pd.read_csv(tmp_path / "budget.csv")
     assert set(spent[spent["group"] == "all"]["seconds"]) == {"timed"}
     assert set(pd.read_csv(results / "budget.csv")["seconds"]) == {"shared"}
+
+
+def without_measured(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """All that stands in answers.jsonl but seconds and peak memory, by run folder and question."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, answers in lines(results).items():
+        for answer in answers:
+            spent: Any = answer["ledger"] or {}
+            kept = {key: value for key, value in spent.items() if key not in ("seconds", "peak_bytes")}
+            assert str(answer["question_id"]) not in found.setdefault(name, {})
+            found[name][str(answer["question_id"])] = {**answer, "ledger": kept}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_workers_gives_the_same_answers(
+    workers: int, data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same folders, with the same tables; what is timed afterwards is alone."""
+    run.run(config(data, tmp_path / "one", checkpoint))
+    monkeypatch.setattr(Engine, "answers", None)  # nothing is answered in this process
+    left: list[int] = []
+    monkeypatch.setattr(Timer, "measure", lambda *_: left.append(len(multiprocessing.active_children())) or 0)
+    words = [f"executor.workers={workers}", "timing=1"]
+    assert run.run(config(data, tmp_path / "many", checkpoint, *words)).failed == 4
+    one, many = without_measured(tmp_path / "one"), without_measured(tmp_path / "many")
+    assert many == one
+    assert sum(map(len, many.values())) == 24
+    assert (tmp_path / "many" / "accuracy.csv").read_text() == (tmp_path / "one" / "accuracy.csv").read_text()
+    assert set(left) == {0}
+    changed = without_measured(tmp_path / "many")  # negative control
+    next(iter(next(iter(changed.values())).values()))["prompt"] = "another"
+    assert changed != one
+
+
+STOPPED = """
+import signal, sys
+from evalkit.commands import run, run_eval
+run.run = lambda cfg: signal.raise_signal(int(sys.argv[1]))
+sys.exit(run_eval.main([f"results_dir={sys.argv[2]}"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_one_line(sent: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPPED, str(int(sent)), str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + sent, ended.stderr
+    assert ended.stderr.startswith(f"{STARTING}\n")
+    assert ended.stderr.splitlines()[-1].startswith("stopped: answers given so far are stored")
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow

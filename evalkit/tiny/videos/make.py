@@ -7,25 +7,31 @@ annotations are written, but only the videos of a subset; more of them can be ma
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from evalkit import machine
 from evalkit import progress as bars
 from evalkit.atomic_write import replacing
+from evalkit.child_process import end_with_parent, signals_blocked
 from evalkit.data import benchmarks
 from evalkit.data.prepare import subsets
 from evalkit.errors import DataError
 from evalkit.tiny.videos import formats, plan
 from evalkit.tiny.videos.encode import Clip, write
 
+log = logging.getLogger(__name__)
+
 VERSION = "2"  # another one rebuilds every set: raise it when worlds, questions, frames or encoder settings change
 STAMP = {"seed": plan.SEED, "version": VERSION}
 DONE, STARTED = "GENERATED.json", ".generating.json"
 PART = "SUBSET.json"  # names the subset whose videos alone are there; absent where all are
-WORKERS = 2
 SETS: dict[str, Callable[[Path], formats.Layout]] = {
     "videomme": formats.videomme,
     "mlvu": formats.mlvu,
@@ -33,11 +39,13 @@ SETS: dict[str, Callable[[Path], formats.Layout]] = {
 }
 
 
-def make(root: Path, *, subset: str = subsets.FULL, progress: bool = True) -> None:
+def make(root: Path, *, subset: str = subsets.FULL, progress: bool = True, workers: int | None = None) -> None:
     """Write root/videomme, root/mlvu and root/lvbench: about 110 videos, 80 MB, two minutes on two cores.
 
-    `subset` (ci-600, ci-200, ci-50) leaves out the videos that it does not need: half a minute for ci-50. Raises
-    ConfigError for an unknown subset, DataError if one of these folders holds files that evalkit did not generate.
+    `subset` (ci-600, ci-200, ci-50) leaves out the videos that it does not need: half a minute for ci-50. `workers`:
+    processes, None for one a core; the files are the same.
+
+    Raises ConfigError for an unknown subset, DataError if one of these folders holds files that are not generated ones.
     """
     subsets.check(subset)
     wanted = [name for name in SETS if not _has(root / name, subset)]
@@ -50,7 +58,8 @@ def make(root: Path, *, subset: str = subsets.FULL, progress: bool = True) -> No
             _put(path, partial(Path.write_bytes, data=text.encode()))
         for path, save in layout.savers.items():
             _put(path, save)
-    _run([clip for layout in layouts for clip in _clips_of(layout, subset)], progress)
+    clips = [clip for layout in layouts for clip in _clips_of(layout, subset)]
+    _run(clips, progress, machine.cores() if workers is None else workers)
     for layout in layouts:
         _finish(layout.root, subset)
 
@@ -106,15 +115,29 @@ def _clips(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.suffix in {".mp4", ".mkv", ".webm", ".part"} and p.is_file()]
 
 
-def _run(clips: Iterable[Clip], progress: bool) -> None:
+def _run(clips: Iterable[Clip], progress: bool, workers: int) -> None:
     missing = sorted((c for c in clips if not c.path.exists()), key=lambda c: -c.frames)
     if not missing:
         return
-    with get_context("spawn").Pool(min(WORKERS, len(missing))) as pool:
-        done = pool.imap_unordered(write, missing)
-        with bars.progress(len(missing) if progress else 0, "video") as bar:
-            for _ in done:
-                bar.update()
+    count = min(workers, len(missing))
+    log.info("making %d videos in %d processes", len(missing), count)
+    with _written(missing, count) as done, bars.progress(len(missing) if progress else 0, "video") as bar:
+        for future in done:
+            future.result()
+            bar.update()
+
+
+@contextmanager
+def _written(clips: Sequence[Clip], workers: int) -> Iterator[Iterator[Future[None]]]:
+    """Clips as they are written. Where the block is left early, those that are begun are written, no others."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
+        try:
+            with signals_blocked():
+                begun = [pool.submit(write, clip) for clip in clips]
+            yield as_completed(begun)  # BrokenProcessPool where a process died
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _put(path: Path, save: Callable[[Path], object]) -> None:

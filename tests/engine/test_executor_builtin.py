@@ -1,0 +1,37 @@
+"""Worker processes on the built-in model and its videos: the smallest subset, by one process and by two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evalkit.config import build
+from evalkit.tiny.videos.make import make
+from tests.support.configs import composed
+
+pytestmark = pytest.mark.slow
+
+
+def answers(data: Path, results: Path, workers: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """Lines by run folder and question, without what is measured."""
+    words = ["subset=ci-50", "methods=[retake]", "ratios=[0.25]", f"executor.workers={workers}"]
+    folders, failed = build.grid(composed(f"benchmark.root={data}", f"results_dir={results}", *words)).run()
+    assert failed == 0
+    found = {}
+    for folder in folders:
+        for text in (folder / "answers.jsonl").read_text().splitlines():
+            line = json.loads(text)
+            del line["ledger"]["seconds"], line["ledger"]["peak_bytes"]
+            found[folder.name, line["question_id"]] = line
+    return found
+
+
+def test_two_processes_answer_as_one(tmp_path: Path) -> None:
+    make(tmp_path / "data", subset="ci-50", progress=False)
+    one, two = (answers(tmp_path / "data", tmp_path / str(n), n) for n in (1, 2))
+    assert len(one) >= 50
+    assert len({line["text"] for line in one.values()}) > 3
+    assert two == one
