@@ -21,11 +21,12 @@ from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
 from evalkit.method import Method, OperatingPoint
+from evalkit.model import adapter as adapters
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
-ADAPTERS = WEIGHTS.with_name("adapters")
+OF_THE_POINT = ("name", "adapter")  # settings of a method's section that are no fields of the method
 
 
 def grid(cfg: DictConfig) -> Grid:
@@ -102,9 +103,13 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             f"methods: expected each name once, got {', '.join(twice)} more than once; give one of them another name: "
             "{from: METHOD, name: ANOTHER, field: value}"
         )
-    methods = [_build(config) for config in chosen]
+    built = [(_build(config), _adapter(config)) for config in chosen]
     steps = dict.fromkeys(map(ratio, ratios))
-    return [OperatingPoint(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
+    return [
+        OperatingPoint(name, method, step, own)
+        for name, (method, own) in zip(names, built, strict=True)
+        for step in steps
+    ]
 
 
 def order(cfg: DictConfig) -> tuple[str, ...]:
@@ -154,8 +159,20 @@ def method(entry: Any) -> Method:
     return _build(_method_config(entry))
 
 
+def _adapter(config: DictConfig) -> str | None:
+    """The tuned weights that a method brings, a setting beside its fields. ConfigError where they are not there."""
+    named = config.get("adapter")
+    if named is not None and not (isinstance(named, str) and named):
+        raise ConfigError(
+            f"method {config.name}: adapter: expected a folder of tuned weights, builtin/NAME or null; got {named!r}"
+        )
+    if named is not None:
+        adapters.check(named)
+    return named
+
+
 def _build(config: DictConfig) -> Method:
-    fields = {key: value for key, value in config.items() if key != "name"}
+    fields = {key: value for key, value in config.items() if key not in OF_THE_POINT}
     try:
         method = instantiate(fields)
     except InstantiationException as error:
@@ -187,13 +204,7 @@ def sampling(cfg: DictConfig) -> Sampling:
 def adapter(cfg: DictConfig) -> str | None:
     """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit, ConfigError if there is none."""
     name = cfg.backbone.adapter
-    if name is None or not str(name).startswith("builtin/"):
-        return None if name is None else str(name)
-    folder = ADAPTERS / str(name).removeprefix("builtin/")
-    if not folder.is_dir():
-        known = sorted(f.name for f in ADAPTERS.iterdir() if f.is_dir())
-        raise ConfigError(f"backbone.adapter: expected builtin/ and one of {known}, or a folder; got {name!r}")
-    return str(folder)
+    return None if name is None else str(adapters.locate(str(name)))
 
 
 def checkpoint(cfg: DictConfig) -> Checkpoint:

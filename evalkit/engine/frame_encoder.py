@@ -61,7 +61,7 @@ class FrameEncoder:
                 f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in "
                 f"multiples of {self.backbone.pixels_per_token}; got {plan}"
             )
-        return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)))
+        return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)), self.backbone)
 
     def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
         """The frames of every plan that wants any, from one pass over the file."""

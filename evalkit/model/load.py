@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
-from evalkit.model import attention, generation, tensors
+from evalkit.model import attention, generation, shared_weights, tensors
 from evalkit.model.checkpoint import Checkpoint, check_settings, locate, read_json, weight_files
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.families.registry import FAMILIES
@@ -82,8 +82,23 @@ def load(
     generation.applied(model.generation_config)
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(found))
+    return _decoder(found, model.to(pick_device(device)), tokenizer)
+
+
+def load_beside(base: Qwen2VL, path: str | Checkpoint, adapter: str) -> Qwen2VL:
+    """What `load` gives with this adapter, beside `base`, which is the same checkpoint loaded without one.
+
+    Computes the same; every tensor that the adapter leaves alone is `base`'s own and takes no memory of its own.
+    Raises ConfigError for an adapter that does not fit.
+    """
+    found = locate(path)
+    model = shared_weights.tuned_beside(base.model, adapter, weights_identity(found))
+    return _decoder(found, model.to(base.device), base.tokenizer)
+
+
+def _decoder(found: Checkpoint, model: Any, tokenizer: Any) -> Qwen2VL:
     mean, std = _normalisation(found)
-    decoder = FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder = FAMILIES[model.config.model_type](model.eval(), tokenizer, mean=mean, std=std)
     decoder.probe()
     return decoder
 
