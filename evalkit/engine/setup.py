@@ -12,6 +12,7 @@ from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.models import Models
 from evalkit.engine.stage_times import Meter
+from evalkit.errors import ConfigError
 from evalkit.model import adapter
 from evalkit.runs import identity
 from evalkit.runs.config_file import AdapterRecord, SetupRecord
@@ -81,9 +82,14 @@ class EngineSetup:
         if own is None:
             return self.record
         if own not in self._adapters:
-            self._adapters[own] = AdapterRecord(
-                name=adapter.locate(own).name, path=own, weights=self.backbone.tuned_weights(own)
-            )
+            try:
+                weights = self.backbone.tuned_weights(own)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"method {point.name}: {error}; name an adapter that was tuned on {self.backbone.name}, or give "
+                    "the method none: methods=[…,NAME]"
+                ) from error
+            self._adapters[own] = AdapterRecord(name=adapter.locate(own).name, path=own, weights=weights)
         return replace(self.record, adapter=self._adapters[own])
 
     def _identity_parts(self) -> dict[str, Any]:

@@ -24,9 +24,8 @@ def tuned_beside(model: Any, folder: str, base: str) -> Any:
     the same. They stay there until the caller moves the model. `base`: as `adapter.apply`.
     """
     tensors = dict(_named_tensors(model))
-    touched = {
-        id(tensors[name]) for name in adapter.changed(folder, tensors)
-    }  # by object: tied weights change together
+    # by object, not by name: tied weights change together
+    touched = {id(tensors[name]) for name in adapter.changed(folder, tensors)}
     memo = {id(tensor): _copied(tensor) if id(tensor) in touched else tensor for tensor in tensors.values()}
     return adapter.apply(deepcopy(model, memo), folder, base)
 
