@@ -19,7 +19,6 @@ from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.method import Method, OperatingPoint
-from evalkit.model import adapter as tuned
 from evalkit.runs import load
 from evalkit.types import LETTERS, Answer, Benchmark, Question
 
@@ -230,8 +229,7 @@ def _points(
                 f"points: two methods are called {point.name!r}; give each a name: {{'a': METHOD, 'b': METHOD}}, "
                 "ratios=(…)"
             )
-        if point.adapter is not None:
-            tuned.check(point.adapter)
+        build.own_adapter(point.name, point.adapter)
     if not found:
         raise ConfigError("points: expected at least one method and one ratio, got none")
     return list(dict.fromkeys(found))

@@ -103,7 +103,7 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             f"methods: expected each name once, got {', '.join(twice)} more than once; give one of them another name: "
             "{from: METHOD, name: ANOTHER, field: value}"
         )
-    built = [(_build(config), _adapter(config)) for config in chosen]
+    built = [(_build(config), own_adapter(config.name, config.get("adapter"))) for config in chosen]
     steps = dict.fromkeys(map(ratio, ratios))
     return [
         OperatingPoint(name, method, step, own)
@@ -138,6 +138,7 @@ def _several(cfg: DictConfig, key: str) -> list[Any]:
 def _method_config(entry: Any) -> DictConfig:
     """A method by its name, `{from: NAME, name: ANOTHER, field: value …}` for one with other fields, or any class.
 
+    `adapter: DIR` beside the fields gives it tuned weights of its own.
     A class needs no name of its own in conf/method or elsewhere: `{_target_: package.Class, name: ANOTHER, …}`.
     """
     changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
@@ -159,15 +160,15 @@ def method(entry: Any) -> Method:
     return _build(_method_config(entry))
 
 
-def _adapter(config: DictConfig) -> str | None:
+def own_adapter(method: str, named: Any) -> str | None:
     """The tuned weights that a method brings, a setting beside its fields. ConfigError where they are not there."""
-    named = config.get("adapter")
-    if named is not None and not (isinstance(named, str) and named):
+    if named is None:
+        return None
+    if not (isinstance(named, str) and named):
         raise ConfigError(
-            f"method {config.name}: adapter: expected a folder of tuned weights, builtin/NAME or null; got {named!r}"
+            f"method {method}: adapter: expected a folder of tuned weights, builtin/NAME or null; got {named!r}"
         )
-    if named is not None:
-        adapters.check(named)
+    adapters.check(named)
     return named
 
 
