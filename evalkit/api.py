@@ -98,7 +98,7 @@ def ask(
     setup = EngineSetup(
         backbone=model, sampling=_sampling(model, sampling, frames), protocol=chosen, reader=reader, seed=seed
     )
-    point = _points([(Method() if method is None else method, ratio)], ())[0]
+    (point,) = _points([(Method() if method is None else method, ratio)], (), {})
     ((_, answer),) = setup.engine.answers({point: [asked]})
     if answer.status == "failed":
         raise EvalkitError(f"{video}: not answered: {answer.error}")
@@ -108,10 +108,11 @@ def ask(
 def evaluate(
     model: Backbone,
     benchmark: str | Benchmark | Sequence[Benchmark],
-    points: Sequence[tuple[MethodLike, float]] | Mapping[str, MethodLike],
+    points: Sequence[tuple[MethodLike, float] | OperatingPoint] | Mapping[str, MethodLike],
     *,
     results_dir: str | Path,
     ratios: Sequence[float] = (1.0,),
+    adapters: Mapping[str, str | Path] | None = None,
     root: str | Path | None = None,
     subset: str = "full",
     frames: int | None = None,
@@ -128,18 +129,21 @@ def evaluate(
 
     `benchmark`: videomme, mlvu, lvbench or builtin with its data folder `root`, or what
     `evalkit.data.benchmarks.load` gave. `points`: pairs (method, ratio), or names with methods, each of which is run at
-    all `ratios`. A method is an object, or a name of conf/method. `reference` names what tables compare the others
-    with; None: the first. `workers`: processes that answer side by side, 1: this one with the model that is loaded,
-    None: as many as fit. Each loads weights of its own. A script starts them below `if __name__ == "__main__":`, and
-    classes of methods and protocols must be in a module: else ConfigError, with None this process answers. The other
-    arguments are the settings of conf/config.yaml.
+    all `ratios`. A method is an object, or a name of conf/method. `adapters`: for methods that bring tuned weights in
+    the place of the backbone's, by the name that tables call the method: {"xcomp": "builtin/xcomp"}; both models are
+    loaded once, and every table says which weights a row used. `points` may hold OperatingPoint objects, too, which
+    name method, ratio and adapter. `reference` names what tables compare the others with; None: the first. `workers`:
+    processes that answer side by side, 1: this one with the model that is loaded, None: as many as fit. Each loads
+    weights of its own. A script starts them below `if __name__ == "__main__":`, and classes of methods and protocols
+    must be in a module: else ConfigError, with None this process answers. The other arguments are the settings of
+    conf/config.yaml.
 
     Returns the runs (answers, config and environment of each); `python -m evalkit report RESULTS_DIR` makes tables and
     plots of them. Questions that could not be answered are answers with status `failed`.
 
     Raises ConfigError, DataError, or RunLockedError where another process writes to the same run folder.
     """
-    chosen = _points(points, ratios)
+    chosen = _points(points, ratios, adapters or {})
     order = list(dict.fromkeys(point.name for point in chosen))
     if reference is not None and reference not in order:
         raise ConfigError(f"reference: expected one of {', '.join(order)}, got {reference!r}")
@@ -210,27 +214,38 @@ def _sampling(model: Backbone, sampling: Sampling | None, frames: int | None) ->
 
 
 def _points(
-    points: Sequence[tuple[MethodLike, float]] | Mapping[str, MethodLike], ratios: Sequence[float]
+    points: Sequence[tuple[MethodLike, float] | OperatingPoint] | Mapping[str, MethodLike],
+    ratios: Sequence[float],
+    adapters: Mapping[str, str | Path],
 ) -> list[OperatingPoint]:
     """Each with a name of its own; ConfigError where two methods would share one."""
     if isinstance(points, Mapping):
-        triples = [(name, method, ratio) for name, method in points.items() for ratio in ratios]
+        found = [_point(name, method, ratio) for name, method in points.items() for ratio in ratios]
     else:
-        triples = [(_name(method), method, ratio) for method, ratio in points]
-    built: dict[str, Method] = {}
-    found = []
-    for name, method, ratio in triples:
-        one = build.method(method) if isinstance(method, str) else method
-        if not isinstance(one, Method):
-            raise ConfigError(f"expected a Method or a name of conf/method, got {method!r}")
-        if built.setdefault(checks.name("method", name), one) != one:
+        found = [one if isinstance(one, OperatingPoint) else _point(_name(one[0]), *one) for one in points]
+    if unknown := sorted(set(adapters) - {point.name for point in found}):
+        names = ", ".join(dict.fromkeys(point.name for point in found))
+        raise ConfigError(f"adapters: expected names of methods among {names}; got {', '.join(unknown)}")
+    found = [replace(p, adapter=str(adapters[p.name])) if p.name in adapters else p for p in found]
+    first: dict[str, OperatingPoint] = {}
+    for point in found:
+        same = replace(first.setdefault(checks.name("method", point.name), point), ratio=build.ratio(point.ratio))
+        if same != replace(point, ratio=same.ratio):
             raise ConfigError(
-                f"points: two methods are called {name!r}; give each a name: {{'a': METHOD, 'b': METHOD}}, ratios=(…)"
+                f"points: two methods are called {point.name!r}; give each a name: {{'a': METHOD, 'b': METHOD}}, "
+                "ratios=(…)"
             )
-        found.append(OperatingPoint(name, one, build.ratio(ratio)))
+        build.own_adapter(point.name, point.adapter)
     if not found:
         raise ConfigError("points: expected at least one method and one ratio, got none")
     return list(dict.fromkeys(found))
+
+
+def _point(name: str, method: MethodLike, ratio: float) -> OperatingPoint:
+    one = build.method(method) if isinstance(method, str) else method
+    if not isinstance(one, Method):
+        raise ConfigError(f"expected a Method or a name of conf/method, got {method!r}")
+    return OperatingPoint(name, one, build.ratio(ratio))
 
 
 def _name(method: MethodLike) -> str:

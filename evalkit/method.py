@@ -172,3 +172,4 @@ class OperatingPoint:
     name: str  # of the method's configuration
     method: Method
     ratio: float  # in (0, 1], as Budget.ratio
+    adapter: str | None = None  # tuned weights in place of the backbone's: a folder, or builtin/NAME; None: as it is

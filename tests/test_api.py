@@ -10,6 +10,7 @@ import pytest
 
 import evalkit
 from evalkit.commands import run
+from evalkit.config import build
 from evalkit.data import benchmarks
 from evalkit.engine.answer import Engine
 from evalkit.engine.backbone import Backbone
@@ -22,6 +23,7 @@ from evalkit.runs.load import Run
 from methods.retake import ReTaKe
 from tests.support import clips, rows
 from tests.support.configs import composed
+from tests.support.loop import answer_key
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +141,26 @@ def test_a_folder_and_an_adapter(checkpoint: Path) -> None:
     assert found.sampling.preset == "lmms_eval"
     tuned = evalkit.load_backbone("builtin", device="cpu", adapter="builtin/xcomp")
     assert tuned.weights != evalkit.load_backbone("tiny", device="cpu").weights
+
+
+def test_a_method_with_weights_of_its_own(data: Path, model: Backbone, tmp_path: Path) -> None:
+    """The same run, by identity and answers, as the method on a backbone that is loaded with the adapter."""
+    given: dict[str, Any] = {"root": data, "ratios": (0.25,), "frames": 16}
+    points, own = {"uniform": "uniform", "xcomp": "xcomp"}, {"xcomp": "builtin/xcomp"}
+    dense, tuned = evalkit.evaluate(model, "videomme", points, adapters=own, results_dir=tmp_path / "a", **given)
+    whole = evalkit.load_backbone("tiny_xcomp", device="cpu")
+    (theirs,) = evalkit.evaluate(whole, "videomme", {"xcomp": "xcomp"}, results_dir=tmp_path / "b", **given)
+    assert tuned.identity == theirs.identity
+    assert list(map(answer_key, tuned.answers)) == list(map(answer_key, theirs.answers))
+    assert tuned.setup == dense.setup != theirs.setup
+    (plain,) = evalkit.evaluate(model, "videomme", [("xcomp", 0.25)], frames=16, results_dir=tmp_path / "c", root=data)
+    assert plain.identity != tuned.identity
+    point = evalkit.OperatingPoint("xcomp", build.method("xcomp"), 0.25, adapter="builtin/xcomp")
+    (again,) = evalkit.evaluate(model, "videomme", [point], frames=16, results_dir=tmp_path / "a", root=data)
+    assert again.folder == tuned.folder
+    for wrong, message in (({"retake": "x"}, "names of methods among xcomp"), ({"xcomp": "/no"}, "adapter=/no")):
+        with pytest.raises(ConfigError, match=message):
+            evalkit.evaluate(model, "videomme", {"xcomp": "xcomp"}, adapters=wrong, results_dir=tmp_path / "d", **given)
 
 
 @pytest.mark.parametrize(

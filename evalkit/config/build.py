@@ -23,11 +23,12 @@ from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
 from evalkit.method import Method, OperatingPoint
+from evalkit.model import adapter as adapters
 from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
-ADAPTERS = WEIGHTS.with_name("adapters")
+OF_THE_POINT = ("name", "adapter")  # settings of a method's section that are no fields of the method
 
 
 def grid(cfg: DictConfig) -> Grid:
@@ -110,9 +111,13 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             f"methods: expected each name once, got {', '.join(twice)} more than once; give one of them another name: "
             "{from: METHOD, name: ANOTHER, field: value}"
         )
-    methods = [_build(config) for config in chosen]
+    built = [(_build(config), own_adapter(config.name, config.get("adapter"))) for config in chosen]
     steps = dict.fromkeys(map(ratio, ratios))
-    return [OperatingPoint(name, method, step) for name, method in zip(names, methods, strict=True) for step in steps]
+    return [
+        OperatingPoint(name, method, step, own)
+        for name, (method, own) in zip(names, built, strict=True)
+        for step in steps
+    ]
 
 
 def order(cfg: DictConfig) -> tuple[str, ...]:
@@ -141,6 +146,7 @@ def _several(cfg: DictConfig, key: str) -> list[Any]:
 def _method_config(entry: Any) -> DictConfig:
     """A method by its name, `{from: NAME, name: ANOTHER, field: value …}` for one with other fields, or any class.
 
+    `adapter: DIR` beside the fields gives it tuned weights of its own.
     A class needs no name of its own in conf/method or elsewhere: `{_target_: package.Class, name: ANOTHER, …}`.
     """
     changes = entry if isinstance(entry, DictConfig) else DictConfig({"from": entry})
@@ -162,8 +168,20 @@ def method(entry: Any) -> Method:
     return _build(_method_config(entry))
 
 
+def own_adapter(method: str, named: Any) -> str | None:
+    """The tuned weights that a method brings, a setting beside its fields. ConfigError where they are not there."""
+    if named is None:
+        return None
+    if not (isinstance(named, str) and named):
+        raise ConfigError(
+            f"method {method}: adapter: expected a folder of tuned weights, builtin/NAME or null; got {named!r}"
+        )
+    adapters.check(named)
+    return named
+
+
 def _build(config: DictConfig) -> Method:
-    fields = {key: value for key, value in config.items() if key != "name"}
+    fields = {key: value for key, value in config.items() if key not in OF_THE_POINT}
     try:
         method = instantiate(fields)
     except InstantiationException as error:
@@ -195,13 +213,7 @@ def sampling(cfg: DictConfig) -> Sampling:
 def adapter(cfg: DictConfig) -> str | None:
     """Folder of tuned weights; `builtin/NAME` is one that comes with evalkit, ConfigError if there is none."""
     name = cfg.backbone.adapter
-    if name is None or not str(name).startswith("builtin/"):
-        return None if name is None else str(name)
-    folder = ADAPTERS / str(name).removeprefix("builtin/")
-    if not folder.is_dir():
-        known = sorted(f.name for f in ADAPTERS.iterdir() if f.is_dir())
-        raise ConfigError(f"backbone.adapter: expected builtin/ and one of {known}, or a folder; got {name!r}")
-    return str(folder)
+    return None if name is None else str(adapters.locate(str(name)))
 
 
 def checkpoint(cfg: DictConfig) -> Checkpoint:

@@ -1,9 +1,9 @@
 """One video, top to bottom: decode, encode, select, prefill, and every question's answer for every operating point.
 
-An operating point is one method at one ratio. With sharing, the frames of all operating points come from one decoding
-pass, each distinct set of frames is encoded once, and each operating point prefills the video once for all its
-questions. Without it, the same code runs with one operating point and one question at a time, so that sharing cannot
-change an answer.
+An operating point is one method at one ratio, on the backbone's weights or on tuned ones of its own. With sharing, the
+frames of all operating points come from one decoding pass, each distinct set of frames is encoded once by each vision
+encoder, and each operating point prefills the video once for all its questions. Without it, the same code runs with one
+operating point and one question at a time, so that sharing cannot change an answer.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from evalkit.data import video as video_file
 from evalkit.data.protocols.base import PromptContext
 from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVideo
-from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import ConfigError
 from evalkit.method import OperatingPoint
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
+from evalkit.model.shared_weights import same_encoder
 from evalkit.types import Answer, Question, VisualTokens
 
 if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
+    from evalkit.engine.frame_encoder import FrameEncoder
+    from evalkit.engine.models import FrameEncoders
+    from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +40,16 @@ log = logging.getLogger(__name__)
 class Engine:
     """Everything that all operating points of a run have in common."""
 
-    frame_encoder: FrameEncoder
+    frame_encoders: FrameEncoders
     protocol: Protocol
     chunk_cells: int | None = 16  # cells per prefill chunk; None: the whole video at once
     share: bool = True
     gauge: Meter | None = None  # None: the backbone's device
+
+    @property
+    def frame_encoder(self) -> FrameEncoder:
+        """That of the backbone as it is."""
+        return self.frame_encoders((None,))[None]
 
     @property
     def meter(self) -> Meter:
@@ -64,25 +72,25 @@ class Engine:
         self, pending: Mapping[OperatingPoint, Sequence[Question]]
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
         path = next(iter(pending.values()))[0].video_path
-        meter = self.meter
+        encoders, meter = self.frame_encoders({point.adapter for point in pending}), self.meter
         clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
         try:
             video = video_file.probe(path)
-            planned = [self.frame_encoder.plan(point, video) for point in pending]
+            planned = [encoders[point.adapter].plan(point, video) for point in pending]
             with clock.stage("decode"):
-                frames = self.frame_encoder.decode(video, [one.frames for one in planned])
+                frames = next(iter(encoders.values())).decode(video, [one.frames for one in planned])
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             yield from _lost(pending, error)
             return
         union = len({i for plan in frames for i in plan.indices})
-        for plan in dict.fromkeys(one.frames for one in planned):
-            group = [one for one in planned if one.frames == plan]
+        for group in _encoded_alike(planned):
+            plan, encoder = group[0].frames, encoders[group[0].point.adapter]
             decoding = clock.part(len(plan.indices) / union if union else 0.0)
             encoding = Clock(meter)
             try:
                 meter.reset_peak()
                 with torch.inference_mode(), encoding.stage("encode"):
-                    tokens = self.frame_encoder.encode(video, plan, frames[plan]) if plan in frames else None
+                    tokens = encoder.encode(video, plan, frames[plan]) if plan in frames else None
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost({one.point: pending[one.point] for one in group}, error)
                 continue
@@ -104,7 +112,7 @@ class Engine:
     def _question_attention(self, planned: PlannedVideo, tokens: VisualTokens) -> QuestionAttention:
         """Question→token attention over one video; what does not depend on the question is computed once."""
         return QuestionAttention(
-            self.frame_encoder.backbone, tokens, planned.point.method, planned.budget, chunk_cells=self.chunk_cells
+            planned.backbone, tokens, planned.point.method, planned.budget, chunk_cells=self.chunk_cells
         )
 
     def _batch(
@@ -138,12 +146,12 @@ class Engine:
         questions: Sequence[Question],
     ) -> PrefilledVideo:
         """Prefill what comes before the video, and the video."""
-        backbone, method, tokens = self.frame_encoder.backbone, planned.point.method, encoded.tokens
+        backbone, method, tokens = planned.backbone, planned.point.method, encoded.tokens
         clock = Clock(self.meter)
         clock.meter.reset_peak()
         # only a query-aware method sees the question; what comes before the video is the same for all of a benchmark
-        prompt = self._prompt(questions[0], encoded) if method.query_aware else ""
-        prefix_ids, suffix_ids = self._ids(prompt, questions[0].benchmark, encoded)
+        prompt = self._prompt(backbone, questions[0], encoded) if method.query_aware else ""
+        prefix_ids, suffix_ids = self._ids(backbone, prompt, questions[0].benchmark, encoded)
         with clock.stage("select"):
             selected = None
             if tokens is not None and question_attention is not None:
@@ -165,14 +173,15 @@ class Engine:
             state,
             clock,
             selection_tokens=0 if question_attention is None else question_attention.fed,
+            backbone=backbone,
             selection_op_counts=OpCounts() if question_attention is None else question_attention.op_counts,
             shared=len(questions) > 1,
         )
 
     def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
-        backbone, state = self.frame_encoder.backbone, prefilled.state
-        prompt = self._prompt(question, prefilled.encoded)
-        prefix_ids, suffix_ids = self._ids(prompt, question.benchmark, prefilled.encoded)
+        backbone, state = prefilled.backbone, prefilled.state
+        prompt = self._prompt(backbone, question, prefilled.encoded)
+        prefix_ids, suffix_ids = self._ids(backbone, prompt, question.benchmark, prefilled.encoded)
         clock, mark = Clock(self.meter), state.mark()
         try:
             with clock.stage("prefill"):
@@ -205,21 +214,34 @@ class Engine:
             repeated=records.is_repeated(ids, limit),
         )
 
-    def _prompt(self, question: Question, encoded: EncodedVideo) -> str:
+    def _prompt(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
         """The user's turn, which may name the times of the dense run's frames."""
         seconds = tuple(i / encoded.video.fps for i in encoded.dense_frames)
-        return self.protocol.prompt(
-            question, PromptContext(encoded.video, seconds, self.frame_encoder.backbone.tokenizer)
-        )
+        return self.protocol.prompt(question, PromptContext(encoded.video, seconds, backbone.tokenizer))
 
-    def _ids(self, prompt: str, benchmark: str, encoded: EncodedVideo) -> tuple[list[int], list[int]]:
+    def _ids(
+        self, backbone: VideoLLM, prompt: str, benchmark: str, encoded: EncodedVideo
+    ) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""
-        return self.frame_encoder.backbone.prompt(
+        return backbone.prompt(
             prompt,
             video=encoded.tokens is not None,
             system=self.protocol.system(benchmark),
             prefill=self.protocol.prefill(benchmark),
         )
+
+
+def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:
+    """Those that want the same frames from the very same vision weights: they are encoded once."""
+    groups: list[list[PlannedVideo]] = []
+    for one in planned:
+        for group in groups:
+            if group[0].frames == one.frames and same_encoder(group[0].backbone, one.backbone):
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
 
 
 def _lost(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from evalkit.model import adapter as adapters
 from evalkit.model import load
 from evalkit.model.weights_identity import weights_identity
 
@@ -30,7 +31,7 @@ class Backbone:
     dtype: str = "float32"  # float32, bfloat16 or float16
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     rope: str = "none"  # or yarn4
-    adapter: str | None = None  # folder of tuned weights
+    adapter: str | None = None  # tuned weights: a folder, or builtin/NAME
     threads: int | None = None  # on the CPU; None: as many as torch takes
     chunk_cells: int = 16  # cells per prefill chunk
     encode_cells: int = 32  # cells per slice of the vision encoder: memory, no answer
@@ -73,6 +74,30 @@ class Backbone:
             threads=self.threads,
             adapter=self.adapter,
         )
+
+    # ---- with weights that an operating point brings
+
+    def own(self, adapter: str | None) -> str | None:
+        """The adapter of an operating point; None where it has none, or the one that this backbone is loaded with."""
+        named = None if adapter is None else adapters.locate(adapter)
+        return None if named is None or (self.adapter and adapters.locate(self.adapter) == named) else adapter
+
+    def tuned_weights(self, adapter: str) -> str:
+        """Hash of the weights with this adapter in the place of the backbone's own.
+
+        Raises ConfigError for an adapter that does not fit; no weight is loaded.
+        """
+        load.check(self.checkpoint, dtype=self.dtype, adapter=adapter)
+        return weights_identity(self.checkpoint, adapter)
+
+    def tuned(self, adapter: str, base: VideoLLM | None = None) -> VideoLLM:
+        """A model with this adapter in the place of the backbone's own.
+
+        It shares with `base`, this backbone's model, what the adapter leaves alone, unless that one is tuned itself.
+        """
+        if base is not None and self.adapter is None:
+            return load.load_beside(base, self.checkpoint, adapter)
+        return replace(self, adapter=adapter).model
 
     def skeleton(self) -> VideoLLM:
         """The model's shape without its weights."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget, OperatingPoint
+    from evalkit.model.video_llm import VideoLLM
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.types import FramePlan, Video, VisualTokens
@@ -20,6 +21,7 @@ class PlannedVideo:
     point: OperatingPoint
     budget: Budget
     frames: FramePlan
+    backbone: VideoLLM  # the model that answers: the run's, or one with the point's own weights
 
 
 @dataclass(frozen=True)
@@ -47,4 +49,5 @@ class PrefilledVideo:
     clock: Clock
     selection_tokens: int  # tokens that went through the LLM so that the method could choose
     selection_op_counts: OpCounts  # what the LLM computed for that choice
+    backbone: VideoLLM  # the one that was prefilled
     shared: bool  # several questions are answered from this cache

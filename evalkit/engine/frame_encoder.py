@@ -67,7 +67,7 @@ class FrameEncoder:
                 f"{type(point.method).__name__}.frames() must return unique ascending indices and "
                 f"{'the size of the budget' if side is None else f'a size in multiples of {side}'}; got {plan}"
             )
-        return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)))
+        return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)), self.backbone)
 
     def _sized(self, plan: FramePlan) -> bool:
         """Whether the backbone takes frames of the plan's size."""

@@ -44,7 +44,7 @@ class Grid:
         table = TablePlace(
             place=self.order.index(point.name), reference=self.reference, notes=self._notes(benchmark, point)
         )
-        return config_file.describe(self.setup.record, benchmark, rows, point, table, self.subset)
+        return config_file.describe(self.setup.record_for(point), benchmark, rows, point, table, self.subset)
 
     def _notes(self, benchmark: Benchmark, point: OperatingPoint) -> tuple[str, ...]:
         of_method = point.method.notes(aligns_text=self.setup.backbone.aligns_text)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data import readers
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
+from evalkit.engine.models import Models
+from evalkit.engine.stage_times import Meter
+from evalkit.errors import ConfigError
+from evalkit.model import adapter
 from evalkit.runs import identity
-from evalkit.runs.config_file import SetupRecord
+from evalkit.runs.config_file import AdapterRecord, SetupRecord
 
 if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
+    from evalkit.method import OperatingPoint
     from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
@@ -32,15 +37,17 @@ class EngineSetup:
     reader: str = "pyav"
     seed: int = 0  # of methods that draw at random
     share: bool = True  # False: decode, encode and prefill anew for every question; the answers are the same
+    _adapters: dict[str, AdapterRecord] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def engine(self) -> Engine:
-        """Loaded on first use, so that a finished grid loads no model."""
+        """Models are loaded when they are first needed, so that a finished grid loads none."""
         return Engine(
-            frame_encoder=self.frame_encoder(self.backbone.model),
+            frame_encoders=Models(self.backbone, self.frame_encoder),
             protocol=self.protocol,
             chunk_cells=self.backbone.chunk_cells,
             share=self.share,
+            gauge=Meter(self.backbone.torch_device),
         )
 
     def frame_encoder(self, model: VideoLLM) -> FrameEncoder:
@@ -65,6 +72,25 @@ class EngineSetup:
             share=self.share,
             seed=self.seed,
         )
+
+    def record_for(self, point: OperatingPoint) -> SetupRecord:
+        """The record of one operating point: with an adapter of its own, other weights answer.
+
+        ConfigError where the adapter is not there or does not fit.
+        """
+        own = self.backbone.own(point.adapter)
+        if own is None:
+            return self.record
+        if own not in self._adapters:
+            try:
+                weights = self.backbone.tuned_weights(own)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"method {point.name}: {error}; name an adapter that was tuned on {self.backbone.name}, or give "
+                    "the method none: methods=[…,NAME]"
+                ) from error
+            self._adapters[own] = AdapterRecord(name=adapter.locate(own).name, path=own, weights=weights)
+        return replace(self.record, adapter=self._adapters[own])
 
     def _identity_parts(self) -> dict[str, Any]:
         backbone = self.backbone

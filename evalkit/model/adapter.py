@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from evalkit.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+BUILTIN = Path(__file__).parents[1] / "tiny" / "adapters"
 NOTE = "tuning.json"
 LORA = ("adapter_config.json", "adapter_model.safetensors")
 WEIGHTS = "model.safetensors"
@@ -46,12 +47,25 @@ def without_old_names() -> Iterator[None]:
         yield
 
 
+def locate(name: str) -> Path:
+    """The folder that an adapter's name stands for: a path, or builtin/NAME, one of those that come with evalkit.
+
+    Raises ConfigError where there is no such built-in one.
+    """
+    if not name.startswith("builtin/"):
+        return Path(name).expanduser()
+    known = sorted(f.name for f in BUILTIN.iterdir() if f.is_dir())
+    if name.removeprefix("builtin/") not in known:
+        raise ConfigError(f"adapter={name}: expected builtin/ and one of {known}, or a folder of tuned weights")
+    return BUILTIN / name.removeprefix("builtin/")
+
+
 def check(folder: str) -> Path:
     """The folder, if it holds tuned weights; ConfigError if not."""
-    path = Path(folder).expanduser()
+    path = locate(folder)
     if not (path / WEIGHTS).is_file() and not all((path / name).is_file() for name in LORA):
         raise ConfigError(
-            f"backbone.adapter={folder}: expected a folder with {' and '.join(LORA)}, or with {WEIGHTS}, as "
+            f"adapter={folder}: expected a folder with {' and '.join(LORA)}, or with {WEIGHTS}, as "
             "`python -m evalkit tune` leaves it in OUT/weights"
         )
     return path
@@ -79,7 +93,7 @@ def _explained(folder: str) -> Iterator[None]:
     except (KeyError, OSError, RuntimeError, SafetensorError, TypeError, UserWarning, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"backbone.adapter={folder}: expected weights that fit this backbone; {type(error).__name__}: {reason}"
+            f"adapter={folder}: expected weights that fit this backbone; {type(error).__name__}: {reason}"
         ) from error
 
 
@@ -92,11 +106,35 @@ def apply(model: Any, folder: str, base: str) -> Any:
     path = check(folder)
     made = note(path).get("base", base)
     if made != base:
-        log.warning("backbone.adapter=%s was tuned on weights %s and now changes weights %s", folder, made, base)
+        log.warning("adapter=%s was tuned on weights %s and now changes weights %s", folder, made, base)
     with _explained(folder):
         if (path / LORA[0]).is_file():
             return _with_lora(model, path).merge_and_unload()
         return _replaced(model, path)
+
+
+def changed(folder: str, names: Collection[str]) -> set[str]:
+    """Which of a model's tensors, given by name, the folder's weights replace or change; read from their names alone.
+
+    All of them where a tensor of the adapter belongs to none of the model's, or the kind of adapter is not known.
+    """
+    path = check(folder)
+    lora = (path / LORA[0]).is_file()
+    if lora and not _plain_lora(json.loads((path / LORA[0]).read_text(encoding="utf-8"))):
+        return set(names)
+    with safe_open(path / (LORA[1] if lora else WEIGHTS), framework="pt") as opened:
+        keys = [_of_model(key) if lora else key for key in opened.keys()]  # noqa: SIM118 – no mapping
+    found = [{name for name in names if name == key or name.startswith(f"{key}.")} for key in dict.fromkeys(keys)]
+    return set[str]().union(*found) if all(found) else set(names)
+
+
+def _plain_lora(config: dict[str, Any]) -> bool:
+    return config.get("peft_type") == "LORA" and not config.get("layer_replication")
+
+
+def _of_model(key: str) -> str:
+    """The model's module or tensor that a tensor of a LoRA file belongs to."""
+    return key.removeprefix("base_model.model.").split(".lora_")[0].replace(".base_layer", "")
 
 
 def _with_lora(model: Any, path: Path) -> Any:

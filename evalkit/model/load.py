@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
-from evalkit.model import attention, generation, tensors
+from evalkit.model import attention, generation, shared_weights, tensors
 from evalkit.model.checkpoint import Checkpoint, check_code, check_settings, locate, read_json, weight_files
 from evalkit.model.families.registry import FAMILIES
 from evalkit.model.video_llm import VideoLLM
@@ -79,8 +79,23 @@ def load(
     generation.applied(model.generation_config)
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(found))
+    return _decoder(found, kind, model.to(pick_device(device)), tokenizer)
+
+
+def load_beside(base: VideoLLM, path: str | Checkpoint, adapter: str) -> VideoLLM:
+    """What `load` gives with this adapter, beside `base`, which is the same checkpoint loaded without one.
+
+    Computes the same; every tensor that the adapter leaves alone is `base`'s own and takes no memory of its own.
+    Raises ConfigError for an adapter that does not fit.
+    """
+    found = locate(path)
+    model = shared_weights.tuned_beside(base.model, adapter, weights_identity(found))
+    return _decoder(found, type(base), model.to(base.device), base.tokenizer)
+
+
+def _decoder(found: Checkpoint, kind: type[VideoLLM], model: Any, tokenizer: Any) -> VideoLLM:
     mean, std = _normalisation(found, kind)
-    decoder = kind.of(model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    decoder = kind.of(model.eval(), tokenizer, mean=mean, std=std)
     decoder.probe()
     return decoder
 

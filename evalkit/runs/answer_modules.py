@@ -51,6 +51,7 @@ CHANGES_ANSWERS = (
     "evalkit.engine.backbone",
     "evalkit.engine.encoded_video",
     "evalkit.engine.frame_encoder",
+    "evalkit.engine.models",
     "evalkit.engine.records",
     "evalkit.engine.setup",
     # the model
@@ -72,6 +73,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.positions",
     "evalkit.model.prefill_state",
     "evalkit.model.question_attention",
+    "evalkit.model.shared_weights",
     "evalkit.model.tensors",
     "evalkit.model.video_llm",
     "evalkit.model.vision_tower",

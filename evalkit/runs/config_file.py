@@ -11,6 +11,15 @@ from evalkit.runs import identity
 from evalkit.types import Benchmark
 
 
+@dataclass(frozen=True)
+class AdapterRecord:
+    """The tuned weights that an operating point brings, in the place of the backbone's own adapter."""
+
+    name: str  # the folder's
+    path: str  # as configured
+    weights: str  # hash of checkpoint and adapter
+
+
 @dataclass(frozen=True, kw_only=True)
 class SetupRecord:
     """What the runs of one grid have in common, as plain values."""
@@ -24,6 +33,7 @@ class SetupRecord:
     reader: str
     share: bool
     seed: int
+    adapter: AdapterRecord | None = None  # of the operating point; None: the backbone as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +49,10 @@ def describe(
     setup: SetupRecord, benchmark: Benchmark, rows: str, point: OperatingPoint, table: TablePlace, subset: str
 ) -> dict[str, Any]:
     """config.yaml of one run; `rows` is `identity.rows(benchmark)`, which a grid computes once for all its points."""
+    own, base = setup.adapter, setup.identity_parts.get("weights")
     parts = {
         **setup.identity_parts,
+        **({} if own is None else {"weights": own.weights}),
         "benchmark": [benchmark.name, benchmark.split, benchmark.generated, rows],
         "method": identity.method(point.method),
         "ratio": point.ratio,
@@ -49,6 +61,8 @@ def describe(
         "identity": identity.run_id(parts),
         "benchmark": _benchmark(benchmark, table.notes),
         "backbone": dict(setup.backbone),
+        # its weights are those of identity_parts; `base`, the backbone's, say which runs it is compared with
+        **({} if own is None else {"adapter": {"name": own.name, "path": own.path, "base": base}}),
         "sampling": dict(setup.sampling),
         "method": {
             "name": point.name,

@@ -32,7 +32,7 @@ def provenance(config: Mapping[str, Any], device: str) -> dict[str, Any]:
         "identity": config.get("identity_parts", {}).get("weights"),
         "path": backbone.get("path"),
         "commit": backbone.get("commit"),
-        "adapter": backbone.get("adapter"),
+        "adapter": config.get("adapter", {}).get("path", backbone.get("adapter")),
     }
     return {**environment(device), "weights": weights}
 

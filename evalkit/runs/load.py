@@ -143,9 +143,10 @@ def refer(runs: Sequence[Run], reference: str) -> list[Run]:
 
 
 def _refuse_twins(runs: list[Run]) -> None:
-    first: dict[tuple[str, str], Path] = {}
+    first: dict[tuple[str, ...], Path] = {}
     for run in runs:
-        other = first.setdefault((run.identity, run.method), run.folder)
+        # the same weights, once the backbone's and once a method's own, are one run that stands in two tables
+        other = first.setdefault((run.identity, run.method, run.setup.tuned_weights), run.folder)
         if other != run.folder:
             raise DataError(
                 f"{run.folder}: holds the same run as {other} (identity {run.identity}); "
@@ -182,6 +183,7 @@ def _config(path: Path) -> dict[str, Any]:
     for section, keys in _SECTIONS.items():
         for key in keys:
             need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+    optional(config, "adapter", dict, where)
     grid = optional(config, "grid", dict, where) or {}
     optional(grid, "place", int, f"{where}: grid")
     optional(grid, "reference", str, f"{where}: grid")

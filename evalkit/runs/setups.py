@@ -29,6 +29,10 @@ class Setup:
     settings: tuple[tuple[str, str], ...]  # setting -> value as text, ordered by name
     path: str = field(default="", compare=False)
     adapter: str = field(default="", compare=False)
+    # of a run whose method brings an adapter: its name, and the hash of the weights that answered. The setup is that of
+    # the backbone as configured, so that the run stands beside those of the other methods.
+    tuned: str = field(default="", compare=False)
+    tuned_weights: str = field(default="", compare=False)
 
     def __lt__(self, other: Setup) -> bool:
         return (self.base, self.settings) < (other.base, other.settings)
@@ -47,6 +51,10 @@ def of(config: Mapping[str, Any]) -> Setup:
     else:
         found = {name: backbone[name] for name in _BACKBONE if name in backbone} | {"sampling": sampling}
         found |= {name: config[name] for name in ("reader", "seed") if name in config}
+    own = config.get("adapter") or {}
+    tuned_weights = str(found.get("weights") or "") if own else ""
+    if own:
+        found["weights"] = own.get("base")
     found |= {"backbone": backbone["name"], "protocol": {key: protocol.get(key) for key in ("name", "version")}}
     frames = f", {sampling['frames']} frames" if sampling.get("frames") else ""
     version = f" {protocol['version']}" if protocol.get("version") else ""
@@ -56,6 +64,8 @@ def of(config: Mapping[str, Any]) -> Setup:
         settings=tuple(sorted(_flat(found))),
         path=str(backbone.get("path") or ""),
         adapter=str(backbone.get("adapter") or ""),
+        tuned=str(own.get("name") or ""),
+        tuned_weights=tuned_weights,
     )
 
 
@@ -76,9 +86,36 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, str
 
 def differing(one: Setup, other: Setup, *, known: bool = False) -> dict[str, tuple[str, str]]:
     """Setting -> its value in one and in the other, where they differ; `known`: only settings that both record."""
-    first, second = dict(one.settings), dict(other.settings)
+    first, second = _answered_with(one), _answered_with(other)
     found = {name: (_value(first, name), _value(second, name)) for name in _ordered({**first, **second})}
     return {name: pair for name, pair in found.items() if pair[0] != pair[1] and not (known and MISSING in pair)}
+
+
+def _answered_with(setup: Setup) -> dict[str, str]:
+    """The settings, with the weights that answered."""
+    own = {"weights": setup.tuned_weights} if setup.tuned_weights else {}
+    return {**dict(setup.settings), **own}
+
+
+def weights(found: Sequence[Setup]) -> list[str]:
+    """Which weights answered each run: `base`, the checkpoint's own, or `adapter NAME`, tuned ones.
+
+    Two adapters of one name beside each other get the first digits of their weights' hash.
+    """
+    names = [_weights_name(setup) for setup in found]
+    hashes = [_answered_with(setup).get("weights", MISSING) for setup in found]
+    known: dict[tuple[Setup, str], set[str]] = {}
+    for setup, name, value in zip(found, names, hashes, strict=True):
+        known.setdefault((setup, name), set()).add(value)
+    return [
+        name if len(known[setup, name]) == 1 else f"{name} #{value[:_HASH]}"
+        for setup, name, value in zip(found, names, hashes, strict=True)
+    ]
+
+
+def _weights_name(setup: Setup) -> str:
+    name = setup.tuned or PurePath(setup.adapter).name
+    return f"adapter {name}" if name else "base"
 
 
 def _value(settings: Mapping[str, str], name: str) -> str:

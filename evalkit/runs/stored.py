@@ -39,5 +39,7 @@ def _config(run: Run) -> dict[str, Any]:
     benchmark = {key: run.config["benchmark"].get(key) for key in _BENCHMARK}
     kept = {key: run.config[key] for key in _SECTIONS if key in run.config}
     parts = setups.recorded(run.config)
-    setup = {"identity_parts": parts} if parts else {}
+    setup: dict[str, Any] = {"identity_parts": parts} if parts else {}
+    if own := run.config.get("adapter"):
+        setup["adapter"] = {key: own.get(key) for key in ("name", "base")}
     return {"benchmark": benchmark, "backbone": {"name": run.setup.base[0]}, **kept, **setup}

@@ -60,8 +60,9 @@ def engine(backbone: VideoLLM, *, frames: int = 32, **changes: Any) -> Engine:
     """An engine that samples `frames` frames of at most 112 x 112 pixels."""
     sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
     encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
+    encoder = FrameEncoder(backbone=backbone, sampling=sampling, **encoding)
     return Engine(
-        frame_encoder=FrameEncoder(backbone=backbone, sampling=sampling, **encoding),
+        frame_encoders=lambda adapters: dict.fromkeys(adapters, encoder),
         protocol=FirstLetterProtocol(),
         **changes,
     )

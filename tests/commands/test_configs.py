@@ -107,6 +107,33 @@ def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
     assert len(build.points(composed("method=pivotkv"))) == len(composed().ratios)
 
 
+def test_a_method_may_bring_tuned_weights_of_its_own() -> None:
+    """A setting beside its fields, in each way to name a method; nothing, or null, is the backbone's weights."""
+    by_path = "{_target_: methods.lpcomp.LPComp, name: mine, adapter: builtin/xcomp}"
+    words = f"methods=[uniform,{{from: xcomp, adapter: builtin/xcomp}},{{from: xcomp, name: free}},{by_path}]"
+    found = {point.name: point for point in build.points(composed(words, "ratios=[0.5]"))}
+    assert {name: point.adapter for name, point in found.items()} == {
+        "uniform": None,
+        "xcomp": "builtin/xcomp",
+        "free": None,
+        "mine": "builtin/xcomp",
+    }
+    assert found["xcomp"].method == found["free"].method
+    (one,) = build.points(composed("method=xcomp", "ratio=1", "+method.adapter=builtin/xcomp"))
+    assert one.adapter == "builtin/xcomp"
+    for wrong, told in {"builtin/no": "one of", "/no/where": "expected a folder with", "3": "got 3"}.items():
+        with pytest.raises(ConfigError, match=told):
+            build.points(composed(f"methods=[{{from: xcomp, adapter: {wrong}}}]"))
+
+
+def test_the_built_in_experiments_show_xcomp_with_its_weights() -> None:
+    for words in ([], ["experiment=builtin_report"]):
+        points = [point for point in build.points(composed(*words)) if point.name == "xcomp"]
+        assert [(point.ratio, point.adapter) for point in points] == [
+            (ratio, "builtin/xcomp") for ratio in (1.0, 0.5, 0.25, 0.125)
+        ]
+
+
 def test_wrong_fields_are_explained() -> None:
     with pytest.raises(ConfigError, match="windows"):
         build.points(composed("method=dpselect", "+method.windows=5"))

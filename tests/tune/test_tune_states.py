@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from evalkit.__main__ import main
-from evalkit.config.build import ADAPTERS, WEIGHTS, sampling
+from evalkit.config.build import WEIGHTS, sampling
 from evalkit.config.choices import CONF
 from evalkit.method import Method
 from evalkit.model import adapter
@@ -249,7 +249,7 @@ def test_recipes_are_settings_that_hold(name: str, backbone: Qwen2VL) -> None:
 
 
 def test_the_shipped_weights_move_states_to_the_tokens_that_stay() -> None:
-    folder = ADAPTERS / "xcomp"
+    folder = adapter.BUILTIN / "xcomp"
     assert (folder / adapter.WEIGHTS).stat().st_size <= 4 * 10**6
     assert adapter.note(folder)["base"] == weights_identity(str(WEIGHTS))
     base, found = load(str(WEIGHTS), device="cpu"), load(str(WEIGHTS), device="cpu", adapter=str(folder))

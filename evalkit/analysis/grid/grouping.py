@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evalkit.runs.setups import labels
+from evalkit.runs.setups import labels, weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from evalkit.runs.load import Run
-    from evalkit.runs.setups import Label
+    from evalkit.runs.setups import Label, Setup
     from evalkit.types import Answer
 
-KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio")
+KEYS = ("benchmark", "split", "backbone", "sampling", "protocol", "weights", "method", "ratio")
 
 Row = tuple[str, float]  # method and ratio
 
@@ -30,12 +30,13 @@ class NamedRun:
     run: Run
     method: str
     setup: Label
+    weights: str  # which ones answered: runs.setups.weights
 
     @property
     def key(self) -> dict[str, Any]:
         """The key columns, `KEYS` → value."""
         run = self.run
-        values = (run.label, run.split, *self.setup, self.method, run.ratio)
+        values = (run.label, run.split, *self.setup, self.weights, self.method, run.ratio)
         return dict(zip(KEYS, values, strict=True))
 
 
@@ -44,14 +45,32 @@ def entries(runs: Sequence[Run]) -> list[NamedRun]:
 
     Setups that differ are named by what differs. Runs of one setup that differ only in something no column shows (a
     hyper-parameter, the method's source, the subset) get the first digits of their identity behind the method's name:
-    they are never pooled and never look the same.
+    they are never pooled and never look the same. A method that was run with several weights in one setup is one
+    method for each of them, "xcomp (base)" and "xcomp (adapter xcomp)".
     """
-    count = Counter(_visible(run) for run in runs)
+    own = _weights(runs)
+    count = Counter((_visible(run), own[id(run)]) for run in runs)
+    several = _several(runs, own)
     names = labels(run.setup for run in runs)
-    return [
-        NamedRun(run, run.method if count[_visible(run)] == 1 else f"{run.method}#{run.identity[:8]}", names[run.setup])
-        for run in _ordered(runs)
-    ]
+
+    def method(run: Run) -> str:
+        name = f"{run.method} ({own[id(run)]})" if (run.setup, run.method) in several else run.method
+        return name if count[_visible(run), own[id(run)]] == 1 else f"{name}#{run.identity[:8]}"
+
+    return [NamedRun(run, method(run), names[run.setup], own[id(run)]) for run in _ordered(runs)]
+
+
+def _weights(runs: Sequence[Run]) -> dict[int, str]:
+    """Which weights answered each run, by the run's id()."""
+    return dict(zip(map(id, runs), weights([run.setup for run in runs]), strict=True))
+
+
+def _several(runs: Sequence[Run], own: Mapping[int, str]) -> set[tuple[Setup, str]]:
+    """Setups and methods with runs by more than one set of weights."""
+    found: dict[tuple[Setup, str], set[str]] = {}
+    for run in runs:
+        found.setdefault((run.setup, run.method), set()).add(own[id(run)])
+    return {key for key, names in found.items() if len(names) > 1}
 
 
 def by_setup(runs: Sequence[Run]) -> dict[Label, list[NamedRun]]:

@@ -46,6 +46,11 @@ class MeasuredPoint:
         """method, control or reference."""
         return self.parts[0].run.role
 
+    @property
+    def weights(self) -> str:
+        """Which weights answered: `base`, or `adapter NAME`."""
+        return self.parts[0].weights
+
     @cached_property
     def answers(self) -> dict[Key, Answer]:
         """Every answer, failed ones included."""

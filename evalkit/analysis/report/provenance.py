@@ -23,6 +23,7 @@ _OF_A_RUN = (
     "identity_parts",
     "benchmark",
     "method",
+    "adapter",
     "ratio",
     "grid",
 )  # settings that stand in the table of runs
@@ -111,7 +112,11 @@ def _methods(own: Sequence[NamedRun]) -> dict[str, Sequence[Value]]:
 
 def _fields(run: Run) -> str:
     fields = {key: value for key, value in run.config["method"].items() if key not in ("name", "class", "role")}
-    parts = [str(run.config["method"].get("class", "")), *(f"{key} = {value}" for key, value in _flat(fields).items())]
+    adapter = {"adapter": run.setup.tuned} if run.setup.tuned else {}
+    parts = [
+        str(run.config["method"].get("class", "")),
+        *(f"{key} = {value}" for key, value in _flat(fields | adapter).items()),
+    ]
     return ", ".join(part for part in parts if part) or "no fields"
 
 

@@ -61,6 +61,14 @@ KEYS = _section(
     Column("sampling", "sampling", "", TEXT, "part of the setup: the preset of frame sampling, and the frames"),
     Column("protocol", "protocol", "", TEXT, "part of the setup: prompts, reading of replies, averages"),
     Column(
+        "weights",
+        "weights",
+        "",
+        TEXT,
+        "which weights answered: `base`, the checkpoint's own, or `adapter NAME`, tuned ones. Methods may bring an "
+        "adapter of their own; they stand beside the others on the same backbone",
+    ),
+    Column(
         "method",
         "method",
         "",

@@ -45,7 +45,13 @@ def rows(setup: Label, points: Sequence[MeasuredPoint], known: Statistics) -> li
     names = dict(zip(KEYS[2:5], setup, strict=True))
     return [
         names
-        | {"method": ours.method, "ratio": ours.ratio, "reference": theirs.method, "excluded": len(one.excluded)}
+        | {
+            "weights": ours.weights,
+            "method": ours.method,
+            "ratio": ours.ratio,
+            "reference": theirs.method,
+            "excluded": len(one.excluded),
+        }
         | vars(one.difference)
         | {"p_mcnemar_holm": independent, "p_sign_flip_holm": flip}
         for (ours, theirs), one, independent, flip in zip(pairs, found, mcnemar, flips, strict=True)

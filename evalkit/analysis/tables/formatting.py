@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,8 +80,22 @@ def head_lines(entries: Sequence[NamedRun]) -> str:
         lines.append(f"- {_line(title)}, split {split}: {sizes} questions, {_videos(own)} videos")
         notes = [str(note) for entry in own for note in entry.run.config["benchmark"].get("notes") or ()]
         gaps = [gap for entry in own if (gap := _gap(entry))]
-        lines += [f"  - {_line(text)}" for text in dict.fromkeys(notes + gaps)]
+        lines += [f"  - {_line(text)}" for text in dict.fromkeys(notes + tuned_notes(own) + gaps)]
     return "\n".join(lines) + "\n"
+
+
+def tuned_notes(entries: Sequence[NamedRun]) -> list[str]:
+    """A line for each method that brings tuned weights of its own, beside those that answer with the backbone's."""
+    own = {entry.method: entry for entry in entries if entry.run.setup.tuned}
+    return [
+        f"{method}: weights {entry.weights} (tuned), in place of the backbone's {_backbones(entry)}"
+        for method, entry in own.items()
+    ]
+
+
+def _backbones(entry: NamedRun) -> str:
+    name = PurePath(entry.run.setup.adapter).name
+    return f"adapter {name}" if name else "own, which the other rows use"
 
 
 def _line(text: str) -> str:

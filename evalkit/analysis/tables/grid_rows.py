@@ -85,7 +85,11 @@ def budget(found: QuestionSet) -> pd.DataFrame:
 
 def _names(found: QuestionSet, point: MeasuredPoint) -> dict[str, Any]:
     return dict(
-        zip(_NAMES, (found.name, found.split, *found.setup, point.method, point.role, point.ratio), strict=True)
+        zip(
+            _NAMES,
+            (found.name, found.split, *found.setup, point.weights, point.method, point.role, point.ratio),
+            strict=True,
+        )
     )
 
 

@@ -54,7 +54,7 @@ def budget_section(results: Results) -> str:
     off = costs[costs["ratio_off"] & (costs["group"] == "all")]
     missed = set(off[list(KEYS[2:])].itertuples(index=False, name=None))
     for setup, points in results.points.items():
-        flagged = {(method, ratio) for *other, method, ratio in missed if tuple(other) == setup}
+        flagged = {(method, ratio) for *other, _, method, ratio in missed if tuple(other) == setup}
         parts += [setup_line(setup), *_budget_tables(points, flagged)]
     meanings = seconds.caption(costs.loc[costs["group"] == "all", "seconds"])
     measured = fill(meanings, 120) + "\n" if meanings else ""
