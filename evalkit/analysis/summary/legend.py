@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEAD = "accuracy (%) at"  # and the ratios, which are its columns
 _NAME = 18  # characters: a longer name is cut
+_NARROWEST = 28  # columns, for the notes
 _CELL = 6  # characters of a number, with the space before it
 
 
@@ -28,7 +29,7 @@ def table(own: QuestionSet, drawn: Sequence[Line], terminal: Terminal) -> tuple[
     """
     ratios = _ratios(own, drawn)
     width = min(_NAME, max(len(_HEAD), *(len(line.method) for line in drawn)))
-    columns = 2 + width + _CELL * len(ratios)
+    columns = max(_NARROWEST, 2 + width + _CELL * len(ratios))
     head = f"  {_HEAD:<{width}}" + "".join(f"{ratio:>{_CELL}.3g}" for ratio in ratios)
     cells = ["".join(f"{_percent(line, ratio):>{_CELL}}" for ratio in ratios) for line in drawn]
     names = [f"{glyph(line.marker, line.colour, terminal)} {_short(line.method, width)}" for line in drawn]

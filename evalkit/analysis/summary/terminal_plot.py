@@ -79,13 +79,13 @@ def glyph(marker: tuple[str, str], colour: str, terminal: Terminal) -> str:
 
 
 def draw(drawn: Sequence[Line], dense: MeasuredPoint | None, size: tuple[int, int], terminal: Terminal) -> list[str]:
-    """The plot's lines of `size` (columns, rows); empty where fewer than two points have a place in it.
+    """The plot's lines of `size` (columns, rows); empty where all points have the same share: a table shows as much.
 
-    A point that keeps no visual entry has none on a logarithmic axis.
+    A point that keeps no visual entry has no place on a logarithmic axis.
     """
     placed = [(line, [point for point in line.points if _spent(point)]) for line in drawn]
     every = [point for _, found in placed for point in found]
-    if len(every) < 2:
+    if len({round(point.costs[COST], 3) for point in every}) < 2:
         return []
     figure = _empty(size, every)
     for line, found in placed:
