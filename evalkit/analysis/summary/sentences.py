@@ -140,11 +140,11 @@ def _significance(tested: Sequence[Row]) -> str:
 
 
 def _names(rows: Iterable[Row]) -> str:
-    """`retake at 0.5 and 0.25, xcomp at 0.25`."""
+    """`retake at 0.5, 0.25; xcomp at 0.25`."""
     ratios: dict[str, list[str]] = {}
     for row in rows:
         ratios.setdefault(row["method"], []).append(f"{row['ratio']:g}")
-    return ", ".join(_tied(f"{name} at {' and '.join(own)}") for name, own in ratios.items())
+    return "; ".join(_tied(f"{name} at {', '.join(own)}") for name, own in ratios.items())
 
 
 def _scope(own: QuestionSet, rows: Sequence[Row]) -> str:
