@@ -57,6 +57,12 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return read(root)
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """One benchmark."""
+    return written(tmp_path_factory.mktemp("one"), benchmark=label("Ünïcode"))
+
+
 def only(*methods: str, ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125)) -> dict[tuple[str, float], list[int]]:
     return {point: counts for point, counts in RIGHT.items() if point[0] in methods and point[1] in ratios}
 
@@ -93,16 +99,14 @@ def test_the_whole_screen(three: Results, file_regression: Any, terminal: Termin
     file_regression.check(text, extension=".txt", encoding="utf-8")
 
 
-def test_one_set_leaves_room_for_the_lines_below_it(tmp_path: Path) -> None:
-    results = written(tmp_path)
+def test_one_set_leaves_room_for_the_lines_below_it(one: Results) -> None:
     for columns, rows in ((80, 24), (100, 30), (120, 50)):
-        assert len(summary(results, Terminal(columns=columns, rows=rows)).splitlines()) <= rows - 3
+        assert len(summary(one, Terminal(columns=columns, rows=rows)).splitlines()) <= rows - 3
 
 
-def test_colours_change_nothing_else(tmp_path: Path) -> None:
-    results = written(tmp_path)
-    coloured = summary(results, Terminal(columns=100, rows=30, colour=True))
-    plain = summary(results, Terminal(columns=100, rows=30))
+def test_colours_change_nothing_else(one: Results) -> None:
+    coloured = summary(one, Terminal(columns=100, rows=30, colour=True))
+    plain = summary(one, Terminal(columns=100, rows=30))
     assert "\x1b[" in coloured
     assert "\x1b" not in plain
     uncoloured = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", coloured).splitlines()]
@@ -124,10 +128,9 @@ def test_the_numbers_are_those_of_the_table_of_differences(three: Results) -> No
     assert delta_and_ci(line["delta_pp"] + 0.1, line["ci_low"], line["ci_high"]) not in text
 
 
-def test_the_best_by_hand(tmp_path: Path) -> None:
+def test_the_best_by_hand(one: Results) -> None:
     """Right of 40: uniform 27 and 17, retake 33 and 25, xcomp 35 at 0.25."""
-    results = written(tmp_path)
-    first = said(results)[0]
+    first = said(one)[0]
     assert re.search(r"retake \+15\.0 \[[-\d., ]+\] at 0\.5; xcomp \+45\.0 \[[-\d., ]+\] at 0\.25;", first)
     assert "random_frames" not in first  # a control is not a method
 
@@ -138,14 +141,13 @@ def test_where_the_reference_is_best(tmp_path: Path) -> None:
     assert re.search(r"uniform at 0\.5 \(next: retake -25\.0 \[", text)
 
 
-def test_what_is_not_significant(tmp_path: Path) -> None:
-    results = written(tmp_path)
-    own, frame = results.set_accuracy[0]
+def test_what_is_not_significant(one: Results) -> None:
+    own, frame = one.set_accuracy[0]
     rows = compared(own, records(frame))
     assert ("retake", 1.0) not in [(row["method"], row["ratio"]) for row in rows]  # it repeats uniform's answers
     same = [f"{row['method']} at {row['ratio']:g}" for row in rows if row["kv_p_sign_flip_holm"] >= 0.05]
     assert [significant(row) for row in rows].count(False) == len(same) > 0
-    second = said(results)[1]
+    second = said(one)[1]
     assert second.startswith("Not significant (sign-flip test by video, Holm, 5 %): retake at")
     assert "xcomp at 0.25" not in second
     assert "xcomp at 0.25" not in same
@@ -223,6 +225,7 @@ def test_real_videos_are_not_called_generated(tmp_path: Path) -> None:
     assert text == "Of 40 questions about 10 videos: MLVU, dev."
 
 
+@pytest.mark.slow
 def test_a_method_that_lacks_a_set_is_named(tmp_path: Path) -> None:
     written(tmp_path / "a", only("uniform", "retake", "xcomp"), benchmark=label("MLVU"))
     written(tmp_path / "b", only("uniform", "retake"), benchmark=label("LVBench"))
@@ -232,6 +235,7 @@ def test_a_method_that_lacks_a_set_is_named(tmp_path: Path) -> None:
     assert "generated videos (MLVU format): retake +15.0 at 0.5" in one_line(text)
 
 
+@pytest.mark.slow
 def test_another_setup_has_a_line(tmp_path: Path) -> None:
     """A sweep over backbones: the first one's plot, and the others' best methods with their setup."""
     written(tmp_path / "a", only("uniform", "xcomp"), backbone={"name": "tiny"})
@@ -241,14 +245,13 @@ def test_another_setup_has_a_line(tmp_path: Path) -> None:
     assert f"({second}, " in text.split(f"{first} ·")[1]
 
 
-def test_one_control_is_drawn(tmp_path: Path) -> None:
-    results = written(tmp_path)
-    assert [line.method for line in lines(results.question_sets[0])] == ["uniform", "retake", "xcomp", "random_frames"]
-    assert "not drawn: blind" in summary(results, PLAIN)
+def test_one_control_is_drawn(one: Results) -> None:
+    assert [line.method for line in lines(one.question_sets[0])] == ["uniform", "retake", "xcomp", "random_frames"]
+    assert "not drawn: blind" in summary(one, PLAIN)
 
 
-def test_dense_and_every_method_are_in_the_plot(tmp_path: Path) -> None:
-    own = written(tmp_path).question_sets[0]
+def test_dense_and_every_method_are_in_the_plot(one: Results) -> None:
+    own = one.question_sets[0]
     plot = "".join(draw(lines(own), own.dense, (60, 16), Terminal(columns=80, rows=24)))
     assert plot.count("D") == 1
     assert {marker: plot.count(marker) for marker in "▲×"} == {"▲": 2, "×": 2}  # xcomp's and random_frames' points
@@ -283,10 +286,10 @@ class Stream(io.StringIO):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "no-such-encoding"])
-def test_an_encoding_without_the_characters_gets_ascii(tmp_path: Path, encoding: str) -> None:
+def test_an_encoding_without_the_characters_gets_ascii(one: Results, encoding: str) -> None:
     terminal = Terminal.of(Stream(encoding, tty=False))
     assert not terminal.unicode
-    assert summary(written(tmp_path, benchmark=label("Ünïcode")), terminal).isascii()
+    assert summary(one, terminal).isascii()
 
 
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,7 @@ def test_a_sweep_ends_with_one_summary(
     assert capsys.readouterr().out.count("Accuracy against KV cache") == 1
 
 
+@pytest.mark.slow
 def test_jobs_before_a_refused_one_are_shown(
     sweep: Callable[[BaseException | None], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_jobs_before_a_refused_one_are_shown(
     assert capsys.readouterr().out.count("Accuracy against KV cache") == 1
 
 
+@pytest.mark.slow
 def test_after_an_interrupt_nothing_is_computed(
     sweep: Callable[[BaseException | None], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

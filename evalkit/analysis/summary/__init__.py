@@ -27,7 +27,7 @@ __all__ = ["Terminal", "summary"]
 _PLOT = 30  # columns that a plot needs
 _LOW, _HIGH = 10, 16  # rows of a plot
 _OTHERS = 4  # further question sets that have a line
-_FILES = 3  # rows below: where the files are, and the prompt
+_FILES = 4  # rows below: the report is written, where the files are, the prompt
 _GAP = 2  # columns
 
 
