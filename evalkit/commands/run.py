@@ -1,8 +1,9 @@
-"""What run_eval.py does with a composed configuration: run the grid, or estimate its cost; print the tables."""
+"""What run_eval.py does with a composed configuration: run the grid, or estimate its cost; write and show results."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,13 @@ class Outcome:
     results: Path
     folders: tuple[Path, ...] = ()  # one per run
     failed: int = 0  # rows
+    found: Results | None = None  # of its runs
+    report: bool = False  # whether report.html is asked for
+    print_tables: bool = False
 
 
 def run(cfg: DictConfig) -> Outcome:
-    """Answer what is missing, print the tables, and log the runs to the trackers.
+    """Answer what is missing, write the tables, and log the runs to the trackers; `finish` shows what came of it.
 
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
@@ -42,19 +46,62 @@ def run(cfg: DictConfig) -> Outcome:
     folders, failed = grid.run()
     if matched:
         folders, failed = matched_points.complete(grid, matched, folders, failed)
-    outcome = Outcome(grid.results_dir, tuple(folders), failed)
-    trackers.track(report([outcome]), connected)
+    found = tables(folders, grid.results_dir)
+    trackers.track(found, connected)
     if failed:
         log.error("%d rows failed: answers.jsonl or timing.jsonl says why; the next start tries them again", failed)
-    return outcome
+    return Outcome(grid.results_dir, tuple(folders), failed, found, cfg.report, cfg.print_tables)
 
 
-def report(outcomes: Sequence[Outcome]) -> Results:
-    """Print the tables over all runs of these jobs, write them into the results folder, and return the results."""
-    folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.folders)
-    found = Results(load.ordered([run for folder in folders for run in load.load(folder)]))
+def tables(folders: Sequence[Path], results_dir: Path) -> Results:
+    """Write the tables of all runs in these folders into the results folder, and return what they were made of."""
+    found = Results(load.ordered([run for folder in dict.fromkeys(folders) for run in load.load(folder)]))
     if found.runs:
-        print(run_tables.markdown(found))
-        run_tables.write(found, outcomes[-1].results)
-        log.info("tables: %s", outcomes[-1].results.resolve())
+        run_tables.write(found, results_dir)
     return found
+
+
+def finish(outcomes: Sequence[Outcome]) -> None:
+    """Show the summary over all runs of these jobs, write report.html, and say where everything lies.
+
+    The answers and tables stand already: what fails here costs one line.
+    """
+    ended = [outcome for outcome in outcomes if outcome.found is not None and outcome.found.runs]
+    if not ended:
+        return
+    folder, found = ended[-1].results, ended[-1].found
+    if len(ended) > 1 or found is None:
+        found = tables([path for outcome in ended for path in outcome.folders], folder)
+    if ended[-1].print_tables:
+        print(run_tables.markdown(found))
+    _show(found)
+    written = ended[-1].report and _report(found, folder)
+    print(f"report: {folder / 'report.html'}" if written else f"report: none; python -m evalkit report {folder}")
+    print(f"tables: {folder / 'accuracy.md'}, budget.md, differences.csv")
+
+
+def _show(found: Results) -> None:
+    from evalkit.analysis.summary import Terminal, summary  # brings a library for plots
+
+    try:
+        print(summary(found, Terminal.of(sys.stdout)), end="", flush=True)
+    except Exception as error:  # noqa: BLE001 – whatever it is, answers and tables stand
+        log.error("the summary could not be shown (%s: %s); the tables have its numbers", type(error).__name__, error)
+
+
+def _report(found: Results, folder: Path) -> bool:
+    """Whether report.html was written; without frames of the videos, which take longest."""
+    from evalkit.analysis import report  # brings matplotlib
+
+    log.info("writing the report …")
+    try:
+        report.write(found, folder, thumbnails_mb=0)
+    except Exception as error:  # noqa: BLE001 – as above
+        log.error(
+            "report.html could not be written (%s: %s); answers and tables stand, `evalkit report %s` tries again",
+            type(error).__name__,
+            error,
+            folder,
+        )
+        return False
+    return True

@@ -66,11 +66,16 @@ def _run(arguments: Sequence[str]) -> int:
             job()
     except EvalkitError as error:
         return _stopped(error)
-    if len(outcomes) > 1:
-        from evalkit.commands.run import report
-
-        report(outcomes)
+    finally:  # jobs of a sweep that had ended before one was refused are shown too
+        _finish(outcomes)
     return 3 if any(outcome.failed for outcome in outcomes) else 0
+
+
+def _finish(outcomes: Sequence[Any]) -> None:
+    if outcomes and not isinstance(sys.exception(), KeyboardInterrupt):
+        from evalkit.commands.run import finish
+
+        finish(outcomes)
 
 
 def _stopped(error: EvalkitError) -> int:

@@ -82,7 +82,8 @@ def test_a_report_computes_each_thing_once(results: Path, calls: Calls, tmp_path
 
 def test_the_end_of_a_run_computes_each_thing_once(results: Path, calls: Calls, tmp_path: Path) -> None:
     folders = tuple(file.parent for file in results.rglob("answers.jsonl"))
-    found = command.report([command.Outcome(tmp_path, folders)])
+    found = command.tables(folders, tmp_path)
+    command.finish([command.Outcome(tmp_path, folders, 0, found, report=True, print_tables=True)])
     assert trackers.tracked(found.runs[0], found).metrics["n/all"] in (36, 40)
     assert len(calls["evalkit.analysis.tables.accuracy.rows"]) == 2 * 9
     assert calls[DIFFERENCE]
