@@ -30,6 +30,7 @@ def answered(
     ledger: Ledger,
     kept: KeptOverTime | None,
     repeated: bool,
+    margin: float | None,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
     return Answer(
@@ -53,6 +54,7 @@ def answered(
         kept=kept,
         repeated=repeated,
         evidence_s=question.evidence_s,
+        margin=margin,
     )
 
 
