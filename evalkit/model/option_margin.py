@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from evalkit.types import LETTERS
@@ -24,16 +25,13 @@ def letter_ids(tokenizer: Any) -> LetterIds:
     """
     if tokenizer is None:
         return ()
-    spelled = [{_first(tokenizer, form) for form in (letter, f" {letter}")} - {None} for letter in LETTERS]
-    shared = {
-        token for i, own in enumerate(spelled) for j, other in enumerate(spelled) if i != j for token in own & other
-    }
-    return tuple(tuple(sorted(own - shared)) for own in spelled)
+    spelled = [{_first(tokenizer, form) for form in (letter, f" {letter}")} for letter in LETTERS]
+    uses = Counter(token for own in spelled for token in own)
+    return tuple(tuple(sorted(token for token in own if uses[token] == 1)) for own in spelled)
 
 
-def _first(tokenizer: Any, text: str) -> int | None:
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return int(ids[0]) if ids else None
+def _first(tokenizer: Any, text: str) -> int:
+    return int(tokenizer(text, add_special_tokens=False)["input_ids"][0])
 
 
 def margin(logits: Tensor, ids: LetterIds, gold: str, options: int) -> float | None:
