@@ -54,8 +54,8 @@ NOTES = {
         "Questions of the kinds (task_type) on which the reference at this ratio loses more than on average against "
         "the dense run, chosen on one half of the videos (by a hash of their names) and reported on the other, both "
         "ways round. Δ is in percentage points from the reference at the same ratio, [95 % CI] clustered by video. It "
-        "is about kinds of questions, not about the very questions that the reference got wrong. – at ratio 1, and where "
-        "no kind is hard."
+        "is about kinds of questions, not about the very questions that the reference got wrong. – at ratio 1, and "
+        "where no kind is hard."
     ),
     "dense": (
         "margin: log-probability of the right letter minus that of the best wrong one at the reply's first token "
@@ -117,7 +117,7 @@ def missing(rows: pd.DataFrame) -> list[str]:
     """A line for each thing that no answer tells."""
     found = {
         "evidence": "evidence recall: not measured (no evidence spans, no dense run, or answers without kept cells)",
-        "hard": "hard kinds: not measured (they need the dense run, and the reference at a ratio below 1)",
+        "hard": "hard kinds: none (they need the dense run, the reference below ratio 1, and a kind that it loses on)",
         "dense": "option margins: not measured (answers of an older version, or nothing beside the dense run)",
         "cost": "apportioned costs: not measured (answers of an older version)",
     }
