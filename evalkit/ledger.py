@@ -62,6 +62,10 @@ class Ledger:
     seconds_shared: bool = True
     seconds: Seconds = field(default_factory=Seconds)
     flops: Flops | None = None  # None: not counted (answers of older versions)
+    # Of `seconds` and `flops`, what no other question about the video needs: the question, the reply, and choice and
+    # prefill of a query-aware method. None in answers of older versions.
+    own_seconds: float | None = None
+    own_flops: int | None = None
 
     @property
     def kv_tokens(self) -> float:
@@ -89,6 +93,7 @@ class Timing:
     peak_bytes: int | None  # CUDA: allocator's peak; None on a CPU, where a process has one peak for all it did
     videos: int  # that were drawn for timing
     conditions: Mapping[str, Any]  # what changes seconds and no answer: device, threads, encode_cells
+    own_seconds: float | None = None  # of `seconds`, as the ledger's; None in measurements of older versions
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

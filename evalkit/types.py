@@ -241,6 +241,7 @@ class KeptOverTime:
     seconds: tuple[float, ...]  # true time of each cell's first frame
     tokens: tuple[float, ...]  # visual entries of that cell, mean over layers
     cells: tuple[int, ...] | None = None  # index of each cell among those encoded; None in answers of older versions
+    last_seconds: tuple[float, ...] | None = None  # true time of each cell's last frame; None as for `cells`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +269,9 @@ class Answer:
     repeated: bool | None = None  # all new tokens were used, on one token over and over; None: not counted
     # spans of the video that hold the answer, as the benchmark says; () not known, None: answer of an older version
     evidence_s: tuple[tuple[float, float], ...] | None = None
+    # log-probability of the right letter minus that of the best wrong one, at the reply's first token; None: there is
+    # none (no options, no right one), or an older version did not measure it
+    margin: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from evalkit.analysis.grid.grouping import entries, of_setups
 from evalkit.analysis.grid.measured_points import MeasuredPoint, pooled, sets
-from evalkit.analysis.tables import accuracy, budget, differences, grid_rows
+from evalkit.analysis.tables import accuracy, budget, compression, differences, grid_rows
 from evalkit.analysis.tables.accuracy import Averages, official
 
 if TYPE_CHECKING:
@@ -109,6 +109,11 @@ class Results:
     def set_budget(self) -> list[Table]:
         """Per question set what its points cost; columns as in paper/budget.csv."""
         return [(found, grid_rows.budget(found)) for found in self.question_sets]
+
+    @cached_property
+    def set_compression(self) -> list[Table]:
+        """Per question set what its points kept, and costs apportioned; columns as in paper/compression.csv."""
+        return [(found, compression.rows(found)) for found in self.question_sets]
 
     @cached_property
     def figures(self) -> Figures:

@@ -55,6 +55,9 @@ def _add_report(commands: Any) -> None:
     report.add_argument(
         "--reference", metavar="METHOD", help="what the others are compared with (default: as the runs were configured)"
     )
+    report.add_argument(
+        "--evidence", type=Path, metavar="FILE", help="CSV with question_id or video_id, start_s, end_s: evidence spans"
+    )
     report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: RESULTS)")
     report.add_argument(
         "--thumbnails", type=_megabytes, default=8.0, metavar="MB", help="frames in the report, 0 for none (default: 8)"
@@ -100,7 +103,7 @@ def _add_gate(commands: Any) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from evalkit.analysis import report
+    from evalkit.analysis import given_evidence, report
     from evalkit.analysis.results import Results
     from evalkit.analysis.tables import paper, run_tables
     from evalkit.runs import load
@@ -110,6 +113,8 @@ def _report(args: argparse.Namespace) -> int:
         runs = load.refer(runs, args.reference)
     elif len(named := {run.reference for run in runs if run.reference}) > 1:
         log.warning("runs name several references (%s): --reference METHOD chooses one", ", ".join(sorted(named)))
+    if args.evidence is not None:
+        runs = given_evidence.given(runs, args.evidence)
     results = Results(runs)
     try:
         run_tables.write(results, out)

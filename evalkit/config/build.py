@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from evalkit.config import checks, choices
 from evalkit.config.choices import listed, settings
 from evalkit.data import benchmarks, protocols
+from evalkit.data.benchmarks import evidence_csv
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
@@ -93,7 +94,11 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
         raise ConfigError(
             f"benchmark={cfg.benchmark.name} needs benchmark.root=DIR, the folder with its annotations and videos"
         )
-    return narrowed(benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser()), cfg.subset)
+    loaded = benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
+    evidence = cfg.benchmark.get("evidence")  # a benchmark of another package may have no such setting
+    if evidence is not None:
+        loaded = evidence_csv.placed(loaded, Path(evidence).expanduser())
+    return narrowed(loaded, cfg.subset)
 
 
 def narrowed(loaded: Sequence[Benchmark], subset: str) -> list[Benchmark]:

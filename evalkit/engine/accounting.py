@@ -26,6 +26,19 @@ def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, gener
     )
 
 
+def own_flops(backbone: Qwen2VL, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> int:
+    """Operations of an answer that no other question about the video needs; the state is back at the question's mark.
+
+    The question itself and the reply; under a query-aware method also the video's prefill and the choice of tokens,
+    without the passes over the video that came before any question.
+    """
+    if not prefilled.point.method.query_aware:
+        return backbone.flops(before - prefilled.state.op_counts + generated)
+    chosen = 0 if prefilled.selected is None else prefilled.selected.flops
+    choice = prefilled.selection_op_counts - prefilled.reused_op_counts
+    return backbone.flops(choice + before + generated) + chosen
+
+
 def ledger(
     backbone: VideoLLM,
     prefilled: PrefilledVideo,
@@ -34,9 +47,14 @@ def ledger(
     visual: tuple[int, ...],
     clock: Clock,
     operations: Flops,
+    own_flops: int,
 ) -> Ledger:
-    """What a question cost: `n_text_tokens` fed, `visual` KV entries in each layer when its answer began."""
+    """What a question cost: `n_text_tokens` fed, `visual` KV entries in each layer when its answer began.
+
+    `clock` has the seconds of the question and the reply, `own_flops` are operations that no other question needs.
+    """
     encoded, dense = prefilled.encoded, prefilled.budget.dense_tokens
+    own = clock.seconds(prefilled.clock) if prefilled.point.method.query_aware else clock.seconds()
     selected = 0 if prefilled.selected is None else len(prefilled.selected)
     return Ledger(
         frames_decoded=len(encoded.plan.indices),
@@ -54,6 +72,8 @@ def ledger(
         seconds_shared=encoded.shared,
         seconds=clock.seconds(*encoded.clocks, prefilled.clock),
         flops=operations,
+        own_seconds=round(own.total, 6),
+        own_flops=own_flops,
     )
 
 
@@ -63,8 +83,12 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     if tokens is None:
         return None
     cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries]
+    video, plan, size = prefilled.encoded.video, prefilled.encoded.plan, prefilled.budget.cell_frames
+    # the last cell may have fewer frames of its own: its last one is repeated
+    ends = [plan.indices[plan.slots[min((cell + 1) * size, len(plan.slots)) - 1]] for cell in cells]
     return KeptOverTime(
         seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
         tokens=tuple(round(int(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
         cells=tuple(cells),
+        last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
     )

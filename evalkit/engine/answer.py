@@ -22,6 +22,7 @@ from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVi
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import ConfigError
 from evalkit.method import OperatingPoint
+from evalkit.model import option_margin
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.shared_weights import same_encoder
@@ -175,6 +176,7 @@ class Engine:
             selection_tokens=0 if question_attention is None else question_attention.fed,
             backbone=backbone,
             selection_op_counts=OpCounts() if question_attention is None else question_attention.op_counts,
+            reused_op_counts=OpCounts() if question_attention is None else question_attention.reused_op_counts,
             shared=len(questions) > 1,
         )
 
@@ -185,7 +187,8 @@ class Engine:
         clock, mark = Clock(self.meter), state.mark()
         try:
             with clock.stage("prefill"):
-                first = backbone.next_token(state, backbone.prefill_text(state, suffix_ids))
+                logits = backbone.score_next(state, backbone.prefill_text(state, suffix_ids))
+                first = backbone.choose(state, logits)
             visual, before = tuple(state.visual), state.op_counts
             with clock.stage("generate"):
                 limit = self.protocol.max_new_tokens(question.benchmark)
@@ -194,13 +197,14 @@ class Engine:
         finally:
             state.rewind(mark)
         text = backbone.tokenizer.decode(ids, skip_special_tokens=True)
+        gold = self.protocol.gold(question)
         return records.answered(
             prefilled.point,
             question,
             prefilled.encoded.video,
             prompt=prompt,
             text=text,
-            gold=self.protocol.gold(question),
+            gold=gold,
             reply=self.protocol.read(question, text),
             ledger=accounting.ledger(
                 backbone,
@@ -209,9 +213,11 @@ class Engine:
                 visual=visual,
                 clock=clock,
                 operations=accounting.flops(backbone, prefilled, before, generated),
+                own_flops=accounting.own_flops(backbone, prefilled, before, generated),
             ),
             kept=accounting.kept(prefilled),
             repeated=records.is_repeated(ids, limit),
+            margin=option_margin.margin(logits, backbone.letter_ids, gold, len(question.options)),
         )
 
     def _prompt(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:

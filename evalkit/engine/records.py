@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from evalkit.data.benchmarks import duration_bucket
+from evalkit.data.benchmarks import duration_bucket, evidence_spans
 from evalkit.method import OperatingPoint
 from evalkit.types import Answer, BadRow, KeptOverTime, Question, Reply, Video
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evalkit.ledger import Ledger
-
-
-QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
 
 
 def answered(
@@ -30,13 +27,15 @@ def answered(
     ledger: Ledger,
     kept: KeptOverTime | None,
     repeated: bool,
+    margin: float | None,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
+    quarter = evidence_spans.group(question.evidence_s, video.duration_s)
     return Answer(
         benchmark=question.benchmark,
         question_id=question.id,
         video_id=question.video_id,
-        groups={"duration": (duration_bucket(video.duration_s),), **question.groups, **_evidence(question, video)},
+        groups={"duration": (duration_bucket(video.duration_s),), **question.groups, **quarter},
         method=point.name,
         ratio=point.ratio,
         text=text,
@@ -53,21 +52,13 @@ def answered(
         kept=kept,
         repeated=repeated,
         evidence_s=question.evidence_s,
+        margin=margin,
     )
 
 
 def is_repeated(ids: Sequence[int], limit: int) -> bool:
     """Whether a reply used all of its `limit` new tokens, two or more, and is one token over and over."""
     return len(ids) == limit > 1 and len(set(ids)) == 1
-
-
-def _evidence(question: Question, video: Video) -> dict[str, tuple[str, ...]]:
-    """Which quarter of the video holds the answer, where that is known."""
-    ends = [moment for span in question.evidence_s for moment in span]
-    if not ends:
-        return {}
-    first, last = (min(3, int(4 * moment / video.duration_s)) for moment in (min(ends), max(ends)))
-    return {"evidence": (QUARTERS[first] if first == last else "several quarters",)}
 
 
 def failed(point: OperatingPoint, row: Question | BadRow, error: str) -> Answer:

@@ -117,6 +117,7 @@ class Timer:
             error=answer.error,
             duration_s=round(duration, 3),
             seconds=None if spent is None else spent.seconds,
+            own_seconds=None if spent is None else spent.own_seconds,
             peak_bytes=spent.peak_bytes if spent is not None and cuda else None,
             **self._same,
         )

@@ -15,7 +15,7 @@ import transformers
 
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
-from evalkit.model import chat_template, flops, generation
+from evalkit.model import chat_template, flops, generation, option_margin
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import OpCounts
 from evalkit.model.generation import Processors
@@ -202,14 +202,26 @@ class Decoder:
         """What the checkpoint's generation_config changes about greedy decoding."""
         return Processors(generation.applied(self.model.generation_config), self.stop_ids())
 
-    def next_token(self, state: PrefillState, hidden: Tensor) -> int:
-        """The likeliest token after the one whose hidden state (D,) is given, by the checkpoint's generation_config.
+    @cached_property
+    def letter_ids(self) -> option_margin.LetterIds:
+        """Tokens with which a reply may begin to name option A, B, …"""
+        return option_margin.letter_ids(self.tokenizer)
 
-        Raises ModelError where a logit is not finite: the largest would be NaN's.
+    def score_next(self, state: PrefillState, hidden: Tensor) -> Tensor:
+        """The model's own logits (V,) of the token after the one whose hidden state (D,) is given.
+
+        Raises ModelError where one is not finite: the largest would be NaN's.
         """
         state.count(OpCounts(scored=1))
-        logits = check_finite(self.logits(hidden), "logits of the language model")
+        return check_finite(self.logits(hidden), "logits of the language model")
+
+    def choose(self, state: PrefillState, logits: Tensor) -> int:
+        """The likeliest token by logits (V,) and the checkpoint's generation_config."""
         return int(self.processors(logits, state.read, len(state.read) - state.replied).argmax())
+
+    def next_token(self, state: PrefillState, hidden: Tensor) -> int:
+        """The likeliest token after the one whose hidden state (D,) is given; errors as `score_next`."""
+        return self.choose(state, self.score_next(state, hidden))
 
     def generate(self, state: PrefillState, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
         """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""

@@ -102,6 +102,11 @@ class QuestionAttention:
         self.fed, self.op_counts = 0, OpCounts()
         self._counted.clear()
 
+    @property
+    def reused_op_counts(self) -> OpCounts:
+        """The part of `op_counts` that depends on no question: it is computed once for all questions about a video."""
+        return sum((self._passes[key].op_counts for key in self._counted), OpCounts())
+
     def __call__(
         self,
         cells: Sequence[int],

@@ -70,6 +70,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.live_tokens",
     "evalkit.model.load",
     "evalkit.model.normalization",
+    "evalkit.model.option_margin",
     "evalkit.model.positions",
     "evalkit.model.prefill_state",
     "evalkit.model.question_attention",

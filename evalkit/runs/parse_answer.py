@@ -40,6 +40,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
         repeated=optional(row, "repeated", bool, where),
         evidence_s=_spans(optional(row, "evidence_s", list, where), where),
+        margin=optional(row, "margin", (int, float), where),
         **texts,
     )
 
@@ -60,12 +61,14 @@ def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
     seconds, tokens = (_numbers(need(row, key, list, where), where, key) for key in ("seconds", "tokens"))
     index = optional(row, "cells", list, where)
     cells = None if index is None else tuple(int(typed(cell, int, where, "cells")) for cell in index)
-    lengths = [len(own) for own in (seconds, tokens, seconds if cells is None else cells)]
+    ends = optional(row, "last_seconds", list, where)
+    last = None if ends is None else _numbers(ends, where, "last_seconds")
+    lengths = [len(own) for own in (seconds, tokens, cells, last) if own is not None]
     if len(set(lengths)) > 1:
         raise DataError(
-            f"{where}: expected one of seconds, tokens and cells per cell, came {lengths}. Repair the line."
+            f"{where}: expected one of seconds, tokens, cells, last_seconds per cell, came {lengths}. Repair the line."
         )
-    return KeptOverTime(seconds=seconds, tokens=tokens, cells=cells)
+    return KeptOverTime(seconds=seconds, tokens=tokens, cells=cells, last_seconds=last)
 
 
 def _numbers(values: list[Any], where: str, what: str) -> tuple[float, ...]:
@@ -92,12 +95,14 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
         seconds=seconds(spent, where),
         seconds_shared=optional(row, "seconds_shared", bool, where) is not False,
         flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
+        own_seconds=optional(row, "own_seconds", number, where),
+        own_flops=optional(row, "own_flops", int, where),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
         **counts,
     )
 
 
-_NESTED = ("seconds", "seconds_shared", "flops", "kv_tokens_per_layer")
+_NESTED = ("seconds", "seconds_shared", "flops", "own_seconds", "own_flops", "kv_tokens_per_layer")
 
 
 def seconds(row: Mapping[str, Any], where: str) -> Seconds:

@@ -36,6 +36,7 @@ def _timing(row: dict[str, Any], where: str) -> Timing:
         duration_s=optional(row, "duration_s", (int, float), where),
         seconds=None if stages is None else seconds(stages, f"{where}: seconds"),
         peak_bytes=optional(row, "peak_bytes", int, where),
+        own_seconds=optional(row, "own_seconds", (int, float), where),
         videos=need(row, "videos", int, where),
         conditions=need(row, "conditions", dict, where),
         **{key: need(row, key, str, where) for key in ("benchmark", "video_id", "question_id", "method")},

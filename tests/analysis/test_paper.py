@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-FILES = [f"{kind}.{suffix}" for kind in ("accuracy", "budget") for suffix in ("csv", "md", "tex")]
+FILES = [f"{kind}.{suffix}" for kind in ("accuracy", "budget", "compression") for suffix in ("csv", "md", "tex")]
 # method, role, ratio -> percent right, TFLOPs
 GRID: dict[tuple[str, str, float], tuple[int, float | None]] = {
     ("uniform", "reference", 1.0): (85, 8.0),

@@ -35,7 +35,7 @@ def test_everything_is_written_and_the_same_twice(
     first, second = written(tmp_path / "one"), written(tmp_path / "two")
     assert first == second
     tables = {f"{name}.{kind}" for name in ("accuracy", "budget") for kind in ("csv", "md")}
-    paper = {f"paper/{name}.{kind}" for name in ("accuracy", "budget") for kind in ("csv", "md", "tex")}
+    paper = {f"paper/{name}.{kind}" for name in ("accuracy", "budget", "compression") for kind in ("csv", "md", "tex")}
     plot = "plots/generated-videos-mlvu-format-dev"
     plots = {f"{plot}-{cost}.{kind}" for cost in ("kv", "llm", "tflops") for kind in ("png", "svg")}
     assert set(first) == {"report.html", "differences.csv", *tables, *paper, *plots}  # no plot of shared seconds

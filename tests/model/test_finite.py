@@ -171,12 +171,12 @@ def test_repeated_by_hand(ids: list[int], limit: int, repeated: bool) -> None:
 
 def test_a_reply_of_one_token_is_marked(clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
     letter = backbone.tokenizer.convert_tokens_to_ids("A")
-    monkeypatch.setattr(Qwen2VL, "next_token", lambda *_: letter)
+    monkeypatch.setattr(Qwen2VL, "choose", lambda *_: letter)
     row = only(backbone, clip)
     assert (row.text, row.status, row.repeated) == ("A" * LIMIT, "ok", True)
     assert row.to_dict()["repeated"] is True
     end = next(iter(backbone.stop_ids()))
     replies = iter([letter, letter, end])
-    monkeypatch.setattr(Qwen2VL, "next_token", lambda *_: next(replies))
+    monkeypatch.setattr(Qwen2VL, "choose", lambda *_: next(replies))
     row = only(backbone, clip)
     assert (row.text, row.repeated) == ("AA", False)

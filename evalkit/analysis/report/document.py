@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from evalkit.analysis.grid.measured_points import COSTS
-from evalkit.analysis.report import accuracy_table, budget_tables, flips, summary
+from evalkit.analysis.report import accuracy_table, budget_tables, compression_tables, flips, summary
 from evalkit.analysis.report.annotations import video_paths
 from evalkit.analysis.report.kept_over_time import Histogram, histograms
 from evalkit.analysis.report.payload import payload
@@ -50,6 +50,7 @@ class Part:
     plots: Mapping[str, Markup]  # cost -> figure
     budget: Table
     timed: Table | None
+    compression: Sequence[Table]
     flips: Table | None
     kept: Sequence[tuple[str, Sequence[Histogram]]]  # by method
     audit: Table
@@ -61,9 +62,14 @@ def document(results: Results, *, thumbnails_mb: float) -> str:
     found = [video_paths(view) if thumbnails_mb > 0 else {} for view in setups]
     sprites, note = thumbnails(setups, found, thumbnails_mb)
     parts = [
-        _part(own, slug, _records(scored), _records(costs), figures)
-        for own, slug, (_, scored), (_, costs) in zip(
-            results.question_sets, figures.names, results.set_accuracy, results.set_budget, strict=True
+        _part(own, slug, _records(scored), _records(costs), compression, figures)
+        for own, slug, (_, scored), (_, costs), (_, compression) in zip(
+            results.question_sets,
+            figures.names,
+            results.set_accuracy,
+            results.set_budget,
+            results.set_compression,
+            strict=True,
         )
     ]
     return _template().render(
@@ -89,6 +95,7 @@ def _part(
     slug: str,
     scores: Sequence[dict[str, Any]],
     costs: Sequence[dict[str, Any]],
+    compression: pd.DataFrame,
     figures: Figures,
 ) -> Part:
     drawn = {cost: Markup(clean(figures.svg(own, cost))) for cost in COSTS}
@@ -103,6 +110,7 @@ def _part(
         plots={cost: figure for cost, figure in drawn.items() if figure},
         budget=budget_tables.budget(own, costs),
         timed=budget_tables.timed(own, costs),
+        compression=compression_tables.compression(own, compression),
         flips=flips.table(own, slug),
         kept=[(method, list(found)) for method, found in groupby(histograms(own.points), lambda one: one.point.method)],
         audit=budget_tables.audit(own),

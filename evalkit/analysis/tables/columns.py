@@ -7,39 +7,14 @@ are taken from here wherever a measure is shown, so that one measure has one nam
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from evalkit.analysis.tables.formatting import number, significant
+from evalkit.analysis.tables import compression_columns
+from evalkit.analysis.tables.column import SIGNIFICANT, TEXT, Column
+from evalkit.analysis.tables.column import section as _section
 
-SIGNIFICANT = -1  # in the place of decimals: three significant digits, for what spans orders of magnitude
-TEXT = -2  # in the place of decimals: no number
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table."""
-
-    name: str  # in CSV files and frames
-    title: str  # above the column wherever people read it
-    unit: str  # "" where it has none
-    decimals: int  # SIGNIFICANT, TEXT or the number of decimals
-    definition: str  # Markdown
-
-    def text(self, value: object) -> str:
-        """A value as tables print it; a dash where it is not known."""
-        if not isinstance(value, int | float):
-            return str(value) or "–"
-        if self.decimals == TEXT:
-            return "–" if math.isnan(value) else f"{value:g}"
-        return significant(value) if self.decimals == SIGNIFICANT else number(value, self.decimals)
-
-
-def _section(*columns: Column) -> dict[str, Column]:
-    return {column.name: column for column in columns}
-
+__all__ = ["SECTIONS", "SIGNIFICANT", "TEXT", "Column", "documented", "filled", "texts", "titles"]
 
 _CI = "95 % confidence interval"
 _BOOTSTRAP = f"{_CI}: percentile bootstrap over videos of the paired per-video sums, 10,000 resamples, seeded"
@@ -270,6 +245,7 @@ COMPARISON = _section(
     Column("failed", "failed", "questions", 0, "questions of A / of B without an answer"),
     DIFFERENCES["excluded"],
 )
+COMPRESSION = compression_columns.OWN | {name: BUDGET[name] for name in ("tflops", "total_s", "seconds")}
 SECTIONS = {
     "keys": KEYS | GROUPS,
     "accuracy": ACCURACY,
@@ -277,6 +253,7 @@ SECTIONS = {
     "budget": BUDGET,
     "paper": PAPER,
     "comparison": COMPARISON,
+    "compression": COMPRESSION,
 }
 
 

@@ -28,7 +28,7 @@ AGAINST: dict[str, Callable[[QuestionSet, MeasuredPoint], Matched | None]] = {
     "compute": partial(at_equal, cost="tflops"),
 }
 
-_NAMES = (*KEYS[:-1], "role", "ratio")
+NAMES = (*KEYS[:-1], "role", "ratio")
 _SCORE = ("n", "videos", "accuracy", "ci_low", "ci_high", "ci_half_width", "average", "average_accuracy")
 _INTERVAL = ("delta_pp", "ci_low", "ci_high")
 _DIFFERENCE = (*_INTERVAL, "p_sign_flip", "p_sign_flip_holm", "n", "excluded", "expected_ci_half_width")
@@ -38,14 +38,14 @@ EQUAL_COST = ("kv", "compute")  # of AGAINST, those that may lie between two rat
 
 _COMPARED = {key: (*_DIFFERENCE, *_PLACE, *(_ENDS if key in EQUAL_COST else ())) for key in AGAINST}
 ACCURACY = (
-    *_NAMES,
+    *NAMES,
     *_SCORE,
     *COUNTS,
     "expected_ci_half_width",
     *(f"{key}_{name}" for key, names in _COMPARED.items() for name in names),
 )
 _INTEGERS = [f"{key}_{name}" for key in AGAINST for name in ("n", "excluded")]  # not there where nothing is compared
-BUDGET = (*_NAMES, *MEANS)
+BUDGET = (*NAMES, *MEANS)
 
 
 def averages(scores: pd.DataFrame) -> dict[tuple[Any, ...], Average]:
@@ -63,7 +63,7 @@ def accuracy(found: QuestionSet, own: Mapping[tuple[Any, ...], Average]) -> pd.D
     """
     compared = {key: _adjusted([minus(found, point) for point in found.points], key) for key, minus in AGAINST.items()}
     rows = [
-        _names(found, point)
+        names(found, point)
         | _score(point, own)
         | {k: v for columns in compared.values() for k, v in columns[place].items()}
         for place, point in enumerate(found.points)
@@ -79,14 +79,15 @@ def interpolated(row: Mapping[Any, Any], key: str) -> bool:
 
 def budget(found: QuestionSet) -> pd.DataFrame:
     """What the answers spent, as in the long budget table."""
-    rows = [_names(found, point) | point.mean_costs for point in found.points]
+    rows = [names(found, point) | point.mean_costs for point in found.points]
     return pd.DataFrame(rows, columns=list(BUDGET))
 
 
-def _names(found: QuestionSet, point: MeasuredPoint) -> dict[str, Any]:
+def names(found: QuestionSet, point: MeasuredPoint) -> dict[str, Any]:
+    """The key columns of a row."""
     return dict(
         zip(
-            _NAMES,
+            NAMES,
             (found.name, found.split, *found.setup, point.weights, point.method, point.role, point.ratio),
             strict=True,
         )

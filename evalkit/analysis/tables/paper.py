@@ -1,4 +1,6 @@
-"""A paper's tables: accuracy with its differences, and budget, for every question set, as CSV, Markdown and LaTeX."""
+"""A paper's tables for every question set, as CSV, Markdown and LaTeX: accuracy with its differences, budget, and what
+compression keeps.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from evalkit.analysis.tables import paper_text
+from evalkit.analysis.tables import compression_text, paper_text
 from evalkit.atomic_write import replace
 
 if TYPE_CHECKING:
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 
 
 def write(results: Results, folder: Path) -> list[Path]:
-    """Write paper/accuracy and paper/budget into `folder`, each as .csv, .md and .tex, each replaced at once.
+    """Write paper/accuracy, paper/budget and paper/compression into `folder`, each as .csv, .md and .tex, each replaced
+    at once.
 
     The same answers give the same bytes.
     """
-    accuracy, budget = results.set_accuracy, results.set_budget
+    accuracy, budget, compression = results.set_accuracy, results.set_budget, results.set_compression
     texts = {
         "accuracy.csv": _csv(accuracy),
         "accuracy.md": paper_text.accuracy_markdown(accuracy),
@@ -30,6 +33,9 @@ def write(results: Results, folder: Path) -> list[Path]:
         "budget.csv": _csv(budget),
         "budget.md": paper_text.budget_markdown(budget),
         "budget.tex": paper_text.budget_latex(budget),
+        "compression.csv": _csv(compression),
+        "compression.md": compression_text.markdown(compression),
+        "compression.tex": compression_text.latex(compression),
     }
     place = folder / "paper"
     place.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def accuracy_markdown(tables: Sequence[Table]) -> str:
     parts = ["# Accuracy and differences\n"]
     for found, rows in tables:
         texts = column_texts.scores(rows), column_texts.differences(rows, starred=False)
-        parts += [*_head(found, expected(rows["n"])), *map(render, texts)]
+        parts += [*head(found, expected(rows["n"])), *map(render, texts)]
         ends = column_texts.brackets(rows)
         parts += [] if ends.empty else [fill(_BRACKET, 120) + "\n", render(ends, left=("method", "at"))]
     caption = f"{_ACCURACY} p is by {_TEST} (–)." + _EXCLUDED * any(map(_any_excluded, tables))
@@ -72,11 +72,12 @@ def budget_markdown(tables: Sequence[Table]) -> str:
     parts = ["# Budget\n"]
     for found, rows in tables:
         texts = column_texts.tokens(rows), column_texts.times(rows), column_texts.timed(rows)
-        parts += [*_head(found), *(render(own) for own in texts if own is not None)]
+        parts += [*head(found), *(render(own) for own in texts if own is not None)]
     return "\n".join([*parts, fill(f"{_TOKENS} {_times(*tables)}{_OFF * any(map(_any_off, tables))}", 120), ""])
 
 
-def _head(found: QuestionSet, *lines: str) -> list[str]:
+def head(found: QuestionSet, *lines: str) -> list[str]:
+    """What stands above a set's tables in Markdown: name, setup, sizes and notes."""
     own = [*_scope(found), f"- reference: {found.reference}", *(f"- {line}" for line in lines)]
     title = f"{found.name}, split {found.split}" if found.split else found.name
     return [f"## {title}\n", setup_line(found.setup), "\n".join([*own, ""])]
@@ -106,30 +107,30 @@ def _accuracy_latex(table: Table, place: int) -> str:
     scores, deltas = column_texts.scores(rows), column_texts.differences(rows, starred=True).iloc[:, len(NAMES) :]
     spans = [("", scores.shape[1]), (f"{DIFFERENCES['delta_pp'].title} vs. {found.reference}", len(AGAINST))]
     caption = escape(
-        f"Accuracy (percent) on {_sentence(found)} The {expected(rows['n'])}. {_ACCURACY}"
+        f"Accuracy (percent) on {sentence(found)} The {expected(rows['n'])}. {_ACCURACY}"
     ) + _EXCLUDED * _any_excluded(table)
     caption += rf" $^*$~$p < {SIGNIFICANT}$ by {_TEST}."
     body = latex.tabular(pd.concat([scores, deltas], axis=1), spans)
-    table_ = latex.table(body, caption=caption, label=_label("accuracy", place, found))
+    table_ = latex.table(body, caption=caption, label=label("accuracy", place, found))
     ends = column_texts.brackets(rows)
     if ends.empty:
         return table_
-    scope = escape(f"Between two ratios of {found.reference} on {_sentence(found)} {_BRACKET}")
-    return table_ + "\n" + latex.table(latex.tabular(ends), caption=scope, label=_label("between", place, found))
+    scope = escape(f"Between two ratios of {found.reference} on {sentence(found)} {_BRACKET}")
+    return table_ + "\n" + latex.table(latex.tabular(ends), caption=scope, label=label("between", place, found))
 
 
 def _budget_latex(table: Table, place: int) -> str:
     found, rows = table
-    tokens = escape(f"Token budget on {_sentence(found)} {_TOKENS}{_OFF * _any_off(table)}")
-    times = escape(f"Time and memory on {_sentence(found)} {_times(table)}")
-    timed = escape(f"Seconds with their spread on {_sentence(found)} {_times(table)}")
+    tokens = escape(f"Token budget on {sentence(found)} {_TOKENS}{_OFF * _any_off(table)}")
+    times = escape(f"Time and memory on {sentence(found)} {_times(table)}")
+    timed = escape(f"Seconds with their spread on {sentence(found)} {_times(table)}")
     parts = (
         ("tokens", tokens, column_texts.tokens(rows)),
         ("times", times, column_texts.times(rows)),
         ("timed", timed, column_texts.timed(rows)),
     )
     return "\n".join(
-        latex.table(latex.tabular(texts), caption=caption, label=_label(kind, place, found))
+        latex.table(latex.tabular(texts), caption=caption, label=label(kind, place, found))
         for kind, caption, texts in parts
         if texts is not None
     )
@@ -139,15 +140,15 @@ def _times(*tables: Table) -> str:
     return f"{_TIMES} {seconds_caption(kind for _, rows in tables for kind in rows['seconds'])}".rstrip()
 
 
-def _sentence(found: QuestionSet) -> str:
+def sentence(found: QuestionSet) -> str:
     """The scope in words, for a caption that stands alone."""
     lines = [re.sub(r"^ *- ", "" if line.startswith("- ") else "note: ", line) for line in _scope(found)]
     title = f"{found.name}: " if len(found.points[0].parts) > 1 else ""
     return f"{title}{'; '.join(lines)}. Reference {found.reference}; {setup_line(found.setup).strip()}."
 
 
-def _label(kind: str, place: int, found: QuestionSet) -> str:
-    """The place keeps it unique where names differ only in signs."""
+def label(kind: str, place: int, found: QuestionSet) -> str:
+    """A table's name for LaTeX. The place keeps it unique where names differ only in signs."""
     return f"tab:{kind}-{place}-{'-'.join(re.findall('[a-z0-9]+', found.name.lower()))}"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FILE = "evidence.json"  # {question id: [[from, to], …]} in seconds, beside the annotations
 _CLOCK = re.compile(r"(\d+):(\d\d)-(\d+):(\d\d)")  # LVBench's time_reference: minutes and seconds
 
+QUARTERS = ("1st quarter", "2nd quarter", "3rd quarter", "4th quarter")
+
 Spans = tuple[tuple[float, float], ...]
 
 
@@ -28,6 +30,15 @@ def placed(questions: Sequence[Question], root: Path) -> tuple[Question, ...]:
     """
     known = _read(root / FILE)
     return tuple(replace(q, evidence_s=known.get(q.id) or clock(q.row.get("time_reference"))) for q in questions)
+
+
+def group(spans: Spans, duration_s: float) -> dict[str, tuple[str, ...]]:
+    """Which quarter of a video of so many seconds holds the answer, as a group of questions; {} where not known."""
+    ends = [moment for span in spans for moment in span]
+    if not ends:
+        return {}
+    first, last = (min(3, int(4 * moment / duration_s)) for moment in (min(ends), max(ends)))
+    return {"evidence": (QUARTERS[first] if first == last else "several quarters",)}
 
 
 def clock(text: Any) -> Spans:
