@@ -25,8 +25,8 @@ KINDS = ("task_type", "evidence", "duration")  # of flips.KINDS: the most tellin
 _FULL = 40.0  # percentage points: a difference as large has all of its colour
 
 _NOTE = """
-Δ accuracy in percentage points against the dense run on the same questions; n counts them, in a cell where it is not the
-column's. * p below 0.05 by sign flips video by video, with Holm's correction over all cells. The shade repeats the
+Δ accuracy in percentage points against the dense run on the same questions; n counts them, in a cell where it is not
+the column's. * p below 0.05 by sign flips video by video, with Holm's correction over all cells. The shade repeats the
 number: blue gained, orange lost. A number leads to the questions that were lost, or, where none was, gained. Rows that
 repeat the dense run's answers are not shown.
 """

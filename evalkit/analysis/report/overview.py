@@ -1,4 +1,4 @@
-"""The operating points of a question set as the top of the page shows them: a row of texts each, and which come first."""
+"""The operating points of a question set as the top of the page shows them: texts of each, and which come first."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ class OverviewRow:
     def name(self) -> str:
         """Method and ratio."""
         return f"{self.point.method} {self.point.ratio:g}"
+
+    @property
+    def weights(self) -> str:
+        """Which weights answered, where tables say so and they are not the backbone's own."""
+        found = str(self.scores.get("weights", "base"))
+        return "" if found == "base" else found
 
     @property
     def control(self) -> bool:

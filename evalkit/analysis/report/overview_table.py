@@ -51,6 +51,7 @@ def table(caption: str, found: Sequence[OverviewRow], reference: str, slug: str)
             tuple(_fields(row)),
             opens=place > 0 and row.point.method != found[place - 1].point.method,
             address=address(slug, row.point),
+            note=row.weights,
         )
         for place, row in enumerate(found)
     )
@@ -87,6 +88,7 @@ def facts(row: OverviewRow, reference: str) -> list[tuple[str, str]]:
         (BUDGET["tflops"].title, row.tflops),
         (BUDGET["ttft_s"].title, ttft),
         ("questions", _counts(row)),
+        *([("weights", row.weights)] if row.weights else []),
     ]
 
 

@@ -1,12 +1,13 @@
 """Accuracy against cost as the page draws it: places in percent of the plot, so that texts and marks keep their size.
 
-`plots` draws the same for papers. Here every operating point is a link to its questions that can be reached by keyboard.
+`plots` draws the same for papers. Here every operating point is a link to its questions, which a keyboard reaches.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid.measured_points import COSTS
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from evalkit.analysis.plots.series import PlottedPoint, Series
     from evalkit.analysis.plots.style import Style
     from evalkit.analysis.report.overview import OverviewRow
+
+Stroke = tuple[float, float, float, float]  # from x, y to x, y, in percent
 
 # Costs that the page can show, and what its buttons call them; tokens fed to the LLM are among the plots as files.
 SHOWN = {"kv_tokens": "KV cache", "tflops": "compute", "ttft_s": "time to first token"}
@@ -76,7 +79,7 @@ class Curve:
     @property
     def strokes(self) -> list[tuple[Spot, Spot]]:
         """Spots that a line joins."""
-        return [] if self.level else list(zip(self.spots, self.spots[1:], strict=False))
+        return [] if self.level else list(pairwise(self.spots))
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,16 @@ class Plot:
     title: str
     x: tuple[Tick, ...]
     y: tuple[Tick, ...]
-    curves: tuple[Curve, ...]  # the later ones lie above
-    front: tuple[tuple[float, float, float, float], ...]  # strokes
+    curves: tuple[Curve, ...]  # in the order of the tables
+    front: tuple[Stroke, ...]
     dense: Dense | None
+    reference: str
     notes: tuple[str, ...]  # how seconds were measured, and what is not shown
+
+    @property
+    def layers(self) -> list[Curve]:
+        """The curves from the lowest to the highest: controls, methods, the reference."""
+        return sorted(self.curves, key=lambda curve: (not curve.control, curve.method == self.reference))
 
 
 def plots(own: QuestionSet, rows: Sequence[OverviewRow], looks: Mapping[str, Style], slug: str) -> dict[str, Plot]:
@@ -137,9 +146,10 @@ def _plot(
         title=f"{own.name}: accuracy against {COSTS[cost]}",
         x=tuple(_ticks(across, own, cost)),
         y=tuple(Tick(_up(up, tick), text) for tick, text in zip(up.ticks, up.labels, strict=True)),
-        curves=tuple(sorted(curves, key=lambda curve: (not curve.control, curve.method == own.reference))),
+        curves=tuple(curves),
         front=tuple(_front(front(found), across, up)),
         dense=_dense(own, up),
+        reference=own.reference,
         notes=tuple(captions.notes(own, cost, found)[1:]),  # the first says how bars and hollow marks are read
     )
 
@@ -157,16 +167,14 @@ def _dense(own: QuestionSet, up: Axis) -> Dense | None:
     if own.dense is None or not own.dense.scored:
         return None
     percent, low, high = own.dense.accuracy.percent, own.dense.accuracy.low, own.dense.accuracy.high
-    ends = (None, None) if math.isnan(low) else (_up(up, low), _up(up, high))
-    return Dense(_up(up, percent), *ends, f"dense {grouped_number(percent, 1)} %")
+    bottom, top = (None, None) if math.isnan(low) else (_up(up, low), _up(up, high))
+    return Dense(_up(up, percent), bottom, top, f"dense {grouped_number(percent, 1)} %")
 
 
-def _front(
-    corners: Sequence[tuple[float, float]], across: Axis, up: Axis
-) -> Iterator[tuple[float, float, float, float]]:
+def _front(corners: Sequence[tuple[float, float]], across: Axis, up: Axis) -> Iterator[Stroke]:
     """Steps along the best accuracy so far, by rising cost."""
     seen = [(_place(across, cost), _up(up, height)) for cost, height in corners]
-    for (x, y), (right, above) in zip(seen, seen[1:], strict=False):
+    for (x, y), (right, above) in pairwise(seen):
         yield x, y, right, y
         yield right, y, right, above
     if seen:

@@ -58,10 +58,10 @@ function reach(plot, point) {
   for (const one of plot.querySelectorAll(".point")) one.setAttribute("tabindex", one === point ? "0" : "-1");
 }
 
-// The point that is shown from the first: the cheapest of the first method, or what there is.
+// The point that is shown from the first: the second of the first method, or what there is.
 function opening(points) {
   const methods = points.filter((point) => !point.closest(".control"));
-  return methods[0] ?? points[0];
+  return methods[1] ?? methods[0] ?? points[0];
 }
 
 function startPlot(plot) {
