@@ -145,8 +145,9 @@ def chosen(found: Sequence[OverviewRow], reference: str) -> Chosen:
     """
     plain = any(row.point.role == "method" for row in found)
     shown = [row for row in found if not (plain and row.control)]
-    ratios = {row.point.ratio for row in shown if row.point.method != reference} | {1.0}
-    wanted = [row for row in shown if row.point.ratio in ratios or len(shown) <= MOST_ROWS]
+    ratios = {row.point.ratio for row in shown if row.point.method != reference}
+    fits = len(shown) <= MOST_ROWS or not ratios
+    wanted = [row for row in shown if fits or row.point.ratio in ratios | {1.0}]
     first: list[OverviewRow] = []
     for method in dict.fromkeys(row.point.method for row in wanted):
         own = [row for row in wanted if row.point.method == method]

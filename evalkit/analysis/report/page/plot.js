@@ -1,6 +1,6 @@
 // The plot: what is said of the point that is looked at, the keys that lead from point to point, and its questions.
 
-let named = ""; // key of the point whose numbers are shown
+let named = ""; // key of the point whose numbers the reader asked for
 
 function articleOf(slug) {
   return document.querySelector(`[data-set="${CSS.escape(slug)}"]`);
@@ -72,6 +72,7 @@ function startPlot(plot) {
   if (!own.length) return;
   reach(plot, opening(own));
   if (!plot.hidden) name(article, opening(own).dataset.key);
+  named = ""; // nobody asked for that one
   article.querySelector("input.controls")?.addEventListener("change", () => reach(plot, first()));
   for (const point of own) {
     const { key } = point.dataset;
