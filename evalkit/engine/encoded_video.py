@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget, OperatingPoint
-    from evalkit.model.video_llm import VideoLLM
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
+    from evalkit.model.video_llm import VideoLLM
     from evalkit.types import FramePlan, Video, VisualTokens
 
 

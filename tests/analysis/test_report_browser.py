@@ -28,6 +28,7 @@ pytestmark = [
 ]
 
 WIDTHS = (1280, 390)
+ALL_WIDTHS = (390, 768, 1440)
 QUESTIONS = 120
 
 # What a reader cannot see: a text that its box cuts off, and what makes the page itself wider than the window.
@@ -88,7 +89,7 @@ def lost(own: Answer, dense: Answer) -> bool:
 # ---- nothing is cut
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", ALL_WIDTHS)
 def test_nothing_is_cut_off(page: Path, tmp_path: Path, width: int) -> None:
     script = OPEN_ALL + CUT + 'return { ...found, opened: document.querySelectorAll(".opened").length };'
     found = probe(page, script, tmp_path, width=width)

@@ -8,7 +8,10 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _ARGUMENTS = (
@@ -22,7 +25,7 @@ _ARGUMENTS = (
     "--disable-sync",
     "--window-size=1600,1000",
 )
-_HOST = """<!doctype html><meta charset="utf-8">
+_HOST = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">
 <iframe src="%s" style="border: 0; width: %dpx; height: 900px"></iframe>
 <pre id="found"></pre>
 <script>addEventListener("message", (event) => { document.getElementById("found").textContent = event.data; });</script>
@@ -43,17 +46,20 @@ def chromium() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-def probe(page: Path, script: str, folder: Path, *, width: int = 1280, address: str = "") -> Any:
+def probe(
+    page: Path, script: str, folder: Path, *, width: int = 1280, address: str = "", arguments: Sequence[str] = ()
+) -> Any:
     """What the body of a function `script` returns in a copy of `page`, `width` pixels wide, opened at `#address`.
 
-    In a frame, for a headless window cannot be as narrow as a phone. `folder` is for the copy and the browser's files.
+    In a frame, for a headless window cannot be as narrow as a phone. `folder` is for the copy and the browser's files,
+    `arguments` are more of the browser's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     copy, host = folder / "page.html", folder / "host.html"
     copy.write_text(page.read_text(encoding="utf-8") + _PROBE % script, encoding="utf-8")
     source = html.escape(f"{copy.as_uri()}#{address}" if address else copy.as_uri())
     host.write_text(_HOST % (source, width), encoding="utf-8")
-    shown = dump(host, folder / "browser", "--virtual-time-budget=20000")
+    shown = dump(host, folder / "browser", "--virtual-time-budget=20000", *arguments)
     found = re.search('<pre id="found">(.*?)</pre>', shown, re.DOTALL)
     assert found is not None
     assert found.group(1), "the page's probe said nothing"

@@ -45,10 +45,19 @@ def page(runs: list[Run]) -> str:
 
 
 def summary(text: str) -> list[str]:
-    """The lines of the summaries, without markup."""
-    lists = re.findall(r'<ul class="summary">(.*?)</ul>', text, re.DOTALL)
-    lines = [line for found in lists for line in re.findall(r"<li>(.*?)</li>", found, re.DOTALL)]
-    return [" ".join(re.sub("<.*?>", "", line).split()) for line in lines]
+    """The four sentences of each question set, without markup."""
+    return _items(text, "summary")
+
+
+def lines(text: str) -> list[str]:
+    """What is said of each question set's size, failures and achieved ratios, without markup."""
+    return _items(text, "lines")
+
+
+def _items(text: str, kind: str) -> list[str]:
+    lists = re.findall(rf'<ul class="{kind}">(.*?)</ul>', text, re.DOTALL)
+    found = [line for own in lists for line in re.findall(r"<li>(.*?)</li>", own, re.DOTALL)]
+    return [" ".join(re.sub("<.*?>", "", line).split()) for line in found]
 
 
 def tables(text: str) -> str:

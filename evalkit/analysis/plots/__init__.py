@@ -37,7 +37,7 @@ class Figures:
     def __init__(self, sets: Sequence[QuestionSet]) -> None:
         self.sets = tuple(sets)
         self.names = names(sets)  # of files, and what the page calls a set
-        self._looks = styles(sets)  # a method looks the same in all figures
+        self.looks = styles(sets)  # a method looks the same in all figures
         self._drawn: dict[tuple[int, str], dict[str, bytes]] = {}
 
     def svg(self, question_set: QuestionSet, cost: str) -> str:
@@ -70,7 +70,7 @@ class Figures:
         known = self._drawn.setdefault((self.sets.index(question_set), cost), {})
         missing = [kind for kind in kinds if kind not in known]
         if missing:
-            known |= _draw(question_set, cost, self._looks, missing)
+            known |= _draw(question_set, cost, self.looks, missing)
         return known
 
 

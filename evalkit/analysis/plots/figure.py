@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from evalkit.analysis.grid.measured_points import COSTS
 from evalkit.analysis.plots import artists, captions
 from evalkit.analysis.plots import legend as legends
-from evalkit.analysis.plots.cost_axis import Axis, axis
+from evalkit.analysis.plots.cost_axis import TOKENS, Axis, axis, percent_axis
 from evalkit.analysis.plots.series import PlottedPoint, front, points, series
 from evalkit.analysis.plots.style import GREY, REFERENCE, Style
 
@@ -31,9 +29,6 @@ ROW = 9.5  # of small text
 BELOW = 25.0  # ticks, their labels and the name of the cost axis
 ROOM = WIDTH - 2 * EDGE  # for words
 _GAP = 4.0
-
-_TOKENS = ("kv_tokens", "llm_tokens_fed")
-_LEAST = 10.0  # points of percent that the accuracy axis spans
 
 
 def draw(question_set: QuestionSet, cost: str, styles: Mapping[str, Style]) -> Figure | None:
@@ -61,7 +56,7 @@ def draw(question_set: QuestionSet, cost: str, styles: Mapping[str, Style]) -> F
 
 
 def _scales(axes: Axes, found: Sequence[PlottedPoint], cost: str, measured: captions.Measure) -> None:
-    scale = axis([point.cost for point in found if point.cost > 0], tokens=cost in _TOKENS)
+    scale = axis([point.cost for point in found if point.cost > 0], tokens=cost in TOKENS)
     if scale.log:
         axes.set_xscale("log", base=2)
     axes.set_xlim(scale.low, scale.high)
@@ -69,12 +64,9 @@ def _scales(axes: Axes, found: Sequence[PlottedPoint], cost: str, measured: capt
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
     ends = [end for p in found for end in (p.accuracy.percent, p.accuracy.low, p.accuracy.high)]
-    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))  # one video has no interval
-    pad = max(0.04 * (high - low), (_LEAST - (high - low)) / 2)
-    low, high = low - pad, high + pad
-    steps = MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True).tick_values(low, high)
-    axes.set_yticks([float(tick) for tick in steps if max(0, low) <= tick <= min(100, high)])
-    axes.set_ylim(low, high)
+    percent = percent_axis(ends)
+    axes.set_yticks(list(percent.ticks))
+    axes.set_ylim(percent.low, percent.high)
     axes.tick_params(length=2.5, width=0.6, pad=2)
     axes.set_xlabel(COSTS[cost], labelpad=2)
     axes.set_ylabel("accuracy (%)", labelpad=2)

@@ -32,7 +32,7 @@ GREY = "#767676"  # controls
 
 # Any two of these, black and grey differ by at least 25 (CIE76) for normal sight and for full protan-, deuteran- and
 # tritanopia as Machado et al. (2009) simulate them.
-_COLOURS = ("#0072B2", "#C44E00", "#56B4E9", "#E69F00", "#332288")
+COLOURS = ("#0072B2", "#C44E00", "#56B4E9", "#E69F00", "#332288")
 # All of them can be hollow. 9, 4 and 5 share no divisor: a pair of marker and line repeats after 36 methods only.
 _MARKERS = ("s", "^", "D", "v", "P", "<", "X", ">", "d")
 _LINES: tuple[Dashes, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
@@ -58,7 +58,7 @@ def styles(sets: Sequence[QuestionSet]) -> dict[str, Style]:
 
 
 def _colour(method: str, coloured: Sequence[str]) -> str:
-    return _COLOURS[coloured.index(method) % len(_COLOURS)] if method in coloured else GREY
+    return COLOURS[coloured.index(method) % len(COLOURS)] if method in coloured else GREY
 
 
 def _pair(place: int) -> tuple[str, Dashes]:

@@ -58,8 +58,8 @@ def against_dense(own: QuestionSet) -> tuple[tuple[MeasuredPoint, ...], tuple[Gr
     others = tuple(point for point in own.points if point is not dense)
     changed = [changes(point, dense) for point in others]
     rows = []
-    for (kind, label), keys in _groups(dense).items():
-        rows.append(Group(kind, label, len(keys), tuple(_count(keys, change) for change in changed)))
+    for (kind, label), keys in groups(dense).items():
+        rows.append(Group(kind, label, len(keys), tuple(count(keys, change) for change in changed)))
     return others, tuple(rows)
 
 
@@ -68,13 +68,14 @@ def changes(point: MeasuredPoint, dense: MeasuredPoint) -> dict[Key, int]:
     return {key: int(right) - int(dense.scored[key]) for key, right in point.scored.items() if key in dense.scored}
 
 
-def _count(keys: Sequence[Key], change: dict[Key, int]) -> Count:
+def count(keys: Sequence[Key], change: dict[Key, int]) -> Count:
+    """Flips among `keys`, of what `changes` found."""
     own = [change[key] for key in keys if key in change]
     return Count(len(own), own.count(1), own.count(-1))
 
 
-def _groups(dense: MeasuredPoint) -> dict[tuple[str, str], list[Key]]:
-    """The keys of `grouped`; kinds in the order of KINDS."""
+def groups(dense: MeasuredPoint) -> dict[tuple[str, str], list[Key]]:
+    """Kind and label → questions, as `grouped`; kinds in the order of KINDS."""
     keys = {id(answer): key for key, answer in dense.answers.items()}
     found = grouped(list(dense.answers.values()), tuple(KINDS))
     places = {kind: place for place, kind in enumerate(("all", *KINDS))}

@@ -18,6 +18,7 @@ class Head:
     text: str
     span: int = 1
     kind: str = ""  # names of its style
+    detail: str = ""  # below the title
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Field:
     kind: str = ""  # names of its style
     links: tuple[Link, ...] = ()
     shade: float = 0.0  # 0 … 1: how much of its side's colour lies under it
+    detail: str = ""  # small, below the text
 
 
 NONE = Field("–", "none")
@@ -50,6 +52,8 @@ class Line:
     fields: tuple[Field, ...] = ()
     opens: bool = False  # a rule above
     heading: bool = False
+    address: str = ""  # behind "#": where the title leads
+    note: str = ""  # small, below the title
 
 
 @dataclass(frozen=True)

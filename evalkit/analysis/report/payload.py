@@ -32,13 +32,22 @@ NOT_ASKED = "."
 
 
 def payload(
-    views: Sequence[SetupView], slugs: Sequence[str], sprites: Sequence[Mapping[VideoKey, Sprite]]
+    views: Sequence[SetupView],
+    slugs: Sequence[str],
+    sprites: Sequence[Mapping[VideoKey, Sprite]],
+    facts: Sequence[Mapping[str, Sequence[tuple[str, str]]]],
 ) -> dict[str, Any]:
-    """Everything that the page's script reads. `slugs` name the question sets, setup by setup."""
+    """Everything that the page's script reads. `slugs` name the question sets, setup by setup.
+
+    `facts` hold, for each question set, what the plot says of each point by its key.
+    """
     texts = Texts()
     setups = [_setup(view, own, texts) for view, own in zip(views, sprites, strict=True)]
     sets = [_set(place, view, own) for place, view in enumerate(views) for own in view.sets]
-    named = [{"slug": slug} | own for slug, own in zip(slugs, sets, strict=True)]
+    named = [
+        {"slug": slug, "facts": {key: [[clean(n), clean(v)] for n, v in found] for key, found in known.items()}} | own
+        for slug, known, own in zip(slugs, facts, sets, strict=True)
+    ]
     return {"sets": named, "setups": setups, "texts": texts.all}
 
 

@@ -1,4 +1,4 @@
-"""The summary: sentences made of numbers that stand in the tables below it."""
+"""What the tables rest on, in sentences: the dense run, failures, unreadable replies, ratios that are off."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid.costs import TOLERANCE
-from evalkit.analysis.tables.formatting import grouped_number, signed, span
-from evalkit.analysis.tables.grid_rows import interpolated
+from evalkit.analysis.tables.formatting import grouped_number, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]  # of grid_rows' frames
 
 
-def summary(own: QuestionSet, scores: Sequence[Row]) -> list[tuple[str, str]]:
-    """What the tables say: dense, each method against it, what failed, which ratios are off. Method or "", and line."""
-    dense, rest = _dense(own, scores), [*_lost(scores), *_unread(scores), *_off(own)]
-    return [*(("", line) for line in dense), *_methods(own, scores), *(("", line) for line in rest)]
+def summary(own: QuestionSet, scores: Sequence[Row]) -> list[str]:
+    """The dense run, what failed, replies that could not be read, and which achieved ratios are off."""
+    return [*_dense(own, scores), *_lost(scores), *_unread(scores), *_off(own)]
 
 
 def _dense(own: QuestionSet, scores: Sequence[Row]) -> Iterator[str]:
@@ -36,55 +34,6 @@ def _dense(own: QuestionSet, scores: Sequence[Row]) -> Iterator[str]:
             f"{grouped_number(row['accuracy'], 1)} % of {_count(row['n'], 'question')} "
             f"about {_count(row['videos'], 'video')} ({_interval(row['ci_low'], row['ci_high'])})."
         )
-
-
-def _methods(own: QuestionSet, scores: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    for method in dict.fromkeys(point.method for point in own.points):
-        rows = [r for r in scores if r["method"] == method and not math.isnan(r["dense_delta_pp"])]
-        if rows:
-            name = f"{method} (control)" if rows[0]["role"] == "control" else method
-            yield name, " ".join([_reach(rows), _deltas("dense", rows, "dense"), *_at_equal_cost(own, rows)])
-
-
-def _at_equal_cost(own: QuestionSet, rows: Sequence[Row]) -> Iterator[str]:
-    """Methods against the reference at the same cost; controls are comparisons themselves and are not listed."""
-    for key, cost in (("kv", "KV"), ("compute", "compute")):
-        known = [row for row in rows if row["role"] != "control" and not math.isnan(row[f"{key}_delta_pp"])]
-        if known:
-            yield _deltas(f"{own.reference} at equal {cost}", known, key)
-
-
-def _reach(rows: Sequence[Row]) -> str:
-    """How far down, from the largest ratio on, the interval of the difference to dense contains 0."""
-    if any(math.isnan(row["dense_ci_low"]) for row in rows):
-        return "rests on a single video, which gives no interval."
-    differs = [not row["dense_ci_low"] <= 0 <= row["dense_ci_high"] for row in rows]
-    similar = rows[: differs.index(True)] if any(differs) else rows
-    if not similar:
-        ratio = f"{rows[0]['ratio']:g}"
-        return f"differs significantly from dense {_from(ratio, rows)} (95 % CI)."
-    down = f"{'down to' if len(rows) > 1 else 'at'} ratio {similar[-1]['ratio']:g}"
-    shown = grouped_number(similar[-1]["dense_expected_ci_half_width"], 1)
-    return f"does not differ significantly from dense {down} (95 % CI; expected CI half-width {shown} pp)."
-
-
-def _from(ratio: str, rows: Sequence[Row]) -> str:
-    return f"from ratio {ratio} down" if len(rows) > 1 else f"at ratio {ratio}"
-
-
-def _deltas(name: str, rows: Sequence[Row], key: str) -> str:
-    return f"Δ accuracy (pp) vs. {name}: {'; '.join(_delta(row, key) for row in rows)}."
-
-
-def _delta(row: Row, key: str) -> str:
-    """Where the reference was not run at equal cost, what was measured on both sides."""
-    text = f"{signed(row[f'{key}_delta_pp'])} at {row['ratio']:g}"
-    if not interpolated(row, key):
-        return f"{text} ({span(row[f'{key}_ci_low'], row[f'{key}_ci_high'])})"
-    ends = (
-        f"{signed(row[f'{key}_{end}_delta_pp'])} from its {row[f'{key}_{end}_ratio']:g}" for end in ("lower", "upper")
-    )
-    return f"≈ {text} ({', '.join(ends)})"
 
 
 def _interval(low: float, high: float) -> str:

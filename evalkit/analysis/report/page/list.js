@@ -59,7 +59,36 @@ function searchField() {
   return element("div", { class: "field wide" }, element("label", { for: "filter-q" }, "text, id or video contains"), input);
 }
 
+// Of the chosen point: how many questions each outcome has, and the way to them.
+function drawOutcomes(view) {
+  const { set, setup } = view;
+  const point = set.points.find((own) => setup.points[own].key === state.get("point"));
+  const line = box.querySelector(".outcomes");
+  box.querySelector(".up").hidden = point === undefined;
+  if (point === undefined) return line.replaceChildren();
+  const own = view.questions.filter((question) => setup.answers[point].mark[question] !== ".");
+  const dense = (question) => (set.dense < 0 ? "." : setup.answers[set.dense].mark[question]);
+  const counts = Object.entries(FILTERS)
+    .map(([outcome, is]) => [outcome, own.filter((question) => is(setup.answers[point].mark[question], dense(question))).length])
+    .filter(([, count]) => count > 0);
+  const { method, ratio } = setup.points[point];
+  const choices = [["", "all", own.length], ...counts.map(([outcome, count]) => [outcome, FILTER_NAMES[outcome], count])];
+  line.replaceChildren(
+    element("b", {}, `${method} at ${ratio}`),
+    ...choices.map(([outcome, text, count]) => {
+      const pressed = `${state.get("outcome") === outcome}`;
+      const made = element("button", { type: "button", value: outcome, "aria-pressed": pressed }, `${text} ${number.format(count)}`);
+      made.addEventListener("click", () => {
+        refilter({ outcome });
+        line.querySelector('[aria-pressed="true"]').focus(); // the buttons are made anew
+      });
+      return made;
+    }),
+  );
+}
+
 function drawList(view) {
+  drawOutcomes(view);
   const found = matching(view);
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   const page = Math.min(pages, Math.max(1, parseInt(state.get("page") || pageOf(view, found), 10) || 1));

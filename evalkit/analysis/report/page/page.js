@@ -8,6 +8,7 @@ function draw() {
   const view = chosenView();
   for (const part of document.querySelectorAll("[data-set]")) part.hidden = part.dataset.set !== view.set.slug;
   drawCosts();
+  drawPlots();
   document.getElementById("set").value = view.set.slug;
   drawFilters(view);
   const wanted = state.link({ cost: "" });
@@ -34,9 +35,10 @@ function drawFilters(view) {
 function drawCosts() {
   for (const choice of document.querySelectorAll(".costs")) {
     const costs = [...choice.querySelectorAll("button")];
-    const chosen = costs.find((button) => button.value === state.get("cost")) ?? costs[0];
+    const known = costs.filter((button) => !button.disabled);
+    const chosen = known.find((button) => button.value === state.get("cost")) ?? known[0];
     for (const button of costs) button.setAttribute("aria-pressed", `${button === chosen}`);
-    for (const plot of choice.parentElement.querySelectorAll("[data-cost]")) {
+    for (const plot of choice.closest("section").querySelectorAll("[data-cost]")) {
       plot.hidden = plot.dataset.cost !== chosen?.value;
     }
   }
@@ -46,8 +48,9 @@ function drawCosts() {
 function goTo(name) {
   const own = document.querySelector(`[data-set="${CSS.escape(chosenSet().slug)}"] [data-section="${CSS.escape(name)}"]`);
   const target = own ?? document.getElementById(name);
+  for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
   target?.scrollIntoView({ block: "start" });
-  target?.querySelector("h2, h3")?.focus({ preventScroll: true });
+  target?.querySelector("h2, h3, summary")?.focus({ preventScroll: true });
 }
 
 // The changes that take all filters away.
@@ -67,7 +70,9 @@ function start() {
   for (const button of document.querySelectorAll(".costs button")) {
     button.addEventListener("click", () => state.set({ cost: button.value }));
   }
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const plot of document.querySelectorAll(".plot")) startPlot(plot);
+  startPrint();
+  for (const link of document.querySelectorAll("nav a, .found .up")) {
     link.addEventListener("click", (event) => {
       event.preventDefault();
       goTo(link.getAttribute("href").slice(1));
