@@ -245,7 +245,8 @@ def test_written_files(tmp_path: Path) -> None:
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     head, first = (tmp_path / "one" / "accuracy.csv").read_text(encoding="utf-8").splitlines()[:2]
-    assert head.split(",")[:8] == ["benchmark", "split", "backbone", "sampling", "protocol", "method", "ratio", "group"]
+    keys = ["benchmark", "split", "backbone", "sampling", "protocol", "weights", "method", "ratio", "group"]
+    assert head.split(",")[:9] == keys
     assert first.startswith("generated videos (LVBench format),dev,tiny,")
     assert "2-15 min" in (tmp_path / "one" / "budget.md").read_text(encoding="utf-8")
 

@@ -14,13 +14,20 @@ from evalkit.analysis.results import Results
 from evalkit.analysis.tables import paper, run_tables
 from evalkit.errors import DataError
 from evalkit.runs import load, setups
-from tests.analysis.test_setups import PARTS, told
-from tests.support.run_folders import write_run
+from tests.support.run_folders import row, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BASE, TUNED, OTHER = PARTS["weights"], "bbbbbbbb00000000", "cccccccc00000000"
+pytestmark = pytest.mark.slow
+
+BASE, TUNED, OTHER = "aaaaaaaa00000000", "bbbbbbbb00000000", "cccccccc00000000"
+
+
+def told(marks: str) -> list[dict[str, Any]]:
+    """Two questions a video; 1 is a right answer, 0 a wrong one."""
+    letters = ["B" if mark == "1" else "A" for mark in marks]
+    return [row(f"q{i}", x == "B", f"v{i // 2}", text=x, letter=x) for i, x in enumerate(letters)]
 
 
 def write(folder: Path, marks: str, method: str, weights: str = BASE, adapter: str | None = None, **more: Any) -> Path:
@@ -32,7 +39,8 @@ def write(folder: Path, marks: str, method: str, weights: str = BASE, adapter: s
     write_run(folder, told(marks), **settings | {"identity": folder.name + weights} | more)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     own = {} if adapter is None else {"adapter": {"name": adapter, "path": f"/x/{adapter}", "base": BASE}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | own | {"identity_parts": PARTS | {"weights": weights}}))
+    parts = {"code": {"evalkit": "c0de"}, "weights": weights, "dtype": "bfloat16", "seed": 0}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | own | {"identity_parts": parts}))
     return folder
 
 

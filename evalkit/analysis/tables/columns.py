@@ -194,8 +194,8 @@ BUDGET = _section(
         "peak MB",
         "10⁶ bytes",
         0,
-        "highest memory of any question, encoder included: CUDA allocator, or the process's resident set on a CPU "
-        "(which includes all that ran before; empty where `seconds` is `timed`)",
+        "highest memory of any question, encoder and all weights that the run has loaded included: CUDA allocator, or "
+        "the process's resident set on a CPU (which includes all that ran before; empty where `seconds` is `timed`)",
     ),
     Column(
         "seconds",
