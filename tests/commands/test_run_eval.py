@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> DictConfig:
     common = [f"benchmark.root={data}", f"results_dir={results}", f"backbone.path={checkpoint}", *GRID]
-    return composed(*common, "executor.workers=1", *overrides)
+    return composed(*common, *overrides)
 
 
 def lines(results: Path) -> dict[str, list[dict[str, object]]]:

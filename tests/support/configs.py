@@ -1,4 +1,4 @@
-"""Configurations composed as run_eval.py does."""
+"""Configurations composed as run_eval.py does, but answered in the test's own process."""
 
 from __future__ import annotations
 
@@ -8,5 +8,8 @@ from evalkit.config import compose
 
 
 def composed(*overrides: str) -> DictConfig:
-    """conf/config.yaml with these settings; ConfigError for what it does not know."""
-    return compose.composed("config", overrides)
+    """conf/config.yaml with these settings; ConfigError for what it does not know.
+
+    Worker processes take seconds to start, so a test says `executor.workers=N` where it wants them.
+    """
+    return compose.composed("config", ["executor.workers=1", *overrides])

@@ -137,7 +137,7 @@ def _written(clips: Sequence[Clip], workers: int) -> Iterator[Iterator[Future[No
                 begun = [pool.submit(write, clip) for clip in clips]
             yield as_completed(begun)  # BrokenProcessPool where a process died
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _put(path: Path, save: Callable[[Path], object]) -> None:
