@@ -97,7 +97,7 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
     loaded = benchmarks.load(cfg.benchmark.name, Path(cfg.benchmark.root).expanduser())
     evidence = cfg.benchmark.get("evidence")  # a benchmark of another package may have no such setting
     if evidence is not None:
-        loaded = evidence_csv.placed(loaded, Path(evidence).expanduser())
+        loaded = evidence_csv.placed(loaded, Path(str(evidence)).expanduser())
     return narrowed(loaded, cfg.subset)
 
 

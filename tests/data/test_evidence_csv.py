@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from evalkit.analysis.given_evidence import given
+from evalkit.config import build
 from evalkit.data.benchmarks import evidence_csv, load
 from evalkit.errors import DataError
+from evalkit.runs import identity
+from tests.support.configs import composed
 from tests.support.report_runs import run
 from tests.support.rows import VIDEOMME_FILE, videomme_row, write_parquet
 from tests.support.run_folders import row
@@ -75,6 +78,18 @@ def test_placed_on_questions(tmp_path: Path) -> None:
     assert found.notes[-1] == "evidence spans of 4 of 6 questions from spans.csv"
     with pytest.raises(DataError, match=f"such as '{first.id}', came 1 others, such as 'another'"):
         evidence_csv.placed([before], written(tmp_path, "question_id,start_s,end_s\nanother,5,6\n"))
+
+
+def test_as_a_setting(tmp_path: Path) -> None:
+    write_parquet(tmp_path / VIDEOMME_FILE, [videomme_row(n) for n in range(1, 4)])
+    settings = ["benchmark=videomme", f"benchmark.root={tmp_path}"]
+    (plain,) = build.question_sets(composed(*settings))
+    file = written(tmp_path, f"question_id,start_s,end_s\n{plain.questions[1].id},1,2\n")
+    (found,) = build.question_sets(composed(*settings, f"benchmark.evidence={file}"))
+    assert [q.evidence_s for q in found.questions] == [(), ((1.0, 2.0),), ()]
+    assert identity.rows(found) == identity.rows(plain)  # it changes no answer
+    with pytest.raises(DataError, match="expected a readable CSV file"):
+        build.question_sets(composed(*settings, "benchmark.evidence=nowhere.csv"))
 
 
 def test_given_to_finished_answers(tmp_path: Path) -> None:
