@@ -29,7 +29,7 @@ def carried(runs: list[Run]) -> dict[str, Any]:
     """The payload as the page's script reads it."""
     own = views(Results(runs, averages))
     slugs = [f"set-{place}" for place in range(sum(len(view.sets) for view in own))]
-    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own])))
+    found: dict[str, Any] = json.loads(embedded(payload(own, slugs, [{} for _ in own], [{} for _ in slugs])))
     return found
 
 

@@ -17,7 +17,7 @@ LEADS = ["Best at each ratio", "Not significant", "What it costs", "Read with ca
 
 def said(runs: Any) -> dict[str, str]:
     own, found = view(runs)
-    return dict(takeaways(own, found))
+    return {about: text.replace("\N{NO-BREAK SPACE}", " ") for about, text in takeaways(own, found)}
 
 
 def test_by_hand() -> None:

@@ -105,7 +105,9 @@ def _percent(row: OverviewRow) -> str:
 
 def _sentence(difference: Difference) -> str:
     """The unit stands behind the number."""
-    if not difference.interval or difference.interval == "–":
+    if difference.text.startswith("≈"):
+        return f"{difference.text} pp, interpolated"
+    if difference.interval == "–":
         return f"{difference.text} pp"
     verdict = "" if not difference.tested else ", significant" if difference.significant else ", not significant"
     return f"{difference.text} pp ({difference.interval}){verdict}"

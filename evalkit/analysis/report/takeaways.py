@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evalkit.analysis.grid.measured_points import QuestionSet
     from evalkit.analysis.report.overview import OverviewRow
 
+_PERCENT = "\N{NO-BREAK SPACE}%"
 WORDS = 25  # of a sentence, its lead included
 _RATIOS = 4  # budgets that are named
 
@@ -42,7 +43,7 @@ def _best(rows: Sequence[OverviewRow]) -> str:
         return "no question has a score."
     if not below:
         top = _highest(scored)
-        return f"only ratio 1 was run: {top.point.method} {_percent(top)} %."
+        return f"only ratio 1 was run: {top.point.method} {_percent(top)}{_PERCENT}."
     at = {ratio: [row for row in scored if row.point.ratio == ratio] for ratio in below}
     most = sorted(below, key=lambda ratio: (-len(at[ratio]), -ratio))[:_RATIOS]  # where most methods were run
     named = [f"{ratio:g}: {_leader(at[ratio])}" for ratio in below if ratio in most]
@@ -52,7 +53,7 @@ def _best(rows: Sequence[OverviewRow]) -> str:
 def _leader(rows: Sequence[OverviewRow]) -> str:
     top = _highest(rows)
     equal = [row.point.method for row in rows if _percent(row) == _percent(top)]
-    return f"{' = '.join(equal)} {_percent(top)} %"
+    return f"{' = '.join(equal)} {_percent(top)}{_PERCENT}"
 
 
 def _highest(rows: Sequence[OverviewRow]) -> OverviewRow:
@@ -108,7 +109,7 @@ def _cost(row: OverviewRow, dense: OverviewRow | None) -> str:
     if dense is None:
         text = f"{row.point.method} {row.tflops}"
     else:
-        text = f"{row.point.method} {grouped_number(100 * row.costs['tflops'] / dense.costs['tflops'], 0)} %"
+        text = f"{row.point.method} {grouped_number(100 * row.costs['tflops'] / dense.costs['tflops'], 0)}{_PERCENT}"
     return text if row.ttft == NOT_MEASURED else f"{text} (TTFT {row.ttft} s)"
 
 

@@ -101,10 +101,12 @@ function startPlot(plot) {
   }
 }
 
-// The point that the list is filtered by carries a mark of its own.
+// The point that the list is filtered by carries a mark of its own, and its numbers are shown.
 function drawPlots() {
+  const key = state.get("point");
+  if (key) name(articleOf(chosenSet().slug), key);
   for (const point of document.querySelectorAll(".point")) {
-    const chosen = point.closest("article").dataset.set === chosenSet().slug && point.dataset.key === state.get("point");
+    const chosen = point.closest("article") === articleOf(chosenSet().slug) && point.dataset.key === key;
     if (chosen) point.setAttribute("aria-current", "true");
     else point.removeAttribute("aria-current");
   }
