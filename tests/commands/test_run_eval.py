@@ -168,8 +168,9 @@ def test_any_number_of_workers_gives_the_same_answers(
 STOPPED = """
 import signal, sys
 from evalkit.commands import run, run_eval
-run.run = lambda cfg: signal.raise_signal(int(sys.argv[1]))
-sys.exit(run_eval.main([f"results_dir={sys.argv[2]}"]))
+sent, folder = int(sys.argv[1]), sys.argv[2]
+run.run = lambda cfg: signal.raise_signal(sent)
+sys.exit(run_eval.main([f"results_dir={folder}"]))
 """
 
 
