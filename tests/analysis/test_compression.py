@@ -81,10 +81,10 @@ def test_texts() -> None:
     # -0.5, -0.5, -1, 0, -0.25, -1: sums -1, -1, -1.25 of two each
     assert compression_text.text(ours, "dense_margin_delta") == "-0.54 [-0.72, -0.36]"
     assert compression_text.text({**ours, "dense_margin_delta": 0.5417}, "dense_margin_delta").startswith("+0.54 [")
-    assert compression_text.text(ours, "margin_n") == "6"
+    assert compression_text.text(ours, "dense_margin_n") == "6"
     texts = compression_text.measured(rows)
     assert set(texts) == {"dense"}  # there is no reference at a quarter
-    assert list(texts["dense"].columns) == ["method", "ratio", "n", "margin", "Δ margin", "z (margin)", "z (accuracy)"]
+    assert list(texts["dense"].columns) == ["method", "ratio", "margin", "n", "Δ margin", "z (margin)", "z (accuracy)"]
     (page,) = compression_tables.compression(own, rows)
     assert [line.title for line in page.lines] == ["uniform", "keeper"]
     assert page.lines[1].fields[2].text == "\N{MINUS SIGN}0.54 [\N{MINUS SIGN}0.72, \N{MINUS SIGN}0.36]"
@@ -94,4 +94,4 @@ def test_texts() -> None:
 
 def test_every_column_is_shown_somewhere() -> None:
     shown = {name for columns in compression_text.SHOWN.values() for name in columns}
-    assert {name for name in COMPRESSION if not name.endswith(("_low", "_high"))} - shown == {"dense_margin_n"}
+    assert {name for name in COMPRESSION if not name.endswith(("_low", "_high"))} - shown == {"margin_n"}
