@@ -32,9 +32,12 @@ class Budget:
     frames: tuple[int, ...]  # frame numbers that the dense run decodes, unique and ascending
     sample: Callable[[int], tuple[int, ...]]  # n -> n frame numbers, spread by the run's sampling preset
     cell_frames: int  # frames per temporal cell (2 for Qwen2-VL)
+    clip_frames: int  # frames that the encoder sees together, whole cells; fewer are never chosen apart
     height: int  # pixels of a dense frame
     width: int
-    pixels_per_token: int  # pixels per side of one visual token (28 for Qwen2-VL)
+    grid: tuple[int, int]  # rows and columns of visual tokens in a dense cell
+    # pixels per side of one visual token (28 for Qwen2-VL); None: the backbone takes frames of this one size
+    pixels_per_token: int | None
     layers: int  # decoder layers of the LLM
     seed: int  # of the run; methods that draw at random mix in the video's name
 
@@ -56,8 +59,10 @@ class Budget:
             frames=frames,
             sample=lambda n: frames[:n],
             cell_frames=cell_frames,
+            clip_frames=cell_frames,
             height=grid[0] * pixels_per_token,
             width=grid[1] * pixels_per_token,
+            grid=grid,
             pixels_per_token=pixels_per_token,
             layers=layers,
             seed=0,
@@ -65,13 +70,18 @@ class Budget:
 
     @property
     def cells(self) -> int:
-        """Temporal cells of the dense run."""
-        return -(-len(self.frames) // self.cell_frames)
+        """Temporal cells of the dense run, whose last clip is filled up."""
+        return -(-len(self.frames) // self.clip_frames) * self.clip_cells
+
+    @property
+    def clip_cells(self) -> int:
+        """Temporal cells of a clip."""
+        return self.clip_frames // self.cell_frames
 
     @property
     def places(self) -> int:
         """Visual tokens in one dense cell."""
-        return (self.height // self.pixels_per_token) * (self.width // self.pixels_per_token)
+        return self.grid[0] * self.grid[1]
 
     @property
     def dense_tokens(self) -> int:
@@ -79,8 +89,8 @@ class Budget:
         return self.cells * self.places
 
     def cells_at(self, share: float) -> int:
-        """Whole cells nearest to `share` of the dense run's, at least one."""
-        return max(1, round(self.cells * share))
+        """Cells of the whole clips nearest to `share` of the dense run's, at least one clip."""
+        return max(1, round(self.cells * share / self.clip_cells)) * self.clip_cells
 
 
 class AttentionFromQuestion(Protocol):

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from evalkit.errors import MethodError
 from evalkit.method import Budget, Method, Role
 from evalkit.types import FramePlan, Video
 from methods.uniform import spread
@@ -35,10 +36,10 @@ class RandomFrames(Control):
     """As many cells as uniform sampling has, drawn at random among the dense run's."""
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
-        """`ratio` of the dense run's cells, in time order; a cell keeps its frames together."""
-        cells = sorted(rng_for(budget, video, "frames").sample(range(budget.cells), budget.cells_at(budget.ratio)))
-        size = budget.cell_frames
-        indices = tuple(i for c in cells for i in budget.frames[c * size : (c + 1) * size])
+        """`ratio` of the dense run's clips, in time order; a clip keeps its frames together."""
+        size, wanted = budget.clip_frames, budget.cells_at(budget.ratio) // budget.clip_cells
+        clips = sorted(rng_for(budget, video, "frames").sample(range(budget.cells // budget.clip_cells), wanted))
+        indices = tuple(i for clip in clips for i in budget.frames[clip * size : (clip + 1) * size])
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
 
 
@@ -51,9 +52,11 @@ class LowRes(Control):
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """Frames spread over the video at the reduced size."""
-        rows, columns = (
-            self._shrunk(side // budget.pixels_per_token, budget.ratio) for side in (budget.height, budget.width)
-        )
+        if budget.pixels_per_token is None:
+            raise MethodError(
+                f"LowRes is not defined on a backbone whose frames all have one size, {budget.height} × {budget.width}"
+            )
+        rows, columns = (self._shrunk(tokens, budget.ratio) for tokens in budget.grid)
         share = budget.ratio * budget.places / (rows * columns)
         return FramePlan(
             indices=spread(budget, share),
@@ -86,12 +89,12 @@ class Shuffled(Control):
     identity_at_one: ClassVar[bool] = False
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
-        """The same frames as uniform sampling, cells permuted; a cell keeps its frames together."""
+        """The same frames as uniform sampling, clips permuted; a clip keeps its frames together."""
         indices = spread(budget, budget.ratio)
-        size = budget.cell_frames
-        cells = [tuple(range(i, min(i + size, len(indices)))) for i in range(0, len(indices), size)]
-        rng_for(budget, video, "order").shuffle(cells)
-        order = tuple(slot for cell in cells for slot in cell)
+        size = budget.clip_frames
+        clips = [tuple(range(i, min(i + size, len(indices)))) for i in range(0, len(indices), size)]
+        rng_for(budget, video, "order").shuffle(clips)
+        order = tuple(slot for clip in clips for slot in clip)
         return FramePlan(indices=indices, height=budget.height, width=budget.width, order=order)
 
 

@@ -75,10 +75,11 @@ def _video(
     planned = frame_encoder.plan(point, video)
     plan, budget = planned.frames, planned.budget
     model = frame_encoder.backbone
-    cells = -(-len(plan.slots) // model.cell_frames) if plan.indices else 0
-    tokens = cells * (plan.height // model.pixels_per_token) * (plan.width // model.pixels_per_token)
+    cells = -(-len(plan.slots) // budget.clip_frames) * budget.clip_cells if plan.indices else 0
+    grid = model.token_grid(plan.height, plan.width)
+    tokens = cells * grid[0] * grid[1]
     kept = min(tokens, round(point.ratio * budget.dense_tokens))
-    vision = model.encode_flops(cells, (plan.height // model.pixels_per_token, plan.width // model.pixels_per_token))
+    vision = model.encode_flops(cells, grid)
     flops = vision + model.flops(_work(model.layers, tokens, kept, asked))
     return {
         "frames": len(plan.indices),

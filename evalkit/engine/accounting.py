@@ -10,11 +10,11 @@ from evalkit.types import KeptOverTime
 if TYPE_CHECKING:
     from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.stage_times import Clock
-    from evalkit.model.families.qwen2_vl import Qwen2VL
     from evalkit.model.flops import OpCounts
+    from evalkit.model.video_llm import VideoLLM
 
 
-def flops(backbone: Qwen2VL, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
+def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
     """Operations of each stage; `before` is everything that was computed before the answer's second token."""
     tokens = prefilled.encoded.tokens
     chosen = 0 if prefilled.selected is None else prefilled.selected.flops
@@ -40,7 +40,7 @@ def own_flops(backbone: Qwen2VL, prefilled: PrefilledVideo, before: OpCounts, ge
 
 
 def ledger(
-    backbone: Qwen2VL,
+    backbone: VideoLLM,
     prefilled: PrefilledVideo,
     *,
     n_text_tokens: int,

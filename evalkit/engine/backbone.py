@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evalkit.data.sampling import Sampling
     from evalkit.model.checkpoint import Checkpoint
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Backbone:
         return weights_identity(self.checkpoint, self.adapter)
 
     @cached_property
-    def family(self) -> type[Qwen2VL]:
+    def family(self) -> type[VideoLLM]:
         """The model family's class."""
         return load.family(self.checkpoint)
 
@@ -63,7 +63,7 @@ class Backbone:
         return bool(self.family.positions_type.aligns_text)
 
     @cached_property
-    def model(self) -> Qwen2VL:
+    def model(self) -> VideoLLM:
         """The model, loaded on first use. ConfigError as `load`."""
         return load.load(
             self.checkpoint,
@@ -74,7 +74,7 @@ class Backbone:
             adapter=self.adapter,
         )
 
-    def skeleton(self) -> Qwen2VL:
+    def skeleton(self) -> VideoLLM:
         """The model's shape without its weights."""
         return load.skeleton(self.checkpoint, dtype=self.dtype)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from evalkit.data.sampling import Sampling
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class FrameEncoder:
     """How a run decodes and encodes videos, the same for all operating points."""
 
-    backbone: Qwen2VL
+    backbone: VideoLLM
     sampling: Sampling
     reader: str = "pyav"
     encode_cells: int = 32  # cells per encoder slice
@@ -36,17 +36,23 @@ class FrameEncoder:
 
     def budget(self, point: OperatingPoint, video: Video) -> Budget:
         """The limits of one operating point on one video. Where frames are planned, too, `plan` computes it once."""
-        count = self.sampling.count(video, self.backbone.cell_frames)
-        height, width = self.sampling.size(video, self.backbone.pixels_per_token)
+        backbone = self.backbone
+        count = self.sampling.count(video, backbone.clip_frames)
+        size = backbone.frame_size
+        if size is None:
+            assert backbone.pixels_per_token is not None
+            size = self.sampling.size(video, backbone.pixels_per_token)
         return Budget(
             ratio=point.ratio,
             frames=self.sampling.indices(video, count),
             sample=lambda n: self.sampling.indices(video, n),
-            cell_frames=self.backbone.cell_frames,
-            height=height,
-            width=width,
-            pixels_per_token=self.backbone.pixels_per_token,
-            layers=self.backbone.layers,
+            cell_frames=backbone.cell_frames,
+            clip_frames=backbone.clip_frames,
+            height=size[0],
+            width=size[1],
+            grid=backbone.token_grid(*size),
+            pixels_per_token=backbone.pixels_per_token,
+            layers=backbone.layers,
             seed=self.seed,
         )
 
@@ -55,13 +61,18 @@ class FrameEncoder:
         budget = self.budget(point, video)
         plan = point.method.frames(video, budget)
         ascending = all(a < b for a, b in zip(plan.indices, plan.indices[1:], strict=False))
-        sized = plan.height % self.backbone.pixels_per_token == plan.width % self.backbone.pixels_per_token == 0
-        if not ascending or not sized or (plan.indices and not plan.slots):
+        if not ascending or not self._sized(plan) or (plan.indices and not plan.slots):
+            side = self.backbone.pixels_per_token
             raise MethodError(
-                f"{type(point.method).__name__}.frames() must return unique ascending indices and a size in "
-                f"multiples of {self.backbone.pixels_per_token}; got {plan}"
+                f"{type(point.method).__name__}.frames() must return unique ascending indices and "
+                f"{'the size of the budget' if side is None else f'a size in multiples of {side}'}; got {plan}"
             )
         return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)))
+
+    def _sized(self, plan: FramePlan) -> bool:
+        """Whether the backbone takes frames of the plan's size."""
+        size, side = (plan.height, plan.width), self.backbone.pixels_per_token
+        return size == self.backbone.frame_size if side is None else not any(pixels % side for pixels in size)
 
     def decode(self, video: Video, plans: Sequence[FramePlan]) -> dict[FramePlan, Frames]:
         """The frames of every plan that wants any, from one pass over the file."""
@@ -72,11 +83,12 @@ class FrameEncoder:
         """The visual tokens of a plan."""
         size = self.backbone.cell_frames
         slots = list(plan.slots)
-        slots += slots[-1:] * (-len(slots) % size)  # Qwen's processor fills up the last cell in this way, too
+        # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
+        slots += slots[-1:] * (-len(slots) % self.backbone.clip_frames)
         tokens = VisualTokens.dense(
             self._features(frames.pixels, slots),
             seconds=[frames.seconds[slot] for slot in slots[::size]],
-            grid=(plan.height // self.backbone.pixels_per_token, plan.width // self.backbone.pixels_per_token),
+            grid=self.backbone.token_grid(plan.height, plan.width),
         )
         if plan.order is None:
             return tokens

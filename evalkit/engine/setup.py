@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class EngineSetup:
             share=self.share,
         )
 
-    def frame_encoder(self, model: Qwen2VL) -> FrameEncoder:
+    def frame_encoder(self, model: VideoLLM) -> FrameEncoder:
         """How videos are decoded and encoded by `model`, which may be a skeleton where only plans are wanted."""
         return FrameEncoder(
             backbone=model,

@@ -126,7 +126,6 @@ def check_settings(found: Checkpoint) -> None:
             f"backbone.path={found.name}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json), it has "
             f"no config.json; {found.remedy}"
         )
-    _check_no_code(found)
     for key, why in (
         ("quantization_config", "quantised weights, which are not supported: give a checkpoint in bfloat16 or float32"),
         ("transformers_weights", f"other weight files than {SINGLE}: rename them, and delete that entry"),
@@ -135,7 +134,10 @@ def check_settings(found: Checkpoint) -> None:
             raise ConfigError(f"backbone.path={found.name}: {key} in config.json asks for {why}")
 
 
-def _check_no_code(found: Checkpoint) -> None:
+def check_code(found: Checkpoint, *, ours: bool) -> None:
+    """ConfigError where the checkpoint asks for code of its own; `ours`: its family is written here and needs none."""
+    if ours:
+        return
     for name in SETTINGS:
         mapped = (read_json(found, name) or {}).get("auto_map")
         if mapped:

@@ -13,10 +13,9 @@ from safetensors import SafetensorError
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, tensors
-from evalkit.model.checkpoint import Checkpoint, check_settings, locate, read_json, weight_files
-from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.checkpoint import Checkpoint, check_code, check_settings, locate, read_json, weight_files
 from evalkit.model.families.registry import FAMILIES
-from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
+from evalkit.model.video_llm import VideoLLM
 from evalkit.model.weights_identity import weights_identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -47,7 +46,7 @@ def load(
     rope: str = "none",
     threads: int | None = None,
     adapter: str | None = None,
-) -> Qwen2VL:
+) -> VideoLLM:
     """Load a Qwen2-VL or Qwen2.5-VL checkpoint: a folder, or a hub id that is in the hub's cache.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
@@ -58,32 +57,30 @@ def load(
     code of the checkpoint's own, an unknown dtype or rope, an adapter that does not fit, or a release of transformers
     that does not fill the cache that it is given.
     """
-    from transformers import AutoModelForImageTextToText
-
     found = locate(path)
-    config = _stretched(_config(found, dtype), rope)
+    kind, config = _config(found, dtype)
+    _stretch(kind, config, rope)
     names = tensors.headers(found, weight_files(found))
     if threads is not None:
         torch.set_num_threads(threads)
     with _explained(found), _quiet():
-        model, outcome = AutoModelForImageTextToText.from_pretrained(
+        model, outcome = kind.from_checkpoint(
             found.folder,
             config=config,
             dtype=DTYPES[dtype],
             use_safetensors=True,
             local_files_only=True,
-            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # so that they are all named
             output_loading_info=True,
-            attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
+            attn_implementation=dict(zip(kind.parts, (attention.register(), "sdpa"), strict=True)),
         )
         tokenizer = _tokenizer(found)
     tensors.check_outcome(found, outcome, names)
     generation.applied(model.generation_config)
     if adapter is not None:
         model = tuned.apply(model, adapter, weights_identity(found))
-    mean, std = _normalisation(found)
-    decoder = FAMILIES[config.model_type](model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
+    mean, std = _normalisation(found, kind)
+    decoder = kind.of(model.to(pick_device(device)).eval(), tokenizer, mean=mean, std=std)
     decoder.probe()
     return decoder
 
@@ -95,11 +92,12 @@ def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None
     """
     found = locate(path)
     files = weight_files(found) if read_json(found, "config.json") else []
-    model = skeleton(found, dtype=dtype).model
+    decoder = skeleton(found, dtype=dtype)
+    model = decoder.model
     if not _has_tokenizer(found):
         raise ConfigError(f"backbone.path={found.name}: expected a tokenizer (tokenizer.json); {found.remedy}")
     with _quiet():
-        tensors.check(found, files, model)
+        tensors.check(found, files, decoder)
     if adapter is not None:
         tuned.expect_fit(model, adapter)
     return generation.applied(_generation_config(found, model.config))
@@ -115,49 +113,47 @@ def _generation_config(found: Checkpoint, config: Any) -> Any:
         return GenerationConfig.from_model_config(config)
 
 
-def _stretched(config: Any, rope: str) -> Any:
-    """The configuration with YaRN's parameters (arXiv 2309.00071) where asked for."""
+def _stretch(kind: type[VideoLLM], config: Any, rope: str) -> None:
+    """Give the configuration YaRN's parameters (arXiv 2309.00071) where asked for."""
     if rope not in ROPES:
         raise ConfigError(f"expected backbone.rope to be one of {sorted(ROPES)}, got {rope!r}")
     factor = ROPES[rope]
     if factor is not None:
-        text = config.text_config
-        original = FAMILIES[config.model_type].yarn_length or text.max_position_embeddings
+        text = kind.text_config(config)
+        original = kind.yarn_length or text.max_position_embeddings
         scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
         text.max_position_embeddings = int(original * factor)
         text.rope_parameters = {**text.rope_parameters, **scaling}
-    return config
 
 
-def family(path: str | Checkpoint) -> type[Qwen2VL]:
+def family(path: str | Checkpoint) -> type[VideoLLM]:
     """The family of a checkpoint, by its configuration alone. ConfigError as `load`."""
-    return FAMILIES[_config(locate(path), "float32").model_type]
+    return _config(locate(path), "float32")[0]
 
 
-def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> Qwen2VL:
+def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> VideoLLM:
     """The model's shape without its weights: sizes can be read off, nothing can be computed."""
-    from transformers import AutoModelForImageTextToText
-
     found = locate(path)
-    config = _config(found, dtype)
+    kind, config = _config(found, dtype)
     with _explained(found), torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype], trust_remote_code=False)
-    return FAMILIES[config.model_type](model, None)
+        model = kind.empty(config, DTYPES[dtype])
+    return kind.of(model, None, mean=kind.mean, std=kind.std)
 
 
-def _config(found: Checkpoint, dtype: str) -> Any:
-    from transformers import AutoConfig
-
+def _config(found: Checkpoint, dtype: str) -> tuple[type[VideoLLM], Any]:
+    """The checkpoint's family and configuration."""
     if dtype not in DTYPES:
         raise ConfigError(f"expected backbone.dtype to be one of {sorted(DTYPES)}, got {dtype!r}")
     check_settings(found)
-    family = (read_json(found, "config.json") or {}).get("model_type")
-    if family not in FAMILIES:
+    name = str((read_json(found, "config.json") or {}).get("model_type"))
+    if name not in FAMILIES:
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {family!r}"
+            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}"
         )
+    kind = FAMILIES[name]
+    check_code(found, ours=kind.own_code)
     with _explained(found):
-        return AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
+        return kind, kind.read_config(found)
 
 
 @contextmanager
@@ -203,10 +199,10 @@ def _tokenizer(found: Checkpoint) -> Any:
     return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
 
 
-def _normalisation(found: Checkpoint) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(found: Checkpoint, kind: type[VideoLLM]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of pixel values, from the checkpoint where it says so."""
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         settings = read_json(found, name) or {}
         if "image_mean" in settings and "image_std" in settings:
             return tuple(settings["image_mean"]), tuple(settings["image_std"])
-    return CLIP_MEAN, CLIP_STD
+    return tuple(kind.mean), tuple(kind.std)

@@ -74,6 +74,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.prefill_state",
     "evalkit.model.question_attention",
     "evalkit.model.tensors",
+    "evalkit.model.video_llm",
     "evalkit.model.vision_tower",
     "evalkit.model.window_attention",
 )

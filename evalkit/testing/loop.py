@@ -10,7 +10,7 @@ from evalkit.data.sampling import Sampling
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.method import Method, OperatingPoint
-from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.video_llm import VideoLLM
 from evalkit.types import Answer, Question, Reply
 
 
@@ -56,7 +56,7 @@ def question(video: Path, number: int, **changes: Any) -> Question:
     return Question(**{**fields, **changes})
 
 
-def engine(backbone: Qwen2VL, *, frames: int = 32, **changes: Any) -> Engine:
+def engine(backbone: VideoLLM, *, frames: int = 32, **changes: Any) -> Engine:
     """An engine that samples `frames` frames of at most 112 x 112 pixels."""
     sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
     encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}

@@ -23,7 +23,7 @@ from evalkit.testing.loop import DENSE, answer, answer_key, engine, question
 from evalkit.types import Video, VisualTokens
 
 if TYPE_CHECKING:
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
 
 Check = Callable[[Method], None]
 RATIOS = (1.0, 0.5, 0.25, 0.125)
@@ -159,8 +159,10 @@ def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget
         frames=tuple(range(0, 3 * frames, 3)),
         sample=lambda n: tuple(sorted({i * (3 * frames - 1) // max(1, n - 1) for i in range(n)})),
         cell_frames=2,
+        clip_frames=2,
         height=SIDE * rows,
         width=SIDE * columns,
+        grid=(rows, columns),
         pixels_per_token=SIDE,
         layers=LAYERS,
         seed=7,
@@ -173,7 +175,7 @@ def video(frames: int) -> Video:
 
 
 @cache
-def backbone() -> Qwen2VL:
+def backbone() -> VideoLLM:
     """A small random Qwen2-VL on the CPU."""
     from evalkit.model.load import load
     from evalkit.tiny.model import random_checkpoint
@@ -182,15 +184,14 @@ def backbone() -> Qwen2VL:
         return load(str(random_checkpoint(Path(folder) / "tiny", seed=0)), device="cpu")
 
 
-def visual(model: Qwen2VL, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
+def visual(model: VideoLLM, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
     """Encoded noise: the visual tokens of `frames` frames."""
     pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     with torch.inference_mode():
         features = model.encode(pixels, slice_cells=32)
-    grid = (height // model.pixels_per_token, width // model.pixels_per_token)
-    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid)
+    return VisualTokens.dense(features, seconds=range(frames // 2), grid=model.token_grid(height, width))
 
 
-def hooks(model: Qwen2VL) -> int:
+def hooks(model: VideoLLM) -> int:
     """Number of forward hooks on a model."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.method import OperatingPoint
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
     from evalkit.tune.forward import PruneSchedule
     from evalkit.tune.sample import Sample
     from evalkit.types import VisualTokens
@@ -104,7 +104,7 @@ class TunableBackbone(nn.Module):
         adapter.save_weights(weights, folder, provenance)
 
 
-def _freed(cfg: DictConfig, backbone: Qwen2VL) -> nn.Module:
+def _freed(cfg: DictConfig, backbone: VideoLLM) -> nn.Module:
     """The backbone's model with the weights free that `tuned` and `projector` name, and no others."""
     model: nn.Module = backbone.model
     model.requires_grad_(False)

@@ -20,7 +20,7 @@ from evalkit.model.attention import attend
 from evalkit.model.decoder import chunks
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
 from evalkit.model.kv_cache import SLACK
-from evalkit.model.load import _config, _stretched, load, locate, skeleton
+from evalkit.model.load import _config, _stretch, load, locate, skeleton
 from evalkit.model.weights_identity import weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
@@ -94,7 +94,10 @@ def test_yarn_stretches_the_positions_of_training(
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = locate(str(tmp_path))
-    stretched, plain = (_stretched(_config(found, "float32"), rope).text_config for rope in ("yarn4", "none"))
+    (kind, whole), (_, unchanged) = (_config(found, "float32") for _ in range(2))
+    _stretch(kind, whole, "yarn4")
+    _stretch(kind, unchanged, "none")
+    stretched, plain = whole.text_config, unchanged.text_config
     frequencies, attention = ROPE_INIT_FUNCTIONS["yarn"](stretched, "cpu")
     torch.testing.assert_close(frequencies.double(), yarn(1e6, 128, 32_768), rtol=1e-5, atol=0)
     assert attention == pytest.approx(0.1 * math.log(4) + 1)

@@ -5,6 +5,7 @@ The vision tower is left out: features are random, sizes and times as the engine
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -71,14 +72,18 @@ def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder
 class Blindfolded:
     """A family whose encoder gives random features, also where it has none."""
 
-    cell_frames, pixels_per_token = 2, 28
+    cell_frames = clip_frames = 2
+    pixels_per_token, frame_size = 28, None
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.layers = decoder, decoder.layers
 
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        return height // self.pixels_per_token, width // self.pixels_per_token
+
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         frames, height, width, _ = pixels.shape
-        count = frames // self.cell_frames * (height // self.pixels_per_token) * (width // self.pixels_per_token)
+        count = frames // self.cell_frames * math.prod(self.token_grid(height, width))
         return torch.randn(count, self.decoder.text.config.hidden_size, generator=torch.Generator().manual_seed(0))
 
 

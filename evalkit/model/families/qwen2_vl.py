@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from evalkit.model.decoder import Decoder
 from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 from evalkit.model.positions import MRopePositions, Positions, TimedMRopePositions
+from evalkit.model.video_llm import VideoLLM
 from evalkit.model.vision_tower import VisionTower, WindowedVisionTower
 
 if TYPE_CHECKING:
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Qwen2VL(Decoder):
+class Qwen2VL(VideoLLM):
     """A Qwen2-VL checkpoint behind the engine's few calls."""
 
     positions_type: ClassVar[type[Positions]] = MRopePositions
     tower_type: ClassVar[type[VisionTower]] = VisionTower
-    yarn_length: ClassVar[int | None] = None  # ids of training that YaRN stretches; None: the checkpoint's limit
     cell_frames = VisionTower.cell_frames
 
     def __init__(
@@ -35,6 +34,11 @@ class Qwen2VL(Decoder):
         super().__init__(model, model.model.language_model, tokenizer)
         self.vision = self.tower_type(model.model.visual, model.config.vision_config, mean, std)
         self.pixels_per_token = self.vision.pixels_per_token
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> Qwen2VL:
+        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
+        return cls(model, tokenizer, mean=mean, std=std)
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.

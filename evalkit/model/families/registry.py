@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from evalkit.plugins import Registry
 
 if TYPE_CHECKING:
-    from evalkit.model.families.qwen2_vl import Qwen2VL
+    from evalkit.model.video_llm import VideoLLM
 
-FAMILIES: Registry[type[Qwen2VL]] = Registry(
+FAMILIES: Registry[type[VideoLLM]] = Registry(
     "families",
     {
         "qwen2_vl": "evalkit.model.families.qwen2_vl:Qwen2VL",

@@ -1,0 +1,108 @@
+"""A VideoLLM: a vision side in front of a language model, as the engine sees every model family.
+
+A family is a subclass in `evalkit.model.families`, or in a package of somebody else's. It says how its checkpoints
+load, how pixels become visual tokens, and which `Positions` its language model has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from evalkit.model.decoder import Decoder
+from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from evalkit.model.checkpoint import Checkpoint
+
+
+class VideoLLM(Decoder):
+    """A checkpoint behind the engine's few calls.
+
+    Loading goes through transformers: `config_class` and `model_class` are its Auto classes, or a family's own
+    PretrainedConfig and PreTrainedModel where transformers has none; `key_mapping` renames published tensors (regular
+    expressions, as from_pretrained takes them).
+    """
+
+    config_class: ClassVar[Any] = None  # None: transformers.AutoConfig
+    model_class: ClassVar[Any] = None  # None: transformers.AutoModelForImageTextToText
+    key_mapping: ClassVar[Mapping[str, str] | None] = None
+    own_code: ClassVar[bool] = False  # True: `auto_map` of a checkpoint is passed over, as this family is written here
+    parts: ClassVar[tuple[str, str]] = ("text_config", "vision_config")  # of a config: language model, vision tower
+    mean: ClassVar[Sequence[float]] = CLIP_MEAN  # of pixel values, where the checkpoint names none
+    std: ClassVar[Sequence[float]] = CLIP_STD
+    yarn_length: ClassVar[int | None] = None  # ids of training that YaRN stretches; None: the checkpoint's limit
+
+    cell_frames: int  # frames of a temporal cell
+    # pixels per side of one visual token, of which a frame's sides are multiples; None: frames have `frame_size`
+    pixels_per_token: int | None
+    frame_size: tuple[int, int] | None = None  # height and width in pixels, where there is only this one
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames that the encoder sees together: one cell's, unless the family says so."""
+        return self.cell_frames
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> VideoLLM:
+        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
+        raise NotImplementedError
+
+    @classmethod
+    def read_config(cls, found: Checkpoint) -> Any:
+        """The checkpoint's configuration, from its folder alone."""
+        from transformers import AutoConfig
+
+        options = {} if cls.config_class is not None else {"trust_remote_code": False}
+        return (cls.config_class or AutoConfig).from_pretrained(found.folder, local_files_only=True, **options)
+
+    @classmethod
+    def text_config(cls, config: Any) -> Any:
+        """The language model's part of a configuration."""
+        return getattr(config, cls.parts[0], config)
+
+    @classmethod
+    def empty(cls, config: Any, dtype: torch.dtype) -> Any:
+        """A model of this configuration with fresh weights, on the device of the context."""
+        from transformers import AutoModelForImageTextToText
+
+        if cls.model_class is not None:
+            return cls.model_class._from_config(config, dtype=dtype)
+        return AutoModelForImageTextToText.from_config(config, dtype=dtype, trust_remote_code=False)
+
+    @classmethod
+    def from_checkpoint(cls, folder: Any, **options: Any) -> Any:
+        """transformers' from_pretrained with these options."""
+        from transformers import AutoModelForImageTextToText
+
+        if cls.model_class is None:
+            options["trust_remote_code"] = False
+        return (cls.model_class or AutoModelForImageTextToText).from_pretrained(folder, **options, **cls.renaming())
+
+    @classmethod
+    def renaming(cls) -> dict[str, Any]:
+        """`key_mapping` as an argument of from_pretrained."""
+        return {} if cls.key_mapping is None else {"key_mapping": dict(cls.key_mapping)}
+
+    # ---- pixels to visual tokens
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of visual tokens of a cell whose frames are `height` × `width` pixels."""
+        assert self.pixels_per_token is not None  # a family of one frame size has its own method
+        return height // self.pixels_per_token, width // self.pixels_per_token
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (F, height, width, 3) -> features (T·P, D), `slice_cells` cells at a time.
+
+        Raises ModelError where a feature is not finite.
+        """
+        raise NotImplementedError
+
+    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
+        raise NotImplementedError
