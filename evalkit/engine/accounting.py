@@ -26,7 +26,7 @@ def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, gener
     )
 
 
-def own_flops(backbone: Qwen2VL, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> int:
+def own_flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> int:
     """Operations of an answer that no other question about the video needs; the state is back at the question's mark.
 
     The question itself and the reply; under a query-aware method also the video's prefill and the choice of tokens,

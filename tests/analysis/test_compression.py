@@ -92,6 +92,20 @@ def test_texts() -> None:
     assert max(map(len, compression_text.markdown([(own, rows)]).splitlines())) <= 120
 
 
+def test_an_interval_of_shares_ends_where_shares_do() -> None:
+    """Of two questions one keeps the evidence alone, one nothing of it: 50 ± 635 %."""
+    kept = {"seconds": [0.0, 10.0, 20.0, 30.0], "tokens": [1.0] * 4}
+    inside, outside = {"seconds": [0.0], "tokens": [1.0]}, {"seconds": [30.0], "tokens": [1.0]}
+    rows = [
+        [row(f"q{n}", True, f"v{n}", kept=own, evidence_s=[[0, 5]]) for n, own in enumerate(both)]
+        for both in ((kept, kept), (inside, outside))
+    ]
+    own = question_set({("uniform", 1.0): rows[0], ("keeper", 0.25): rows[1]})
+    _, ours = compression.rows(own).to_dict("records")
+    assert compression_text.text(ours, "evidence_share") == "50.0 [0.0, 100.0]"
+    assert compression_text.text(ours, "evidence_above_pp") == "+25.0 [-610.3, 660.3]"
+
+
 def test_every_column_is_shown_somewhere() -> None:
     shown = {name for columns in compression_text.SHOWN.values() for name in columns}
     assert {name for name in COMPRESSION if not name.endswith(("_low", "_high"))} - shown == {"margin_n"}
