@@ -81,10 +81,10 @@ def test_texts() -> None:
     # -0.5, -0.5, -1, 0, -0.25, -1: sums -1, -1, -1.25 of two each
     assert compression_text.text(ours, "dense_margin_delta") == "-0.54 [-0.72, -0.36]"
     assert compression_text.text({**ours, "dense_margin_delta": 0.5417}, "dense_margin_delta").startswith("+0.54 [")
-    assert compression_text.text(ours, "margin_n") == "6"
+    assert compression_text.text(ours, "dense_margin_n") == "6"
     texts = compression_text.measured(rows)
     assert set(texts) == {"dense"}  # there is no reference at a quarter
-    assert list(texts["dense"].columns) == ["method", "ratio", "n", "margin", "Δ margin", "z (margin)", "z (accuracy)"]
+    assert list(texts["dense"].columns) == ["method", "ratio", "margin", "n", "Δ margin", "z (margin)", "z (accuracy)"]
     (page,) = compression_tables.compression(own, rows)
     assert [line.title for line in page.lines] == ["uniform", "keeper"]
     assert page.lines[1].fields[2].text == "\N{MINUS SIGN}0.54 [\N{MINUS SIGN}0.72, \N{MINUS SIGN}0.36]"
@@ -92,6 +92,20 @@ def test_texts() -> None:
     assert max(map(len, compression_text.markdown([(own, rows)]).splitlines())) <= 120
 
 
+def test_an_interval_of_shares_ends_where_shares_do() -> None:
+    """Of two questions one keeps the evidence alone, one nothing of it: 50 ± 635 %."""
+    kept = {"seconds": [0.0, 10.0, 20.0, 30.0], "tokens": [1.0] * 4}
+    inside, outside = {"seconds": [0.0], "tokens": [1.0]}, {"seconds": [30.0], "tokens": [1.0]}
+    rows = [
+        [row(f"q{n}", True, f"v{n}", kept=own, evidence_s=[[0, 5]]) for n, own in enumerate(both)]
+        for both in ((kept, kept), (inside, outside))
+    ]
+    own = question_set({("uniform", 1.0): rows[0], ("keeper", 0.25): rows[1]})
+    _, ours = compression.rows(own).to_dict("records")
+    assert compression_text.text(ours, "evidence_share") == "50.0 [0.0, 100.0]"
+    assert compression_text.text(ours, "evidence_above_pp") == "+25.0 [-610.3, 660.3]"
+
+
 def test_every_column_is_shown_somewhere() -> None:
     shown = {name for columns in compression_text.SHOWN.values() for name in columns}
-    assert {name for name in COMPRESSION if not name.endswith(("_low", "_high"))} - shown == {"dense_margin_n"}
+    assert {name for name in COMPRESSION if not name.endswith(("_low", "_high"))} - shown == {"margin_n"}

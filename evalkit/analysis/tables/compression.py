@@ -47,6 +47,11 @@ def _mean(name: str, mean: ClusteredMean) -> dict[str, float]:
     return {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
 
 
+def _within(percents: dict[str, float]) -> dict[str, float]:
+    """An interval of a share ends where shares do; nan stays."""
+    return {name: value if math.isnan(value) else min(100.0, max(0.0, value)) for name, value in percents.items()}
+
+
 def _share(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.percent, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
@@ -58,7 +63,7 @@ def _evidence(found: QuestionSet, point: MeasuredPoint) -> dict[str, Any]:
     return {
         "evidence_n": recall.share.n,
         "evidence_unseen": recall.unseen,
-        **_mean("evidence_share", recall.share),
+        **_within(_mean("evidence_share", recall.share)),
         "evidence_chance": recall.chance,
         **_mean("evidence_above_pp", recall.above),
         **_share("evidence_hit", recall.hit),

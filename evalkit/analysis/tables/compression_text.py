@@ -29,9 +29,9 @@ SHOWN = {
         "evidence_hit_chance",
     ),
     "hard": ("hard_n", "hard_videos", "hard_accuracy", "hard_dense", "hard_delta_pp"),
-    "dense": ("margin_n", "margin", "dense_margin_delta", "dense_margin_z", "dense_accuracy_z"),
+    "dense": ("margin", "dense_margin_n", "dense_margin_delta", "dense_margin_z", "dense_accuracy_z"),
     "reference": (
-        *("reference_margin_n", "margin", "reference_margin_delta", "reference_margin_z", "reference_accuracy_z"),
+        *("margin", "reference_margin_n", "reference_margin_delta", "reference_margin_z", "reference_accuracy_z"),
     ),
     "cost": ("questions_per_video", "tflops", "tflops_amortised", "total_s", "total_s_amortised", "seconds"),
 }
@@ -59,10 +59,11 @@ NOTES = {
     ),
     "dense": (
         "margin: log-probability of the right letter minus that of the best wrong one at the reply's first token "
-        "(nats), mean over questions, [95 % CI] clustered by video. z: the difference from the dense run in clustered "
-        "standard errors, of the margin and of the accuracy on the same questions."
+        "(nats), mean over all questions that have one, [95 % CI] clustered by video. Δ is from the dense run, on the "
+        "n questions with a margin in both. z: the difference in clustered standard errors, of the margin and of the "
+        "accuracy on the same questions."
     ),
-    "reference": "The same from the reference at the same ratio.",
+    "reference": "As above, from the reference at the same ratio.",
     "cost": (
         "amortised: what a question needs alone plus an equal part of what all questions about its video need "
         "(decoding, encoding, and choice and prefill unless the method looks at the question). Apportioned numbers "
