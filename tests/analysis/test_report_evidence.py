@@ -35,7 +35,7 @@ def runs() -> list[Run]:
 
 def shaded(runs: list[Run]) -> Any:
     (view,) = views(Results(runs, averages))
-    return payload([view], ["set"], [{}])["setups"][0]["evidence"]
+    return payload([view], ["set"], [{}], [{}])["setups"][0]["evidence"]
 
 
 def test_spans_by_hand(runs: list[Run]) -> None:

@@ -9,26 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evalkit.analysis.report import overview, overview_table
-from evalkit.analysis.report.overview import MOST_ROWS, OverviewRow
+from evalkit.analysis.report.overview import MOST_ROWS
 from evalkit.analysis.results import Results
 from evalkit.analysis.tables.formatting import grouped_number, signed, span
 from tests.support.report_odd import rows
+from tests.support.report_overview import view
 from tests.support.report_page import page
 from tests.support.report_runs import averages, grid, run
 from tests.support.run_folders import ledger
 
 if TYPE_CHECKING:
-    from evalkit.analysis.grid.measured_points import QuestionSet
+    from evalkit.analysis.report.overview import OverviewRow
     from evalkit.runs.load import Run
 
 RATIOS = (1.0, 0.5, 0.25, 0.125)
-
-
-def view(runs: list[Run]) -> tuple[QuestionSet, list[OverviewRow]]:
-    found = Results(runs, averages)
-    (own, scores), (_, costs) = found.set_accuracy[0], found.set_budget[0]
-    plain = [[{str(k): v for k, v in row.items()} for row in frame.to_dict("records")] for frame in (scores, costs)]
-    return own, overview.rows(own, *plain)
 
 
 def named(found: tuple[OverviewRow, ...]) -> list[str]:

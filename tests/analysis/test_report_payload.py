@@ -233,7 +233,14 @@ def test_missing_and_failed_answers() -> None:
     assert (first["mark"], second["mark"]) == ("rfu", "w" + 2 * NOT_ASKED)
     assert [found["texts"][n] if n >= 0 else "" for n in first["error"]] == ["", "VideoError: broken", ""]
     assert [found["texts"][n] if n >= 0 else "" for n in first["reply"]] == ["", "", "hm"]
-    assert found["sets"][0] | {"slug": ""} == {"slug": "", "setup": 0, "benchmark": 0, "points": [0, 1], "dense": 0}
+    assert found["sets"][0] | {"slug": ""} == {
+        "slug": "",
+        "facts": {},
+        "setup": 0,
+        "benchmark": 0,
+        "points": [0, 1],
+        "dense": 0,
+    }
 
 
 def test_recorded_cells_are_not_guessed_from_seconds() -> None:
@@ -251,6 +258,6 @@ def test_a_large_sweep_stays_small() -> None:
     """2,700 questions × 12 cells with long prompts and replies of their own; one method keeps other cells each time."""
     runs = grid(2700, cells=160, prompt=LIMIT)
     own = views(Results(runs, averages))
-    text = embedded(payload(own, ["all"], [{}]))
+    text = embedded(payload(own, ["all"], [{}], [{}]))
     assert len(json.loads(text)["setups"][0]["kept"]) > 2700 * 3
     assert len(text.encode()) < (25 - 8 - 1) * 1e6  # 8 MB are the thumbnails', and 1 MB the rest of the page's

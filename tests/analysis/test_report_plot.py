@@ -15,8 +15,8 @@ from evalkit.analysis.plots import Figures
 from evalkit.analysis.plots.style import COLOURS
 from evalkit.analysis.report import pareto_plot
 from evalkit.analysis.report.pareto_plot import Plot
-from tests.analysis.test_report_overview import view
 from tests.support.report_odd import ODD, rows
+from tests.support.report_overview import view
 from tests.support.report_page import page
 from tests.support.report_runs import grid, run
 from tests.support.run_folders import ledger

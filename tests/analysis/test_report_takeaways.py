@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from evalkit.analysis.report.takeaways import WORDS, takeaways
-from tests.analysis.test_report_overview import view
 from tests.support.report_odd import ODD, rows
+from tests.support.report_overview import view
 from tests.support.report_runs import grid, run
 from tests.support.run_folders import ledger
 
