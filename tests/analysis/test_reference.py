@@ -125,8 +125,8 @@ def test_the_setting() -> None:
 @pytest.mark.parametrize(
     ("method", "order", "reference"),
     [
-        ("retake", ("uniform", "random_frames", "retake"), "uniform"),
-        ("blind", ("uniform", "random_frames", "retake", "blind"), "uniform"),
+        ("retake", ("uniform", "random_frames", "retake", "xcomp"), "uniform"),
+        ("blind", ("uniform", "random_frames", "retake", "xcomp", "blind"), "uniform"),
     ],
 )
 def test_a_job_of_a_sweep_knows_the_whole_configuration(method: str, order: tuple[str, ...], reference: str) -> None:
