@@ -20,7 +20,7 @@ from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.tables.formatting import grouped_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from evalkit.analysis.grid.measured_points import QuestionSet
     from evalkit.analysis.plots.series import PlottedPoint, Series
@@ -47,6 +47,7 @@ _MARKERS = {
 }
 _WIDTH, _HEIGHT = 600.0, 340.0  # pixels of a plot of middling size, by which marks hide each other
 _NEAR, _STEP, _SPREAD = 8.0, 8.0, 28.0  # pixels: marks so near stand side by side, so far apart, all within so many
+_FAN, _FAN_SPREAD = 3.0, 8.0  # the same of bars alone, each still on its mark
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Spot:
     high: float | None
     hollow: bool  # dominated
     aside: float  # pixels to the right, where others would hide it
+    bar_aside: float  # the same of its interval
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def _spot(point: PlottedPoint, seats: _Seats, labels: Mapping[int, str], slug: s
         high=_up(seats.up, interval.high) if known else None,
         hollow=point.dominated,
         aside=seats.aside[id(measured)],
+        bar_aside=seats.bar[id(measured)],
     )
 
 
@@ -211,16 +214,29 @@ class _Seats:
 
     def __init__(self, across: Axis, up: Axis, found: Sequence[PlottedPoint]) -> None:
         self.across, self.up = across, up
-        self.aside: dict[int, float] = {}
+        self.aside = self._apart(found, self._near, _STEP, _SPREAD)
+        bars = self._apart(found, self._touch, _FAN, _FAN_SPREAD)
+        self.bar = {point: aside or bars[point] for point, aside in self.aside.items()}  # a bar goes with its mark
+
+    def _apart(
+        self,
+        found: Sequence[PlottedPoint],
+        meet: Callable[[PlottedPoint, PlottedPoint], bool],
+        step: float,
+        room: float,
+    ) -> dict[int, float]:
+        """Pixels to the right for every point, by the id() of what it measures: 0 for one that meets no other."""
+        aside: dict[int, float] = {}
         left = list(found)
         while left:
             crowd = [left.pop(0)]
-            while more := [point for point in left if any(self._near(point, other) for other in crowd)]:
+            while more := [point for point in left if any(meet(point, other) for other in crowd)]:
                 crowd += more
                 left = [point for point in left if point not in more]
-            step = min(_STEP, _SPREAD / max(1, len(crowd) - 1))
+            gap = min(step, room / max(1, len(crowd) - 1))
             for place, point in enumerate(crowd):
-                self.aside[id(point.measured)] = round((place - (len(crowd) - 1) / 2) * step, 1)
+                aside[id(point.measured)] = round((place - (len(crowd) - 1) / 2) * gap, 1)
+        return aside
 
     def x(self, point: PlottedPoint) -> float:
         """What spends nothing stands at the left edge."""
@@ -230,6 +246,11 @@ class _Seats:
         across = abs(self.x(one) - self.x(other)) / 100 * _WIDTH
         up = abs(self.up.share(one.accuracy.percent) - self.up.share(other.accuracy.percent)) * _HEIGHT
         return max(across, up) < _NEAR
+
+    def _touch(self, one: PlottedPoint, other: PlottedPoint) -> bool:
+        """Whether their intervals would lie on each other; a single video has none."""
+        (low, high), (bottom, top) = ((p.accuracy.low, p.accuracy.high) for p in (one, other))
+        return abs(self.x(one) - self.x(other)) / 100 * _WIDTH < _FAN and low <= top and bottom <= high
 
 
 def _place(across: Axis, value: float) -> float:
