@@ -68,6 +68,16 @@ def test_points_that_hide_each_other_stand_side_by_side() -> None:
     assert sorted(spot.aside for spot in dense) == [-8.0, 0.0, 8.0]
 
 
+def test_controls_that_are_not_shown_move_no_other() -> None:
+    methods = {"uniform": "reference", "noise": "control", "keeper": "method"}
+    spots = [spot for curve in plotted(grid(12, methods=methods))["kv_tokens"].curves for spot in curve.spots]
+    assert {spot.key: spot.aside for spot in spots if spot.key.endswith("@1")} == {
+        "uniform@1": -4.0,
+        "keeper@1": 4.0,
+        "noise@1": 12.0,
+    }
+
+
 def test_intervals_of_one_cost_do_not_lie_on_each_other() -> None:
     spots = [spot for curve in plotted(grid(12))["kv_tokens"].curves for spot in curve.spots]
     places = [(spot.x, spot.bar_aside) for spot in spots]

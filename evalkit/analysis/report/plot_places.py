@@ -40,8 +40,10 @@ class Places:
                 crowd += more
                 left = [point for point in left if point not in more]
             gap = min(step, room / max(1, len(crowd) - 1))
-            for place, point in enumerate(crowd):
-                aside[id(point.measured)] = round((place - (len(crowd) - 1) / 2) * gap, 1)
+            plain = [point for point in crowd if point.measured.role != "control"]
+            middle = (len(plain or crowd) - 1) / 2  # controls, which may not be shown, stand on the right of the others
+            for place, point in enumerate(sorted(crowd, key=lambda point: point not in plain)):
+                aside[id(point.measured)] = round((place - middle) * gap, 1)
         return aside
 
     def x(self, point: PlottedPoint) -> float:
