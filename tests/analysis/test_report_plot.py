@@ -68,6 +68,23 @@ def test_points_that_hide_each_other_stand_side_by_side() -> None:
     assert sorted(spot.aside for spot in dense) == [-8.0, 0.0, 8.0]
 
 
+def test_controls_that_are_not_shown_move_no_other() -> None:
+    methods = {"uniform": "reference", "noise": "control", "keeper": "method"}
+    spots = [spot for curve in plotted(grid(12, methods=methods))["kv_tokens"].curves for spot in curve.spots]
+    assert {spot.key: spot.aside for spot in spots if spot.key.endswith("@1")} == {
+        "uniform@1": -4.0,
+        "keeper@1": 4.0,
+        "noise@1": 12.0,
+    }
+
+
+def test_intervals_of_one_cost_do_not_lie_on_each_other() -> None:
+    spots = [spot for curve in plotted(grid(12))["kv_tokens"].curves for spot in curve.spots]
+    places = [(spot.x, spot.bar_aside) for spot in spots]
+    assert len(set(places)) == len(places) > len({spot.x for spot in spots})
+    assert all(abs(spot.bar_aside) <= 4 or spot.bar_aside == spot.aside for spot in spots)  # each on its mark
+
+
 def test_what_spends_nothing_is_a_level_and_a_point() -> None:
     dense = run("uniform", "reference", 1.0, rows("rrrw", ledger=ledger(ratio_achieved=1.0)))
     nothing = ledger(ratio_achieved=0.0, kv_tokens_per_layer=[0, 0])

@@ -16,6 +16,7 @@ from evalkit.analysis.plots.cost_axis import TOKENS, Axis, axis, percent_axis
 from evalkit.analysis.plots.series import front, points, series
 from evalkit.analysis.plots.style import COLOURS, GREY, REFERENCE
 from evalkit.analysis.report.overview_table import address, label
+from evalkit.analysis.report.plot_places import Places, along, down
 from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.tables.formatting import grouped_number
 
@@ -45,8 +46,6 @@ _MARKERS = {
     "P": "M-1.8,-5h3.6v3.2h3.2v3.6h-3.2v3.2h-3.6v-3.2h-3.2v-3.6h3.2z",
     "X": "M-5,-2.6L-2.6,-5L0,-2.4L2.6,-5L5,-2.6L2.4,0L5,2.6L2.6,5L0,2.4L-2.6,5L-5,2.6L-2.4,0z",
 }
-_WIDTH, _HEIGHT = 600.0, 340.0  # pixels of a plot of middling size, by which marks hide each other
-_NEAR, _STEP, _SPREAD = 8.0, 8.0, 28.0  # pixels: marks so near stand side by side, so far apart, all within so many
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Spot:
     high: float | None
     hollow: bool  # dominated
     aside: float  # pixels to the right, where others would hide it
+    bar_aside: float  # the same of its interval
 
 
 @dataclass(frozen=True)
@@ -137,15 +137,15 @@ def _plot(
         return None
     across = axis(spent, tokens=cost in TOKENS)
     up = percent_axis([end for p in found for end in (p.accuracy.percent, p.accuracy.low, p.accuracy.high)])
-    seats = _Seats(across, up, found)
+    places = Places(across, up, found)
     labels = {id(row.point): label(row) for row in rows}
-    curves = [_curve(one, own, looks, seats, labels, slug) for one in series(found)]
+    curves = [_curve(one, own, looks, places, labels, slug) for one in series(found)]
     return Plot(
         cost=cost,
         name=COSTS[cost],
         title=f"{own.name}: accuracy against {COSTS[cost]}",
         x=tuple(_ticks(across, own, cost)),
-        y=tuple(Tick(_up(up, tick), text) for tick, text in zip(up.ticks, up.labels, strict=True)),
+        y=tuple(Tick(down(up, tick), text) for tick, text in zip(up.ticks, up.labels, strict=True)),
         curves=tuple(curves),
         front=tuple(_front(front(found), across, up)),
         dense=_dense(own, up),
@@ -160,20 +160,20 @@ def _ticks(across: Axis, own: QuestionSet, cost: str) -> Iterator[Tick]:
     for tick, text in zip(across.ticks, across.labels, strict=True):
         share = "" if math.isnan(dense) or not dense else f"{100 * tick / dense:.3g} %"
         whole = grouped_number(tick, 0) if tick >= 1000 else text
-        yield Tick(_place(across, tick), whole, share)
+        yield Tick(along(across, tick), whole, share)
 
 
 def _dense(own: QuestionSet, up: Axis) -> Dense | None:
     if own.dense is None or not own.dense.scored:
         return None
     percent, low, high = own.dense.accuracy.percent, own.dense.accuracy.low, own.dense.accuracy.high
-    bottom, top = (None, None) if math.isnan(low) else (_up(up, low), _up(up, high))
-    return Dense(_up(up, percent), bottom, top, f"dense {grouped_number(percent, 1)} %")
+    bottom, top = (None, None) if math.isnan(low) else (down(up, low), down(up, high))
+    return Dense(down(up, percent), bottom, top, f"dense {grouped_number(percent, 1)} %")
 
 
 def _front(corners: Sequence[tuple[float, float]], across: Axis, up: Axis) -> Iterator[Stroke]:
     """Steps along the best accuracy so far, by rising cost."""
-    seen = [(_place(across, cost), _up(up, height)) for cost, height in corners]
+    seen = [(along(across, cost), down(up, height)) for cost, height in corners]
     for (x, y), (right, above) in pairwise(seen):
         yield x, y, right, y
         yield right, y, right, above
@@ -182,62 +182,29 @@ def _front(corners: Sequence[tuple[float, float]], across: Axis, up: Axis) -> It
 
 
 def _curve(
-    one: Series, own: QuestionSet, looks: Mapping[str, Style], seats: _Seats, labels: Mapping[int, str], slug: str
+    one: Series, own: QuestionSet, looks: Mapping[str, Style], places: Places, labels: Mapping[int, str], slug: str
 ) -> Curve:
     style = REFERENCE if one.method == own.reference else looks[one.method]
-    spots = tuple(_spot(point, seats, labels, slug) for point in one.points)
+    spots = tuple(_spot(point, places, labels, slug) for point in one.points)
     control = one.points[0].measured.role == "control"
     return Curve(one.method, colour(style), dashes(style), _MARKERS[style.marker], control, one.level, spots)
 
 
-def _spot(point: PlottedPoint, seats: _Seats, labels: Mapping[int, str], slug: str) -> Spot:
+def _spot(point: PlottedPoint, places: Places, labels: Mapping[int, str], slug: str) -> Spot:
     measured, interval = point.measured, point.accuracy
     known = not math.isnan(interval.low)
     return Spot(
         key=point_key(measured),
         label=labels[id(measured)],
         address=address(slug, measured),
-        x=seats.x(point),
-        y=_up(seats.up, interval.percent),
-        low=_up(seats.up, interval.low) if known else None,
-        high=_up(seats.up, interval.high) if known else None,
+        x=places.x(point),
+        y=down(places.up, interval.percent),
+        low=down(places.up, interval.low) if known else None,
+        high=down(places.up, interval.high) if known else None,
         hollow=point.dominated,
-        aside=seats.aside[id(measured)],
+        aside=places.aside[id(measured)],
+        bar_aside=places.bar[id(measured)],
     )
-
-
-class _Seats:
-    """Where points stand. Those that would hide each other are moved apart, in the order of the tables."""
-
-    def __init__(self, across: Axis, up: Axis, found: Sequence[PlottedPoint]) -> None:
-        self.across, self.up = across, up
-        self.aside: dict[int, float] = {}
-        left = list(found)
-        while left:
-            crowd = [left.pop(0)]
-            while more := [point for point in left if any(self._near(point, other) for other in crowd)]:
-                crowd += more
-                left = [point for point in left if point not in more]
-            step = min(_STEP, _SPREAD / max(1, len(crowd) - 1))
-            for place, point in enumerate(crowd):
-                self.aside[id(point.measured)] = round((place - (len(crowd) - 1) / 2) * step, 1)
-
-    def x(self, point: PlottedPoint) -> float:
-        """What spends nothing stands at the left edge."""
-        return _place(self.across, point.cost) if point.cost > 0 else 0.0
-
-    def _near(self, one: PlottedPoint, other: PlottedPoint) -> bool:
-        across = abs(self.x(one) - self.x(other)) / 100 * _WIDTH
-        up = abs(self.up.share(one.accuracy.percent) - self.up.share(other.accuracy.percent)) * _HEIGHT
-        return max(across, up) < _NEAR
-
-
-def _place(across: Axis, value: float) -> float:
-    return round(100 * across.share(value), 2)
-
-
-def _up(up: Axis, percent: float) -> float:
-    return round(100 * (1 - up.share(percent)), 2)
 
 
 def colour(style: Style) -> str:
