@@ -72,6 +72,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.positions",
     "evalkit.model.prefill_state",
     "evalkit.model.question_attention",
+    "evalkit.model.separators",
     "evalkit.model.tensors",
     "evalkit.model.video_llm",
     "evalkit.model.vision_tower",

@@ -62,7 +62,7 @@ class TunableBackbone(nn.Module):
         with torch.set_grad_enabled(self.tunes_projector and torch.is_grad_enabled()):
             tokens = [self.frame_encoder.encode(video, plan, frames) for video, plan, frames in sample.seen]
         schedule = self._schedule(sample, tokens, Method() if sample.uncompressed else self.point.method)
-        features = torch.stack([t.features for t in tokens])
+        features = torch.stack([forward.sequence(backbone, t) for t in tokens])
         embeds = forward.embed(backbone, sample.prefix_ids, features, sample.suffix_ids)
         if self.frozen is not None:
             assert sample.target_shares is not None
