@@ -206,11 +206,13 @@ class Engine:
         )
 
     def _prompt(self, question: Question, encoded: EncodedVideo) -> str:
-        """The user's turn, which may name the times of the dense run's frames."""
-        seconds = tuple(i / encoded.video.fps for i in encoded.dense_frames)
-        return self.protocol.prompt(
-            question, PromptContext(encoded.video, seconds, self.frame_encoder.backbone.tokenizer)
-        )
+        """The user's turn, which may name the times of the dense run's frames, and their number."""
+        backbone, video, frames = self.frame_encoder.backbone, encoded.video, encoded.dense_frames
+        seconds = tuple(i / video.fps for i in frames)
+        text = self.protocol.prompt(question, PromptContext(video, seconds, backbone.tokenizer))
+        if encoded.tokens is None:
+            return text
+        return backbone.introduced(text, seconds=video.duration_s, frames=len(frames))
 
     def _ids(self, prompt: str, benchmark: str, encoded: EncodedVideo) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""

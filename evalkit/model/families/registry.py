@@ -14,6 +14,7 @@ FAMILIES: Registry[type[VideoLLM]] = Registry(
     {
         "qwen2_vl": "evalkit.model.families.qwen2_vl:Qwen2VL",
         "qwen2_5_vl": "evalkit.model.families.qwen2_vl:Qwen25VL",
+        "videochat_flash_qwen": "evalkit.model.families.videochat_flash:VideoChatFlash",
     },
     check=lambda value: isinstance(value, type),
     expected="a class of a decoder",
