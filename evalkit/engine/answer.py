@@ -221,9 +221,13 @@ class Engine:
         )
 
     def _prompt(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
-        """The user's turn, which may name the times of the dense run's frames."""
-        seconds = tuple(i / encoded.video.fps for i in encoded.dense_frames)
-        return self.protocol.prompt(question, PromptContext(encoded.video, seconds, backbone.tokenizer))
+        """The user's turn, which may name the times of the dense run's frames, and their number."""
+        video, frames = encoded.video, encoded.dense_frames
+        seconds = tuple(i / video.fps for i in frames)
+        text = self.protocol.prompt(question, PromptContext(video, seconds, backbone.tokenizer))
+        if encoded.tokens is None:
+            return text
+        return backbone.introduced(text, seconds=video.duration_s, frames=len(frames))
 
     def _ids(
         self, backbone: VideoLLM, prompt: str, benchmark: str, encoded: EncodedVideo

@@ -16,27 +16,36 @@ TEMPLATE = (
 
 
 def split(
-    tokenizer: Any, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+    tokenizer: Any,
+    text: str,
+    *,
+    video: bool,
+    system: str | None = None,
+    prefill: str = "",
+    template: str | None = None,
+    wrapper: tuple[str, str] = ("<|vision_start|>", "<|vision_end|>"),
 ) -> tuple[list[int], list[int]]:
-    """Token ids before and after the video, whose wrapper tokens go with it where there is none.
+    """Token ids before and after the video, whose `wrapper` on both sides goes with it where there is none.
 
-    `system` takes the place of the template's own system turn; `prefill` is how the reply begins.
+    `system` takes the place of the template's own system turn; `prefill` is how the reply begins. `template`: with
+    fields for system and text, a family's own layout; None: the checkpoint's.
 
     Raises ConfigError where the checkpoint has no tokenizer, or a template that shows no video.
     """
     if tokenizer is None:
         raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
-    prefix, suffix = (_rendered(tokenizer, text, system) + prefill).split(VIDEO_PAD, 1)
+    prefix, suffix = (_rendered(tokenizer, text, system, template) + prefill).split(VIDEO_PAD, 1)
     if not video:
-        prefix, suffix = prefix.removesuffix("<|vision_start|>"), suffix.removeprefix("<|vision_end|>")
+        prefix, suffix = prefix.removesuffix(wrapper[0]), suffix.removeprefix(wrapper[1])
     return _ids(tokenizer, prefix), _ids(tokenizer, suffix)
 
 
-def _rendered(tokenizer: Any, text: str, system: str | None) -> str:
+def _rendered(tokenizer: Any, text: str, system: str | None, template: str | None) -> str:
     # a question may spell special tokens; they must stay text
     safe = text.replace("<|", "< |")
-    if not tokenizer.chat_template:
-        return TEMPLATE.replace("{system}", SYSTEM if system is None else system).replace("{text}", safe)
+    if template is not None or not tokenizer.chat_template:
+        layout = (template or TEMPLATE).replace("{system}", SYSTEM if system is None else system)
+        return layout.replace("{text}", safe)
     messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": [{"type": "video"}, {"type": "text", "text": safe}]})
     rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -89,6 +89,20 @@ class VideoLLM(Decoder):
         """`key_mapping` as an argument of from_pretrained."""
         return {} if cls.key_mapping is None else {"key_mapping": dict(cls.key_mapping)}
 
+    @property
+    def projector(self) -> torch.nn.Module:
+        """The module that takes the vision tower's features to the width of the language model, for tuning."""
+        raise NotImplementedError
+
+    # ---- prompts
+
+    def introduced(self, text: str, *, seconds: float, frames: int) -> str:
+        """The user's turn after a video of that length and number of frames, where `text` is a protocol's.
+
+        As it is, unless the family was trained to be told about the video first.
+        """
+        return text
+
     # ---- pixels to visual tokens
 
     def token_grid(self, height: int, width: int) -> tuple[int, int]:

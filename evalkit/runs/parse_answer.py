@@ -90,6 +90,7 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
     number = (int, float)
     spent, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
+    between = optional(row, "kv_separators_per_layer", list, where) or []
     counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
     return Ledger(
         seconds=seconds(spent, where),
@@ -98,11 +99,20 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
         own_seconds=optional(row, "own_seconds", number, where),
         own_flops=optional(row, "own_flops", int, where),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
+        kv_separators_per_layer=tuple(int(typed(n, number, where, "kv_separators_per_layer")) for n in between),
         **counts,
     )
 
 
-_NESTED = ("seconds", "seconds_shared", "flops", "own_seconds", "own_flops", "kv_tokens_per_layer")
+_NESTED = (
+    "seconds",
+    "seconds_shared",
+    "flops",
+    "own_seconds",
+    "own_flops",
+    "kv_tokens_per_layer",
+    "kv_separators_per_layer",
+)
 
 
 def seconds(row: Mapping[str, Any], where: str) -> Seconds:

@@ -1,0 +1,128 @@
+"""VideoChat-Flash (arXiv 2501.00574): clips of a few frames, encoded together and merged to 16 tokens a frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from evalkit.errors import ModelError
+from evalkit.model import chat_template
+from evalkit.model.families.videochat_flash_model import (
+    FRAME_TOKENS,
+    VideoChatFlashConfig,
+    VideoChatFlashForCausalLM,
+)
+from evalkit.model.finite import check_finite
+from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD
+from evalkit.model.positions import RopePositions
+from evalkit.model.video_llm import VideoLLM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+# source: released conversation template qwen_2; the line break goes with the video
+TEMPLATE = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
+    f"{chat_template.VIDEO_PAD}\n{{text}}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+class VideoChatFlash(VideoLLM):
+    """A VideoChat-Flash checkpoint behind the engine's few calls.
+
+    A temporal cell is a slot of 16 tokens of a clip, one for each frame, though merging mixes the frames of a clip: a
+    token of slot j need not come from frame j. Frames are chosen clip by clip.
+    """
+
+    positions_type = RopePositions
+    config_class = VideoChatFlashConfig
+    model_class = VideoChatFlashForCausalLM
+    own_code = True
+    parts = ("", "vision_config")  # the language model's settings are the checkpoint's; the vision side has no section
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    yarn_length = 32_768  # source: Qwen2 and Qwen2.5; VideoChat-Flash's needle test stretches from there, too
+    cell_frames = 1
+    pixels_per_token = None
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(model, model.model, tokenizer)
+        self.frame_size = (model.config.frame_pixels, model.config.frame_pixels)
+        self._mean, self._std = torch.tensor(mean) * 255, torch.tensor(std) * 255
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> VideoChatFlash:
+        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
+        return cls(model, tokenizer, mean=mean, std=std)
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames that are encoded and merged together."""
+        return int(self.model.config.mm_local_num_frames)
+
+    @property
+    def projector(self) -> torch.nn.Module:
+        """What merges and projects patches."""
+        found: torch.nn.Module = self.model.projector
+        return found
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """One row: merged tokens have no place in a frame."""
+        return 1, FRAME_TOKENS
+
+    # ---- prompts
+
+    def introduced(self, text: str, *, seconds: float, frames: int) -> str:
+        """The user's turn after the video, which begins with its length and the number of frames."""
+        # source: released load_video and chat
+        return f"The video lasts for {seconds:.2f} seconds, and {frames} frames are uniformly sampled from it. {text}"
+
+    def prompt(
+        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video, in the layout of its training, whatever template the files bring."""
+        return chat_template.split(
+            self.tokenizer,
+            text,
+            video=video,
+            system=system,
+            prefill=prefill,
+            template=TEMPLATE,
+            wrapper=("", "\n"),
+        )
+
+    # ---- pixels to visual tokens
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (F, height, width, 3) of whole clips -> features (16·F, D).
+
+        Clips are encoded one by one: features cannot depend on `slice_cells`, and one clip fills a GPU. Raises
+        ModelError for frames that are no whole clips, and where a feature is not finite.
+        """
+        size = self.clip_frames
+        if len(pixels) % size or pixels.shape[1:3] != self.frame_size:
+            raise ModelError(
+                f"expected clips of {size} frames of {self.frame_size} pixels, got {len(pixels)} frames of "
+                f"{pixels.shape[1:3]}"
+            )
+        features = [self.model.encode(self._clip(pixels[i : i + size]))[0] for i in range(0, len(pixels), size)]
+        return check_finite(torch.cat(features), "features of the vision encoder")
+
+    def _clip(self, pixels: np.ndarray) -> Tensor:
+        """uint8 frames (F, height, width, 3) -> normalised (1, 3, F, height, width)."""
+        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
+        return x.permute(3, 0, 1, 2)[None].to(self.device, self.model.dtype)
+
+    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` cells, whole clips."""
+        return cells // self.clip_frames * int(self.model.encode_flops(self.clip_frames))
