@@ -50,7 +50,8 @@ class Ledger:
     tokens_dense: int  # visual tokens of the dense run: every sampled frame, every token
     tokens_encoded: int  # visual tokens that the vision encoder produced for this method
     tokens_selected: int  # visual tokens handed to the LLM
-    llm_tokens_fed: int  # tokens fed to the LLM: head, video, question, generated ones
+    # tokens fed to the LLM: head, video with the separators between its tokens, question, generated ones
+    llm_tokens_fed: int
     kv_tokens_per_layer: tuple[int, ...]  # visual KV entries in each layer at answer time
     kv_bytes: int  # bytes of those entries, keys and values
     ratio_nominal: float
@@ -60,6 +61,9 @@ class Ledger:
     # Decoding, encoding or the prefix was done for other operating points or questions, too: `seconds` and `peak_bytes`
     # depend on them and compare with nothing. Answers of older versions do not say and count as shared.
     seconds_shared: bool = True
+    # entries in each layer at answer time that stand between visual ones, newlines or times as text: no ratio counts
+    # them; () in answers of older versions, whose backbones have none
+    kv_separators_per_layer: tuple[int, ...] = ()
     seconds: Seconds = field(default_factory=Seconds)
     flops: Flops | None = None  # None: not counted (answers of older versions)
 
@@ -67,6 +71,11 @@ class Ledger:
     def kv_tokens(self) -> float:
         """Visual KV entries at answer time, mean over layers."""
         return sum(self.kv_tokens_per_layer) / len(self.kv_tokens_per_layer)
+
+    @property
+    def kv_separators(self) -> float:
+        """Entries between visual ones at answer time, mean over layers."""
+        return sum(self.kv_separators_per_layer) / max(1, len(self.kv_separators_per_layer))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to answers.jsonl."""

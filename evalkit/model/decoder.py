@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.model.hooks import Observer
+    from evalkit.model.separators import Separators
 
 CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
@@ -110,6 +111,13 @@ class Decoder:
         start = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
         return max((i for i, token in enumerate(suffix_ids) if token == start), default=len(suffix_ids))
 
+    def separators(self, tokens: VisualTokens) -> Separators | None:
+        """What stands between these visual tokens in the language model's sequence; None: nothing does.
+
+        It is asked once, for the tokens that a method's `select` hands over.
+        """
+        return None
+
     # ---- prefill
 
     def new_state(self) -> PrefillState:
@@ -137,31 +145,40 @@ class Decoder:
         suffix_tokens: int = 0,
         observe: Observer | None = None,
     ) -> None:
-        """Feed visual tokens in chunks of `chunk_cells` temporal cells (None: all at once).
+        """Feed visual tokens, and the separators between them, in chunks of `chunk_cells` temporal cells (None: all at
+        once).
 
         `suffix_tokens` will follow, for methods whose budget is that of the whole prompt; `observe` sees each layer's
         attention.
         """
-        start, count, prompt = state.next_id, len(tokens), max(state.lengths) + len(tokens) + suffix_tokens
+        start, count, separators = state.next_id, len(tokens), self.separators(tokens)
+        between = 0 if separators is None else len(separators)
+        prompt = max(state.lengths) + count + between + suffix_tokens
+        placeholders = [] if self.placeholder is None else [self.placeholder] * count
         state.record_input(
-            [] if self.placeholder is None else [self.placeholder] * count, start + self.positions.ids_after(tokens)
+            placeholders if separators is None else separators.read_as(count, self.placeholder),
+            start + self.positions.ids_after(tokens, separators),
+            separators=between,
         )
-        position_ids = self.positions.video_ids(start, tokens)
+        position_ids = self.positions.video_ids(start, tokens, separators)
         share = min(1.0, budget.ratio * budget.dense_tokens / count)
         parts = list(chunks(tokens, chunk_cells))
         evicts = type(method).evict is not Method.evict
-        state.reserve(int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
+        state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
         for index in parts:
+            beside = None if separators is None else separators.beside(index)
             chunk = VideoChunk(
                 tokens=tokens.keep(index),
+                separators=beside,
                 method=method,
                 budget=budget,
                 max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
             )
-            ids = position_ids[:, index]
+            ids = position_ids[:, index if separators is None else separators.positions_beside(index, count)]
             hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
-            self._run(hooks, chunk.tokens.features[None].to(self.device, self.model.dtype))
+            features = chunk.tokens.features.to(self.device, self.model.dtype)
+            self._run(hooks, (features if beside is None else beside.interleave(features))[None])
 
     def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
         state, fed = hooks.state, int(hooks.ids.shape[1])
@@ -175,7 +192,7 @@ class Decoder:
                     **{self.cache_name: state.cache},
                 )
         except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
-            state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live.tokens))))
+            state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
             state.check()
             return embeds.new_empty(0)
         state.check()

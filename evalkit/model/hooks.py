@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from evalkit.model.positions import Positions
     from evalkit.model.prefill_state import PrefillState
+    from evalkit.model.separators import Separators
 
-    # layer, queries (H, S, d) and keys (G, S, d) before rotation, the visual tokens they belong to (None: text)
+    # layer, queries (H, S, d) and keys (G, S, d) before rotation, the visual tokens they belong to (None: text);
+    # of a video chunk the visual tokens' alone, without the separators that are fed with them
     Observer = Callable[[int, Tensor, Tensor, VisualTokens | None], None]
 
 
@@ -37,9 +39,10 @@ class StopForward(Exception):  # noqa: N818 – no error: how a feed ends early
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChunk:
-    """Visual tokens that are fed at once, and the method that may drop some of them."""
+    """Visual tokens that are fed at once, what stands between them, and the method that may drop some of them."""
 
     tokens: VisualTokens
+    separators: Separators | None = None
     method: Method
     budget: Budget
     max_keep: int  # tokens of the chunk that the budget leaves
@@ -68,7 +71,7 @@ class LayerHooks:
     ) -> None:
         self.layers, self.positions, self.state, self.ids = layers, positions, state, ids
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
-        self.live = None if chunk is None else LiveTokens(chunk.tokens, ids)
+        self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids)
         self._projected: dict[str, Tensor] = {}
 
     @contextmanager
@@ -98,7 +101,7 @@ class LayerHooks:
             if self.live is None:
                 self.state.append(i, ids)
             else:
-                self.state.append(i, ids, cells=self.live.tokens.cell, renumbered=self.live.renumbered)
+                self.state.append(i, ids, cells=self.live.cells, renumbered=self.live.renumbered)
             return (hidden, *args[1:]), kwargs
 
         return hook
@@ -118,7 +121,7 @@ class LayerHooks:
         if self.live is None:
             return self.state.ids_after_reindexing(i, self.ids, text=True, decoding=self.decoding)
         if self.live.renumbered:
-            return self.positions.text_ids(self.state.next_free_id(i), len(self.live.tokens))
+            return self.positions.text_ids(self.state.next_free_id(i), len(self.live))
         return self.state.ids_after_reindexing(i, self.live.ids)
 
     # ---- after a layer's attention
@@ -137,42 +140,49 @@ class LayerHooks:
 
     def _attended(self, i: int, attention: Any) -> None:
         queries, keys = (_heads(self._projected.pop(name), attention) for name in "qk")
+        if self.live is None:
+            if self.observe is not None:
+                self.observe(i, queries, keys, None)
+            return
         if self.observe is not None:
-            self.observe(i, queries, keys, None if self.live is None else self.live.tokens)
-        if self.chunk is not None and self.live is not None and self.chunk.overrides("evict"):
-            self._evict(i, self.chunk, self.live.tokens, queries, keys)
+            self.observe(i, self.live.visual(queries), self.live.visual(keys), self.live.tokens)
+        if self.chunk is not None and self.chunk.overrides("evict"):
+            self._evict(i, self.chunk, self.live, queries, keys)
 
-    def _evict(self, i: int, chunk: VideoChunk, tokens: VisualTokens, queries: Tensor, keys: Tensor) -> None:
-        evicted = chunk.method.evict(self._layer_chunk(i, chunk, tokens, queries, keys))
+    def _evict(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
+        evicted = chunk.method.evict(self._layer_chunk(i, chunk, live, queries, keys))
         if evicted is None:
             return
         # one copy, whichever side the method's index is on: the CPU counts, the device gathers
         index, on_device = evicted.index.cpu(), evicted.index.to(keys.device)
-        check_index(index, len(tokens), f"{type(chunk.method).__name__}.evict")
-        new = None
-        if evicted.positions is not None:
-            new = self.positions.rotate(keys.index_select(1, on_device), evicted.positions)[None]
+        check_index(index, len(live.tokens), f"{type(chunk.method).__name__}.evict")
+        ids = evicted.positions
+        if live.layout is not None:
+            index = live.entries(index)
+            on_device = index.to(keys.device)
+            if ids is not None:
+                old = self.state.positions[i][:, -len(live) :][:, index]
+                ids = self.positions.with_separators(old, live.layout.visual[index], ids)
+        new = None if ids is None else self.positions.rotate(keys.index_select(1, on_device), ids)[None]
         self.state.evict(
             i,
-            replace(evicted, index=index),
-            tokens.cell,
+            replace(evicted, index=index, positions=ids),
+            live.cells,
             on_device=on_device,
             keys=new,
             align_text=self.positions.aligns(evicted),
         )
 
-    def _layer_chunk(
-        self, i: int, chunk: VideoChunk, tokens: VisualTokens, queries: Tensor, keys: Tensor
-    ) -> LayerChunk:
-        size = len(tokens)
+    def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
+        ids, size = self.state.positions[i][:, -len(live) :], len(live.tokens)
         return LayerChunk(
             layer=i,
             layers=len(self.layers),
-            queries=queries,
-            keys=keys,
-            positions=self.state.positions[i][:, -size:],
+            queries=live.visual(queries),
+            keys=live.visual(keys),
+            positions=ids if live.layout is None else ids[:, live.layout.visual],
             rotate=self.positions.rotate,
-            protected=tokens.protected,
+            protected=live.tokens.protected,
             max_keep=max(1, chunk.max_keep * size // len(chunk.tokens)),
             prompt_tokens=chunk.prompt_tokens,
         )

@@ -6,41 +6,71 @@ same class, so that one method drops the same tokens and numbers them alike in b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from evalkit.errors import MethodError
+from evalkit.model.separators import SequenceLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.method import Budget, Method
     from evalkit.model.positions import Positions
+    from evalkit.model.separators import Separators
     from evalkit.types import Pruned, VisualTokens
+
+NO_CELL = -1  # of an entry that is a separator
 
 
 @dataclass
 class LiveTokens:
-    """What `prune` has left so far."""
+    """What `prune` has left so far: visual tokens, which the method sees, and the separators between them."""
 
     tokens: VisualTokens
     ids: Tensor  # (R, n) in the uncompressed layout
+    layout: SequenceLayout | None = None  # of the n entries; None: all are visual tokens
     renumbered: bool = False  # from the layer at hand on, ids count the entries of each layer
+
+    @classmethod
+    def of(cls, tokens: VisualTokens, separators: Separators | None, ids: Tensor) -> LiveTokens:
+        """All of them; ids (R, n) of the mixed sequence."""
+        return cls(tokens, ids, None if separators is None else SequenceLayout.of(tokens, separators))
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[1])
+
+    @property
+    def cells(self) -> Tensor:
+        """Temporal cell of each entry, (n,) long; NO_CELL of a separator."""
+        return self.tokens.cell if self.layout is None else self.layout.spread(self.tokens.cell, NO_CELL)
+
+    def entries(self, index: Tensor) -> Tensor:
+        """Entries (n',) that stay where the visual tokens at `index` do, ascending."""
+        return index if self.layout is None else self.layout.entries(index)
+
+    def visual(self, x: Tensor) -> Tensor:
+        """Of x (…, n, d) the visual tokens, (…, N, d)."""
+        if self.layout is None:
+            return x
+        return x[..., self.layout.visual.to(x.device), :]
 
     def prune(self, method: Method, layer: int, layers: int, budget: Budget, positions: Positions) -> Pruned | None:
         """Ask the method what goes on to `layer` (of `layers`), and keep that; None where everything does.
 
-        Raises MethodError for a wrong index.
+        The index of what is returned is that of all entries, separators included. Raises MethodError for a wrong index.
         """
         pruned = method.prune(layer, layers, self.tokens, budget)
         if pruned is None:
             return None
         index = check_index(pruned.index, len(self.tokens), f"{type(method).__name__}.prune", none=True)
+        entries = self.entries(index)
         self.renumbered |= positions.renumbers(pruned)
-        self.tokens, self.ids = self.tokens.keep(index), self.ids[:, index]
-        return pruned
+        self.tokens, self.ids = self.tokens.keep(index), self.ids[:, entries]
+        self.layout = None if self.layout is None else self.layout.keep(entries)
+        return replace(pruned, index=entries)
 
 
 def check_index(index: Tensor, length: int, verb: str, *, none: bool = False) -> Tensor:

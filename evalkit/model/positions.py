@@ -15,6 +15,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.model.separators import Separators
     from evalkit.types import Evicted, Pruned, VisualTokens
 
 
@@ -53,13 +54,28 @@ class Positions:
         """Ids of text tokens from `start` on, (R, length): equal rows."""
         return text(start, length)[: self.rows]
 
-    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
-        """Ids of visual tokens that follow the id before `start`, (R, N)."""
+    def video_ids(self, start: int, tokens: VisualTokens, separators: Separators | None = None) -> Tensor:
+        """Ids of visual tokens, and of the separators between them, that follow the id before `start`, (R, n)."""
         raise NotImplementedError
 
-    def ids_after(self, tokens: VisualTokens) -> int:
+    def ids_after(self, tokens: VisualTokens, separators: Separators | None = None) -> int:
         """How many ids the video takes before text goes on."""
         raise NotImplementedError
+
+    def with_separators(self, old: Tensor, visual: Tensor, new: Tensor) -> Tensor:
+        """Ids (R, n) of what an eviction keeps, where the method gives its visual tokens new ids.
+
+        `old` (R, n) are the ids until then, `visual` (n,) bool says which entries are visual tokens, `new` (R, K) are
+        their ids. In each row that changes a separator goes where it was between its neighbours: linearly, rounded
+        down. Before the first visual token it keeps its id, unless that token's is lower now; after the last one ids
+        go on without a gap.
+        """
+        out = old.clone()
+        out[:, visual] = new
+        for row in range(len(old)):
+            if not torch.equal(old[row, visual], new[row]):
+                out[row, ~visual] = _between(old[row], visual, new[row])
+        return out
 
     def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
         """Ids (R, S) in the shape that the language model takes, with its batch of one."""
@@ -68,8 +84,8 @@ class Positions:
     def prompt_ids(self, prefix: int, video: Tensor, after: int, suffix: int, *, renumbered: bool) -> Tensor:
         """Ids (R, prefix + n + suffix) of text, what is left of a video, and text.
 
-        `video` (R, n) are the ids of the tokens that are left and `after` how many ids the video takes, both in the
-        uncompressed layout. `renumbered`: instead, everything is numbered from 0 without gaps.
+        `video` (R, n) are the ids of the tokens that are left, separators included, and `after` how many ids the video
+        takes, both in the uncompressed layout. `renumbered`: instead, everything is numbered from 0 without gaps.
         """
         if renumbered:
             return self.text_ids(0, prefix + video.shape[1] + suffix)
@@ -100,13 +116,13 @@ class RopePositions(Positions):
     rows = 1
     renumbers_pruned = True
 
-    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
-        """Ids (1, N)."""
-        return self.text_ids(start, len(tokens))
+    def video_ids(self, start: int, tokens: VisualTokens, separators: Separators | None = None) -> Tensor:
+        """Ids (1, n): separators count like visual tokens."""
+        return self.text_ids(start, self.ids_after(tokens, separators))
 
-    def ids_after(self, tokens: VisualTokens) -> int:
+    def ids_after(self, tokens: VisualTokens, separators: Separators | None = None) -> int:
         """As many as there are tokens."""
-        return len(tokens)
+        return len(tokens) + (0 if separators is None else len(separators))
 
     def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
         """Ids (1, S): the one row is the batch."""
@@ -123,11 +139,12 @@ class MRopePositions(Positions):
         """Temporal id of each of the video's T slots, counted from its start, (T,) long."""
         return torch.arange(len(tokens.cell_seconds))
 
-    def video_ids(self, start: int, tokens: VisualTokens) -> Tensor:
+    def video_ids(self, start: int, tokens: VisualTokens, separators: Separators | None = None) -> Tensor:
         """Ids (3, N) by slot and place."""
+        assert separators is None, "a family with separators has a layout of its own"
         return video(start, self.slot_times(tokens)[tokens.slot], tokens.place, tokens.grid[1])
 
-    def ids_after(self, tokens: VisualTokens) -> int:
+    def ids_after(self, tokens: VisualTokens, separators: Separators | None = None) -> int:
         """Up to the end of the slots in use, and of rows and columns.
 
         Where fewer slots are in use than there are rows or columns, ReTaKe's code lets text begin among those.
@@ -163,6 +180,19 @@ class TimedMRopePositions(MRopePositions):
         seconds = tokens.times - tokens.times[0]
         # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
         return torch.floor(seconds * self.tokens_per_second + 1e-3).long()
+
+
+def _between(old: Tensor, visual: Tensor, new: Tensor) -> Tensor:
+    """New ids of the separators of one row; see Positions.with_separators."""
+    before = visual.long().cumsum(0)[~visual]  # visual tokens before each
+    left, right = (before - 1).clamp(min=0), before.clamp(max=len(new) - 1)
+    was, known = old[~visual], old[visual]
+    steps = (was - known[left]) * (new[right] - new[left])
+    found = new[left] + steps.div((known[right] - known[left]).clamp(min=1), rounding_mode="floor")
+    first, last = before == 0, before == len(new)
+    found[first] = was[first].clamp(max=int(new[0]))
+    found[last] = int(new[-1]) + 1 + torch.arange(int(last.sum()))
+    return found
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

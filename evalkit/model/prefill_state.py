@@ -31,6 +31,7 @@ class Mark:
     lengths: tuple[int, ...]  # per layer
     next_id: int
     visual: tuple[int, ...]  # per layer
+    separators: tuple[int, ...]  # per layer
     op_counts: OpCounts
     read: int  # tokens
     replied: int
@@ -51,6 +52,8 @@ class PrefillState:
         self.reindexed = [False] * layers  # its ids are new ones: what follows continues from its last stored id
         self.align_text = False  # whether text that follows new ids moves in all rows
         self.visual = [0] * layers  # visual entries per layer
+        self.separators = [0] * layers  # entries per layer that stand between visual ones: newlines, times as text
+        self.separators_fed = 0  # that entered the first layer
         self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
         self.op_counts = OpCounts()  # what it took to read all this
         self.next_id = 0  # that follows in the uncompressed layout
@@ -105,8 +108,12 @@ class PrefillState:
         for layer in self.layers:
             layer.reserve(layer.length + kept + passing + SLACK)
 
-    def record_input(self, ids: Sequence[int], next_id: int, *, reply: bool = False) -> None:
-        """Record the ids of tokens that are fed, and the position id after them; `reply`: they are the answer's own."""
+    def record_input(self, ids: Sequence[int], next_id: int, *, reply: bool = False, separators: int = 0) -> None:
+        """Record the ids of tokens that are fed, and the position id after them; `reply`: they are the answer's own.
+
+        `separators`: how many of the tokens stand between visual ones.
+        """
+        self.separators_fed += separators
         self.read = torch.cat([self.read, torch.tensor(ids, dtype=torch.long)])
         self.replied += len(ids) if reply else 0
         self.next_id = next_id
@@ -118,8 +125,8 @@ class PrefillState:
     def append(self, layer: int, ids: Tensor, *, cells: Tensor | None = None, renumbered: bool = False) -> None:
         """Record the entries that a layer is about to add to its cache and attend from, at ids (R, S).
 
-        `cells` (S,): the temporal cells that they come from; None for text. `renumbered`: their ids count the layer's
-        entries without gaps, and so does what follows.
+        `cells` (S,): the temporal cells that they come from, -1 of a separator; None for text. `renumbered`: their ids
+        count the layer's entries without gaps, and so does what follows.
         """
         self.positions[layer] = torch.cat([self.positions[layer], ids], dim=1)
         size, length = int(ids.shape[1]), int(self.positions[layer].shape[1])
@@ -127,8 +134,7 @@ class PrefillState:
         if renumbered:
             self.reindexed[layer] = self.align_text = True
         if cells is not None:
-            self.visual[layer] += size
-            self._count_cells(cells)
+            self._count_video(layer, cells)
 
     def evict(
         self,
@@ -140,7 +146,9 @@ class PrefillState:
         keys: Tensor | None,
         align_text: bool,
     ) -> None:
-        """Of the visual entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
+        """Of a video's entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
+
+        A separator's cell is -1.
 
         Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
         where their ids are new; `align_text`: whether following text then moves in all rows.
@@ -153,13 +161,15 @@ class PrefillState:
         self.positions[layer] = torch.cat([before, ids], dim=1)
         self.reindexed[layer] |= evicted.positions is not None
         self.align_text = align_text
-        self.visual[layer] -= size - len(index)
-        self._count_cells(cells, -1)
-        self._count_cells(cells[index])
+        self._count_video(layer, cells, -1)
+        self._count_video(layer, cells[index])
         self.count(OpCounts(extra=evicted.flops))
 
-    def _count_cells(self, cells: Tensor, sign: int = 1) -> None:
-        found = sign * torch.bincount(cells, minlength=len(self.visual_per_cell))
+    def _count_video(self, layer: int, cells: Tensor, sign: int = 1) -> None:
+        visual = cells[cells >= 0]
+        self.visual[layer] += sign * len(visual)
+        self.separators[layer] += sign * (len(cells) - len(visual))
+        found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
         found[: len(self.visual_per_cell)] += self.visual_per_cell
         self.visual_per_cell = found
 
@@ -167,12 +177,14 @@ class PrefillState:
 
     def mark(self) -> Mark:
         """This point."""
-        return Mark(self.lengths, self.next_id, tuple(self.visual), self.op_counts, len(self.read), self.replied)
+        counts = tuple(self.visual), tuple(self.separators)
+        return Mark(self.lengths, self.next_id, *counts, self.op_counts, len(self.read), self.replied)
 
     def rewind(self, mark: Mark) -> None:
         """Forget the text fed since `mark`: exact, since later tokens never change earlier keys and values."""
         for i, (layer, length) in enumerate(zip(self.layers, mark.lengths, strict=True)):
             self.positions[i] = self.positions[i][:, :length]
             layer.truncate(length)
-        self.next_id, self.visual, self.op_counts = mark.next_id, list(mark.visual), mark.op_counts
+        self.next_id, self.op_counts = mark.next_id, mark.op_counts
+        self.visual, self.separators = list(mark.visual), list(mark.separators)
         self.read, self.replied = self.read[: mark.read], mark.replied

@@ -3,7 +3,8 @@
 A pass over some cells is made once per video, since nothing before the question depends on it; each question then adds
 its own few tokens to that pass, and computes no more of a window than its own rows. A pass ends with the last layer
 that is asked for. It is narrowed by the method's `prune` and never by its `evict`: what that cuts may depend on the
-length of the question, and on how the video is cut into chunks.
+length of the question, and on how the video is cut into chunks. What stands between visual tokens in the model's
+sequence (evalkit.model.separators) is fed with them; a window then holds visual tokens alone.
 Shape letters: H query heads, G key/value heads, S tokens of a feed, d head width.
 """
 
@@ -187,7 +188,7 @@ class QuestionAttention:
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
         left = {i: joined(trace.tokens) for i, trace in traces.items()}
-        return Pass(state, len(self.prefix_ids) + len(tokens), keys, left, state.op_counts)
+        return Pass(state, len(self.prefix_ids) + len(tokens) + state.separators_fed, keys, left, state.op_counts)
 
     def _read_question(self, read: Pass, layers: range) -> dict[int, Trace]:
         traces, observe = _traced(layers)

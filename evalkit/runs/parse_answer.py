@@ -87,17 +87,19 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
     number = (int, float)
     spent, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
+    between = optional(row, "kv_separators_per_layer", list, where) or []
     counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
     return Ledger(
         seconds=seconds(spent, where),
         seconds_shared=optional(row, "seconds_shared", bool, where) is not False,
         flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
+        kv_separators_per_layer=tuple(int(typed(n, number, where, "kv_separators_per_layer")) for n in between),
         **counts,
     )
 
 
-_NESTED = ("seconds", "seconds_shared", "flops", "kv_tokens_per_layer")
+_NESTED = ("seconds", "seconds_shared", "flops", "kv_tokens_per_layer", "kv_separators_per_layer")
 
 
 def seconds(row: Mapping[str, Any], where: str) -> Seconds:

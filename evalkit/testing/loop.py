@@ -91,6 +91,7 @@ def answer_key(answer: Answer) -> tuple[Any, ...]:
         spent.tokens_selected,
         spent.llm_tokens_fed,
         spent.kv_tokens_per_layer,
+        spent.kv_separators_per_layer,
         spent.kv_bytes,
         spent.ratio_achieved,
         answer.kept,

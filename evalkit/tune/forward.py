@@ -3,8 +3,8 @@
 `prune` never sees hidden states, so what every layer sees is known before the first one runs. The loop over the layers
 therefore needs no hooks, and gradient checkpointing, which runs layers again, drops the same tokens twice.
 
-Shape letters: B videos of equal size, P prefix tokens, N visual tokens, Q suffixes a video, A tokens of a suffix, n_l
-visual tokens that layer l sees, S_l = P + n_l + Q·A.
+Shape letters: B videos of equal size, P prefix tokens, N tokens of a video (visual ones and the separators between
+them), Q suffixes a video, A tokens of a suffix, n_l of a video's tokens that layer l sees, S_l = P + n_l + Q·A.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class PruneSchedule:
 
     n_prefix: int  # P
     suffix_shape: tuple[int, int]  # Q, A
-    kept_index: tuple[Tensor | None, ...]  # per layer: positions among the layer below's visual tokens; None: all
+    kept_index: tuple[Tensor | None, ...]  # per layer: positions among the video's tokens of the layer below; None: all
     counts: tuple[int, ...]  # n_l
     ids: tuple[Tensor, ...]  # per layer (R, S_l); every suffix has those that it would have alone
+    visual: Tensor  # (N,) bool: False where a separator stands
 
     def same(self, other: PruneSchedule) -> bool:
         """Whether both drop the same tokens at the same layers and give the rest the same ids."""
@@ -45,8 +46,10 @@ class PruneSchedule:
             a is b if a is None or b is None else torch.equal(a, b)
             for a, b in zip(self.kept_index, other.kept_index, strict=True)
         )
-        return same_index and all(
-            a.shape == b.shape and torch.equal(a, b) for a, b in zip(self.ids, other.ids, strict=True)
+        return (
+            same_index
+            and torch.equal(self.visual, other.visual)
+            and all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(self.ids, other.ids, strict=True))
         )
 
 
@@ -68,15 +71,17 @@ def prune_schedule(
             f"{type(method).__name__}: expected a method that drops tokens between layers (prune) alone, got one that "
             "overrides evict, which needs the cache of a chunked prefill; evaluate it with run_eval.py"
         )
-    after = decoder.positions.ids_after(tokens)
-    live = LiveTokens(tokens, decoder.positions.video_ids(n_prefix, tokens))
+    separators = decoder.separators(tokens)
+    after = decoder.positions.ids_after(tokens, separators)
+    live = LiveTokens.of(tokens, separators, decoder.positions.video_ids(n_prefix, tokens, separators))
+    visual = torch.ones(len(tokens), dtype=torch.bool) if live.layout is None else live.layout.visual
     kept_index, counts, ids = [], [], []
     for layer in range(decoder.layers):
         pruned = live.prune(method, layer, decoder.layers, budget, decoder.positions)
         kept_index.append(None if pruned is None else pruned.index)
-        counts.append(len(live.tokens))
+        counts.append(len(live))
         ids.append(_ids(decoder, live, n_prefix, suffix_shape, after))
-    return PruneSchedule(n_prefix, suffix_shape, tuple(kept_index), tuple(counts), tuple(ids))
+    return PruneSchedule(n_prefix, suffix_shape, tuple(kept_index), tuple(counts), tuple(ids), visual)
 
 
 def _ids(decoder: Decoder, live: LiveTokens, n_prefix: int, suffix_shape: tuple[int, int], after: int) -> Tensor:
@@ -127,7 +132,7 @@ def layer_states(
 
 
 def _pruned(hidden: Tensor, index: Tensor | None, n_prefix: int, seen: int) -> Tensor:
-    """Hidden states (B, S, D) with those of the `seen` visual tokens after the prefix that `index` names; None: all."""
+    """Hidden states (B, S, D), of the video's `seen` tokens after the prefix only those at `index`; None: all."""
     if index is None:
         return hidden
     video = hidden[:, n_prefix : n_prefix + seen][:, index.to(hidden.device)]
@@ -142,8 +147,14 @@ def rerun_layers(model: Any) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
+def sequence(decoder: Decoder, tokens: VisualTokens) -> Tensor:
+    """What is fed of one video: its features with the separators between them, (N, D)."""
+    separators = decoder.separators(tokens)
+    return tokens.features if separators is None else separators.interleave(tokens.features)
+
+
 def embed(decoder: Decoder, prefix_ids: Tensor, features: Tensor, suffix_ids: Tensor) -> Tensor:
-    """Ids before the video (P,) and after it (B, Q, A) around features (B, N, D) -> embeddings (B, P + N + Q·A, D)."""
+    """Ids before the video (P,) and after it (B, Q, A) around videos (B, N, D) -> embeddings (B, P + N + Q·A, D)."""
     embed_tokens = decoder.text.embed_tokens
     before = embed_tokens(prefix_ids.to(decoder.device)).expand(len(features), -1, -1)
     after = embed_tokens(suffix_ids.to(decoder.device).flatten(1))

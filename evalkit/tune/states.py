@@ -50,11 +50,11 @@ def loss(
         targets = [*forward.layer_states(decoder, uncompressed, embeds.detach(), list(frozen))][1:]
     layers = decoder.text.layers[: len(frozen)]
     found = [*forward.layer_states(decoder, schedule, embeds, list(layers))][1:]
-    kept, total = torch.arange(target_shares.shape[1] * target_shares.shape[2]), embeds.new_zeros(())
+    kept, total = torch.arange(len(schedule.visual)), embeds.new_zeros(())
     for number, (states, goals) in enumerate(zip(found, targets, strict=True), 1):
         index = schedule.kept_index[number] if number < len(schedule.kept_index) else None
         kept = kept if index is None else kept[index]
-        total = total + _errors(schedule.n_prefix, states, goals, target_shares.to(embeds), kept.to(embeds.device))
+        total = total + _errors(schedule, states, goals, target_shares.to(embeds), kept)
     if len(frozen) == decoder.layers:
         size = learned.shape[1] * learned.shape[2]
         total = total + _divergence(decoder, found[-1][:, -size:], targets[-1][:, -size:], learned.to(embeds.device))
@@ -68,20 +68,26 @@ def _divergence(decoder: Decoder, states: Tensor, goals: Tensor, learned: Tensor
     return out
 
 
-def _errors(n_prefix: int, states: Tensor, goals: Tensor, target_shares: Tensor, kept: Tensor) -> Tensor:
-    """Error of states (B, S_l, D) against uncompressed ones (B, S, D): the sum of four kinds of tokens.
+def _errors(schedule: PruneSchedule, states: Tensor, goals: Tensor, target_shares: Tensor, kept: Tensor) -> Tensor:
+    """Error of states (B, S_l, D) against uncompressed ones (B, S, D): the sum over kinds of tokens.
 
-    These are visual tokens whose target is a mixture, visual tokens whose target is their own state, the prefix and the
-    suffixes; each kind counts the same, however many tokens it has. `kept` (n_l,): numbers of the visual tokens left.
+    These are visual tokens whose target is a mixture, visual tokens whose target is their own state, the prefix, the
+    suffixes, and separators where there are any; each kind counts the same, however many tokens it has. `kept` (n_l,):
+    numbers of the video's tokens that are left.
     """
-    cells, places = target_shares.shape[1:3]
-    end, n = n_prefix + cells * places, n_prefix + len(kept)
-    known = goals[:, n_prefix:end].reshape(len(goals), cells, places, -1)
-    goal = (target_shares @ known).flatten(1, 2)[:, kept]
-    mixed = (target_shares != torch.eye(places, device=target_shares.device)).any(-1).flatten(1)[:, kept]
-    video = states[:, n_prefix:n]
-    parts = [(video[mixed], goal[mixed]), (video[~mixed], goal[~mixed])]
+    (cells, places), n_prefix = target_shares.shape[1:3], schedule.n_prefix
+    end, n = n_prefix + len(schedule.visual), n_prefix + len(kept)
+    visual, is_visual = schedule.visual.to(states.device), schedule.visual[kept].to(states.device)
+    left = (schedule.visual.long().cumsum(0) - 1)[kept].to(states.device)[is_visual]  # numbers among visual tokens
+    goal_video, video = goals[:, n_prefix:end], states[:, n_prefix:n]
+    known = goal_video[:, visual].reshape(len(goals), cells, places, -1)
+    goal = (target_shares @ known).flatten(1, 2)[:, left]
+    mixed = (target_shares != torch.eye(places, device=target_shares.device)).any(-1).flatten(1)[:, left]
+    parts = [(video[:, is_visual][mixed], goal[mixed]), (video[:, is_visual][~mixed], goal[~mixed])]
     parts += [(states[:, :n_prefix], goals[:, :n_prefix]), (states[:, n:], goals[:, end:])]
+    if not visual.all():
+        own = goal_video[:, kept.to(states.device)][:, ~is_visual]
+        parts.append((video[:, ~is_visual], own))
     return torch.stack([relative_error(*part) for part in parts]).sum()
 
 

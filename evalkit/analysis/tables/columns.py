@@ -170,6 +170,14 @@ BUDGET = _section(
         "all tokens fed to the LLM: text, video, scoring passes, generated ones",
     ),
     Column("kv_tokens", "KV", "entries a layer", 1, "visual entries in the cache at answer time, mean over layers"),
+    Column(
+        "kv_separators",
+        "between",
+        "entries a layer",
+        1,
+        "entries in the cache at answer time that stand between visual ones, newlines or times as text, mean over "
+        "layers; neither `kv_tokens`, `kv_mb` nor a ratio counts them",
+    ),
     Column("kv_mb", "KV MB", "10⁶ bytes", 2, "their keys and values in all layers"),
     Column(
         "ratio_achieved",
