@@ -26,8 +26,8 @@ from evalkit.tune import forward
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
-from tests.support.flop_counter import counted
 from tests.support import clips
+from tests.support.flop_counter import counted
 from tests.support.llava import PIXELS, random_onevision, random_video, video_settings, write
 from tests.support.loop import DENSE, answer, answer_key, engine, question
 from tests.support.methods import NAMES, built
