@@ -28,6 +28,7 @@ def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
         place=tokens.place[index],
         slot=slot,
         protected=tokens.protected[index],
+        until=None if tokens.until is None else tokens.until[index],
         cell_seconds=_onward(tokens.cell_seconds, list(cells)),
         slot_seconds=None if tokens.slot_seconds is None else _onward(tokens.slot_seconds, list(cells)),
         span=None,
@@ -46,6 +47,7 @@ def _onward(seconds: Tensor, cells: list[int]) -> Tensor:
 
 def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
     """Chunks of one video, in order, as one."""
+    until = [part.until for part in parts if part.until is not None]
     return replace(
         parts[0],
         features=torch.cat([part.features for part in parts]),
@@ -53,6 +55,7 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         place=torch.cat([part.place for part in parts]),
         slot=torch.cat([part.slot for part in parts]),
         protected=torch.cat([part.protected for part in parts]),
+        until=torch.cat(until) if until else None,
     )
 
 

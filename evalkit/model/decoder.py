@@ -191,7 +191,7 @@ class Decoder:
                     use_cache=True,
                     **{self.cache_name: state.cache},
                 )
-        except StopForward:  # in the last layer's attention: no MLP there, and no hidden state
+        except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
             state.check()
             return embeds.new_empty(0)
