@@ -160,7 +160,7 @@ class QuestionAttention:
         if not 0 <= skip < self.header:
             raise MethodError(f"{CALL} needs a skip below the question's {self.header} tokens, got {skip = }")
 
-    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:
+    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> Pass:
         """The pass over `cells`, made or found; it counts once for a question."""
         decided = None if until is None else tuple(until.tolist())
         key = (tuple(self.prefix_ids), tuple(cells), layers, decided)
