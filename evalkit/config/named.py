@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from evalkit.model.checkpoint import Checkpoint
 
 BUILTIN = "tiny"  # the file of conf/backbone that `builtin` stands for
-BY_FAMILY = {"qwen2_vl": "qwen2_vl_7b", "qwen2_5_vl": "qwen2_5_vl_7b"}  # model_type -> whose options a checkpoint takes
+# model_type -> whose options a checkpoint takes
+BY_FAMILY = {"qwen2_vl": "qwen2_vl_7b", "qwen2_5_vl": "qwen2_5_vl_7b", "qwen3_vl": "qwen3_vl_8b"}
 
 
 def backbone(name: str, **options: Any) -> Backbone:

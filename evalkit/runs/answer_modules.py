@@ -60,6 +60,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.chat_template",
     "evalkit.model.decoder",
     "evalkit.model.families.qwen2_vl",
+    "evalkit.model.families.qwen3_vl",
     "evalkit.model.families.registry",
     "evalkit.model.families.videochat_flash",
     "evalkit.model.families.videochat_flash_model",

@@ -23,7 +23,7 @@ TWICE = "methods=[{from: uniform, name: x}, {from: retake, name: x}]"
 
 # what Hydra itself refuses, or lets pass although nothing reads it
 COMPOSING = {
-    "backbone=nope": "backbone: expected one of qwen2_5_vl_7b, qwen2_vl_7b, tiny",
+    "backbone=nope": "backbone: expected one of qwen2_5_vl_7b, qwen2_vl_7b, qwen3_vl_4b, qwen3_vl_8b, tiny",
     "backbone=3": "expected the name of a choice after",
     "~backbone": "backbone: expected one of",
     "benchmark=nope": "benchmark: expected one of builtin, lvbench, mlvu, videomme (evalkit); got 'nope'",
