@@ -125,7 +125,8 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class VisualTokens:
-    """Visual features after the vision merger, and where each token comes from.
+    """Visual features after the vision merger, and where each token comes from. Newlines and times that a family puts
+    between them are not among them (evalkit.model.separators).
 
     `slot` is the temporal cell whose position a token takes in the LLM: its own cell, unless a method packs survivors
     into the first `span` slots; text then follows that much earlier. Tokens are ordered by slot, then place.
@@ -249,7 +250,8 @@ class Evicted:
     """Which tokens of a chunk stay in a layer's cache."""
 
     index: Tensor  # (K,) long, ascending positions in the chunk
-    positions: Tensor | None = None  # (R, K) new ids; None keeps the old ones. What follows continues from them
+    # (R, K) new ids; None keeps the old ones. Separators go between them, and what follows continues from there
+    positions: Tensor | None = None
     # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the
     # backbone's positions want it (Qwen2-VL in time alone, Qwen2.5-VL and Qwen3-VL with all rows)
     align_text: bool | None = None

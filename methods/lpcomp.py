@@ -68,14 +68,15 @@ class LPComp(Method):
         return Pruned(index=stays.nonzero()[:, 0], renumber=renumber)
 
     def cells(self, budget: Budget) -> int:
-        """Cells that go into the LLM."""
+        """Cells that go into the LLM, in whole clips."""
         if self.frame_ratio is not None:
             return budget.cells_at(self.frame_ratio)
         base = self._base(budget)
         share = sum(base) / (len(base) * budget.places)
-        # a number of cells is whole: what rounding leaves over goes to the schedule, unless it drops nothing
-        affordable = budget.ratio * budget.cells / share
-        return min(budget.cells, max(1, round(affordable) if share == 1 else math.floor(affordable + 1e-9)))
+        # a number of clips is whole: what rounding leaves over goes to the schedule, unless it drops nothing
+        affordable = budget.ratio * budget.cells / share / budget.clip_cells
+        clips = max(1, round(affordable) if share == 1 else math.floor(affordable + 1e-9))
+        return min(budget.cells, clips * budget.clip_cells)
 
     def counts(self, budget: Budget) -> tuple[int, ...]:
         """N[l], l = 1..L: the schedule, lifted to what the budget allows."""

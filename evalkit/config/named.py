@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from evalkit.model.checkpoint import Checkpoint
 
 BUILTIN = "tiny"  # the file of conf/backbone that `builtin` stands for
-# model_type -> whose options a checkpoint takes
-BY_FAMILY = {"qwen2_vl": "qwen2_vl_7b", "qwen2_5_vl": "qwen2_5_vl_7b", "qwen3_vl": "qwen3_vl_8b"}
+BY_FAMILY = {  # model_type -> whose options a checkpoint takes
+    "qwen2_vl": "qwen2_vl_7b",
+    "qwen2_5_vl": "qwen2_5_vl_7b",
+    "qwen3_vl": "qwen3_vl_8b",
+    "llava_onevision": "llava_onevision_7b",
+    "llava_qwen": "llava_video_7b",
+}
 
 
 def backbone(name: str, **options: Any) -> Backbone:

@@ -89,6 +89,11 @@ class VideoLLM(Decoder):
         """`key_mapping` as an argument of from_pretrained."""
         return {} if cls.key_mapping is None else {"key_mapping": dict(cls.key_mapping)}
 
+    @property
+    def projector(self) -> torch.nn.Module:
+        """The module that takes the vision tower's features to the width of the language model, for tuning."""
+        raise NotImplementedError
+
     # ---- prompts
 
     def introduced(self, text: str, *, seconds: float, frames: int) -> str:

@@ -48,7 +48,7 @@ class TunableBackbone(nn.Module):
         if cfg.start is not None:
             adapter.apply(frame_encoder.backbone.model, cfg.start, weights_identity(build.checkpoint(cfg)))
         self.model = _freed(cfg, frame_encoder.backbone)
-        self.tunes_projector = bool(cfg.projector)  # gradients flow through the merger
+        self.tunes_projector = bool(cfg.projector)  # gradients flow through it
         self.correct: list[Tensor] = []
         for weight in self.parameters():
             if weight.requires_grad:
@@ -114,16 +114,16 @@ def _freed(cfg: DictConfig, backbone: VideoLLM) -> nn.Module:
     """The backbone's model with the weights free that `tuned` and `projector` name, and no others."""
     model: nn.Module = backbone.model
     model.requires_grad_(False)
-    merger = backbone.model.model.visual.merger
+    projector = backbone.projector
     if cfg.tuned == "lora":
-        return _with_lora(cfg, model, backbone.text, merger)
+        return _with_lora(cfg, model, backbone.text, projector)
     decoder = [backbone.text, backbone.model.lm_head] if cfg.depth is None else backbone.text.layers[: cfg.depth]
-    for part in (*decoder, *([merger] if cfg.projector else [])):
+    for part in (*decoder, *([projector] if cfg.projector else [])):
         part.requires_grad_(True)
     return model
 
 
-def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, merger: nn.Module) -> nn.Module:
+def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, projector: nn.Module) -> nn.Module:
     peft, names = adapter.peft(), {id(module): name for name, module in model.named_modules()}
     layers = re.escape(f"{names[id(text)]}.layers")
     numbers = "|".join(map(str, range(cfg.depth or len(text.layers))))
@@ -133,7 +133,7 @@ def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, merger: nn.Module) 
         lora_dropout=cfg.lora.dropout,
         # the vision tower has modules of the same names
         target_modules=rf"{layers}\.({numbers})\..*\.({'|'.join(map(re.escape, cfg.lora.targets))})",
-        modules_to_save=[names[id(merger)]] if cfg.projector else None,
+        modules_to_save=[names[id(projector)]] if cfg.projector else None,
     )
     try:
         with adapter.without_old_names():

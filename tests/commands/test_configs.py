@@ -12,6 +12,7 @@ from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
 from methods.lpcomp import LPComp
+from methods.pivotkv import PivotKV
 from methods.retake import ReTaKe
 from methods.uniform import Uniform
 from methods.xcomp import XComp
@@ -72,6 +73,18 @@ def test_each_backbone_brings_what_lmms_eval_shows_it() -> None:
     assert composed("backbone=qwen2_vl_7b").sampling.preset == "lmms_eval"
     assert composed("backbone=qwen2_5_vl_7b").sampling.preset == "lmms_eval_qwen2_5_vl"
     assert composed("backbone=qwen3_vl_8b").sampling.preset == "lmms_eval_qwen3_vl"
+    onevision, video = (composed(f"backbone=llava_{name}_7b").sampling for name in ("onevision", "video"))
+    assert (onevision.preset, onevision.frames, onevision.fps) == ("lmms_eval", 32, None)
+    assert (video.preset, video.frames, video.fps) == ("lmms_eval", 64, None)
+
+
+def test_retake_on_llava_video() -> None:
+    cfg = composed("experiment=retake_llava_video_videomme")
+    assert (cfg.backbone.path, cfg.backbone.rope) == ("lmms-lab/LLaVA-Video-7B-Qwen2", "yarn4")
+    assert build.sampling(cfg).frames == 1024
+    dense, ours = (point.method for point in build.points(cfg))
+    assert dense == Uniform(max_frames=128)
+    assert ours == PivotKV(pivots="released", max_input_length=40000)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ TWICE = "methods=[{from: uniform, name: x}, {from: retake, name: x}]"
 
 # what Hydra itself refuses, or lets pass although nothing reads it
 COMPOSING = {
-    "backbone=nope": "backbone: expected one of qwen2_5_vl_7b, qwen2_vl_7b, qwen3_vl_4b, qwen3_vl_8b, tiny",
+    "backbone=nope": "backbone: expected one of llava_onevision_7b, llava_video_7b, qwen2_5_vl_7b",
     "backbone=3": "expected the name of a choice after",
     "~backbone": "backbone: expected one of",
     "benchmark=nope": "benchmark: expected one of builtin, lvbench, mlvu, videomme (evalkit); got 'nope'",
@@ -163,7 +163,7 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["backbone=nope"], "backbone: expected one of qwen2_5_vl_7b"),
+        (["backbone=nope"], "backbone: expected one of llava_onevision_7b"),
         (["stepz=1"], "no setting stepz (did you mean steps?)"),
         (["+stepz=1"], "no setting stepz (did you mean steps?)"),
         (["lora.targets=[q"], "expected key=value"),
@@ -191,7 +191,7 @@ def test_tune(words: list[str], told: str, tmp_path: Path, caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("backbone=nope", "--model_args: backbone: expected one of qwen2_5_vl_7b"),
+        ("backbone=nope", "--model_args: backbone: expected one of llava_onevision_7b"),
         ("sampling=", "--model_args: sampling: expected one of builtin"),
         ("backbone.nam=x", "--model_args: there is no setting backbone.nam (did you mean backbone.name?)"),
         ("sampling.frames=(", "--model_args: expected key=value"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,16 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.commands import dry_run
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
-from evalkit.model import attention, flops
+from evalkit.model import flops
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.flops import OpCounts
 from evalkit.model.load import load
 from evalkit.types import Answer, Evicted, LayerChunk, Pruned, Question, VisualTokens
 from tests.support import clips
+from tests.support.flop_counter import counted
 from tests.support.loop import engine, question
 from tests.support.methods import NAMES, built
 
@@ -28,36 +26,6 @@ from tests.support.methods import NAMES, built
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(168, 112))
-
-
-def lower_right(queries: int, keys: int) -> torch.Tensor:
-    """The mask that `causal_lower_right` stands for; torch's class for it cannot be made under the counter."""
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
-
-
-def fused(query: list[int], key: list[int], value: list[int], *_: object, **__: object) -> int:
-    """The formula of torch's table for attention, for the CPU's kernel, which the table lacks."""
-    batch, heads, queries, width = query
-    return 2 * batch * heads * queries * key[-2] * (width + value[-1])
-
-
-def product(left: list[int], right: list[int], **_: object) -> int:
-    """torch's formula, but none for the angles of rotary embeddings: they are written as a product of width one."""
-    batch, rows, inner = left
-    return 0 if inner == 1 else 2 * batch * rows * inner * right[-1]
-
-
-@contextmanager
-def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
-    """What torch counts."""
-    formulas = {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused,
-        torch.ops.aten.bmm: product,
-    }
-    with monkeypatch.context() as patch:
-        patch.setattr(attention, "causal_lower_right", lower_right)
-        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-            yield counter
 
 
 def spent(

@@ -20,7 +20,7 @@ from evalkit.tune import forward
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
-from tests.model.test_flops import counted
+from tests.support.flop_counter import counted
 from tests.support.separated import WORDS, Entry, Separated, by_hand, separated
 from tests.support.small_qwen2 import HEAD, TAIL, attached, frames, limits, plain
 

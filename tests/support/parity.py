@@ -2,6 +2,7 @@
 
 python tests/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
 python tests/parity.py xcomp DIR                         likewise, and what of the folder was left out
+python tests/parity.py videochat_flash DIR               likewise
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
-from tests.support import parity_xcomp
+from tests.support import parity_videochat_flash, parity_xcomp
 from tests.support.closeness import RTOL, apart
 
 FORBIDDEN = 2  # end of text, which the reference forbade while it picked the next token
@@ -158,15 +159,17 @@ def retake_lines(folder: Path, tolerance: float) -> dict[str, tuple[bool, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table; 1 where a case differs. `arguments`: those of the command line, None: sys.argv."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper", choices=["retake", "xcomp"])
+    parser.add_argument("paper", choices=["retake", "xcomp", "videochat_flash"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tolerance", type=float, default=RTOL, help="relative, of retake's logits and cache")
     args = parser.parse_args(arguments)
     left_out: list[str] = []
     if args.paper == "retake":
         found = retake_lines(args.folder, args.tolerance)
-    else:
+    elif args.paper == "xcomp":
         found, left_out = parity_xcomp.xcomp(args.folder)
+    else:
+        found, left_out = parity_videochat_flash.videochat_flash(args.folder)
     for name, (holds, numbers) in found.items():
         print(f"{'ok' if holds else 'DIFFERS':8}{name:36}{numbers}")
     for line in left_out:

@@ -30,7 +30,7 @@ MEASURES: dict[str, Callable[[Ledger], float]] = {
     "tokens_selected": lambda spent: spent.tokens_selected,
     "llm_tokens_fed": lambda spent: spent.llm_tokens_fed,
     "kv_tokens": lambda spent: fmean(spent.kv_tokens_per_layer) if spent.kv_tokens_per_layer else 0.0,
-    "kv_separators": lambda spent: spent.kv_separators,
+    "separators": lambda spent: spent.kv_separators,
     "kv_mb": lambda spent: spent.kv_bytes / MB,
     "ratio_achieved": lambda spent: spent.ratio_achieved,
     "tflops": lambda spent: math.nan if spent.flops is None else math.fsum(vars(spent.flops).values()) / TERA,

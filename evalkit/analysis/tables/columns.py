@@ -171,8 +171,8 @@ BUDGET = _section(
     ),
     Column("kv_tokens", "KV", "entries a layer", 1, "visual entries in the cache at answer time, mean over layers"),
     Column(
-        "kv_separators",
-        "between",
+        "separators",
+        "separators",
         "entries a layer",
         1,
         "entries in the cache at answer time that stand between visual ones, newlines or times as text, mean over "

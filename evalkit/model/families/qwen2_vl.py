@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import torch
     from torch import Tensor
 
 
@@ -39,6 +40,12 @@ class Qwen2VL(VideoLLM):
     def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> Qwen2VL:
         """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
         return cls(model, tokenizer, mean=mean, std=std)
+
+    @property
+    def projector(self) -> torch.nn.Module:
+        """The merger."""
+        found: torch.nn.Module = self.model.model.visual.merger
+        return found
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.

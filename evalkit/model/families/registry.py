@@ -13,6 +13,8 @@ FAMILIES: Registry[type[VideoLLM]] = Registry(
     "families",
     {
         "qwen2_vl": "evalkit.model.families.qwen2_vl:Qwen2VL",
+        "llava_onevision": "evalkit.model.families.llava_onevision:LlavaOnevision",
+        "llava_qwen": "evalkit.model.families.llava_video:LlavaVideo",
         "qwen2_5_vl": "evalkit.model.families.qwen2_vl:Qwen25VL",
         "videochat_flash_qwen": "evalkit.model.families.videochat_flash:VideoChatFlash",
         "qwen3_vl": "evalkit.model.families.qwen3_vl:Qwen3VL",

@@ -70,6 +70,12 @@ class VideoChatFlash(VideoLLM):
         """Frames that are encoded and merged together."""
         return int(self.model.config.mm_local_num_frames)
 
+    @property
+    def projector(self) -> torch.nn.Module:
+        """What merges and projects patches."""
+        found: torch.nn.Module = self.model.projector
+        return found
+
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """One row: merged tokens have no place in a frame."""
         return 1, FRAME_TOKENS

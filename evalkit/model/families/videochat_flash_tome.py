@@ -1,9 +1,9 @@
 """Token merging (ToMe, arXiv 2210.09461) as VideoChat-Flash (arXiv 2501.00574) merges the patches of a clip.
 
-A round splits the tokens into even and odd places and merges the r even ones that are most like some odd one into it, as
-an average weighted by how many patches each stands for. Rounds halve the tokens until the target is less than a half
-away. What the last round leaves of the even places comes first, the most similar first; so a token's place in the
-output says nothing about its frame.
+A round splits the tokens into even and odd places and merges each of the r even ones that are most like some odd one
+into that, as an average weighted by how many patches each stands for. Rounds halve the tokens until the target is less
+than a half away. What the last round leaves of the even places comes first, the most similar first; so a token's place
+in the output says nothing about its frame.
 Shape letters: B clips, N tokens of a clip, C width, H heads, r tokens merged in a round.
 """
 

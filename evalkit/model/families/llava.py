@@ -1,0 +1,67 @@
+"""What LLaVA-OneVision and LLaVA-Video share: SigLIP, Qwen2 with RoPE, one frame a cell, frames of one size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evalkit.model import chat_template
+from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
+from evalkit.model.positions import RopePositions
+from evalkit.model.video_llm import VideoLLM
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from evalkit.model.siglip_tower import SiglipTower
+
+# source: LLaVA-NeXT's conversation template qwen_1_5, which lmms-eval uses too; the line break goes with the video.
+# Differs: the processor of the llava-hf checkpoints leaves the system turn and some line breaks out.
+TEMPLATE = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
+    f"{chat_template.VIDEO_PAD}\n{{text}}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+class Llava(VideoLLM):
+    """A checkpoint behind the engine's few calls; subclasses say where its parts are, and what stands between rows."""
+
+    positions_type = RopePositions
+    mean, std = SIGLIP_MEAN, SIGLIP_STD
+    yarn_length = 32_768  # source: Qwen2's model cards; the language models were trained to this length
+    cell_frames = 1
+    pixels_per_token = None
+
+    def __init__(self, model: Any, text: Any, tokenizer: Any, tower: SiglipTower) -> None:
+        super().__init__(model, text, tokenizer)
+        self.vision, self.frame_size = tower, tower.frame_size
+
+    @property
+    def projector(self) -> torch.nn.Module:
+        """The module that takes patches to the width of the language model."""
+        found: torch.nn.Module = self.vision.projector
+        return found
+
+    def prompt(
+        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video, in the layout of its training, whatever template the files bring."""
+        return chat_template.split(
+            self.tokenizer, text, video=video, system=system, prefill=prefill, template=TEMPLATE, wrapper=("", "\n")
+        )
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a frame's visual tokens, the same for every video."""
+        return self.vision.grid
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (F, height, width, 3) -> features (F·P, D), `slice_cells` frames at a time.
+
+        Raises ModelError for frames of another size, and where a feature is not finite.
+        """
+        return self.vision.encode(pixels, slice_cells=slice_cells)
+
+    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` frames."""
+        return self.vision.flops(cells)

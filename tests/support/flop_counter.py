@@ -1,0 +1,42 @@
+"""torch's own counter of operations, as the ledger's closed forms are held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from evalkit.model import attention
+
+
+def lower_right(queries: int, keys: int) -> torch.Tensor:
+    """The mask that `causal_lower_right` stands for; torch's class for it cannot be made under the counter."""
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+
+
+def fused(query: list[int], key: list[int], value: list[int], *_: object, **__: object) -> int:
+    """The formula of torch's table for attention, for the CPU's kernel, which the table lacks."""
+    batch, heads, queries, width = query
+    return 2 * batch * heads * queries * key[-2] * (width + value[-1])
+
+
+def product(left: list[int], right: list[int], **_: object) -> int:
+    """torch's formula, but none for the angles of rotary embeddings: they are written as a product of width one."""
+    batch, rows, inner = left
+    return 0 if inner == 1 else 2 * batch * rows * inner * right[-1]
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
+    """What torch counts."""
+    formulas = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: fused,
+        torch.ops.aten.bmm: product,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "causal_lower_right", lower_right)
+        with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+            yield counter

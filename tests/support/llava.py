@@ -1,0 +1,115 @@
+"""Small random LLaVA-OneVision and LLaVA-Video checkpoints in the published layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+from evalkit.model.families.llava_video_model import LlavaVideoConfig, LlavaVideoForCausalLM
+from evalkit.tiny import tokenizer
+
+PIXELS, PATCH = 45, 6  # 7 × 7 patches, as odd as 27 × 27: 4 × 4 tokens bilinear, 3 × 3 averaged
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32768,
+}
+VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": PIXELS}
+# what the published config.json of LLaVA-Video has beside sizes
+PUBLISHED_VIDEO = {
+    "architectures": ["LlavaQwenForCausalLM"],
+    "image_aspect_ratio": "anyres_max_9",
+    "mm_newline_position": "grid",
+    "mm_patch_merge_type": "spatial_unpad",
+    "mm_projector_type": "mlp2x_gelu",
+    "mm_resampler_type": None,
+    "mm_spatial_pool_mode": "bilinear",
+    "mm_vision_select_feature": "patch",
+    "mm_vision_select_layer": -2,
+    "mm_vision_tower": "google/siglip-so400m-patch14-384",
+    "model_type": "llava_qwen",
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "tie_word_embeddings": False,
+    "transformers_version": "4.40.0.dev0",
+    "use_mm_proj": True,
+    "use_sliding_window": False,
+}
+
+
+def _ids() -> dict[str, int]:
+    built = tokenizer.build()
+    return {"eos_token_id": built.convert_tokens_to_ids("<|im_end|>"), "vocab_size": -(-len(built) // 64) * 64}
+
+
+def _randomised(model: Any) -> Any:
+    """Large random weights, so that what is seen, and from where, shows in the logits."""
+    for name, weight in model.named_parameters():
+        torch.nn.init.normal_(weight, std=0.5 if "embed" in name or "newline" in name else 0.15)
+        if "norm" in name and name.endswith("weight"):
+            torch.nn.init.normal_(weight, mean=1.0, std=0.1)
+    return model.eval()
+
+
+def onevision_config(**changes: Any) -> LlavaOnevisionConfig:
+    """The published settings at a tiny size."""
+    built = tokenizer.build()
+    return LlavaOnevisionConfig(
+        text_config={"model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": False, **TEXT, **_ids()},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "num_hidden_layers": 3,
+            "patch_size": PATCH,
+            "vision_use_head": False,
+            **VISION,
+        },
+        image_token_index=built.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_index=built.convert_tokens_to_ids("<|video_pad|>"),
+        **changes,
+    )
+
+
+def random_onevision(seed: int = 0, **changes: Any) -> LlavaOnevisionForConditionalGeneration:
+    """transformers' own class with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _randomised(LlavaOnevisionForConditionalGeneration(onevision_config(**changes)))
+
+
+def video_settings(**changes: Any) -> dict[str, Any]:
+    """A config.json in the words of the published one."""
+    sizes = {
+        "mm_hidden_size": 32,
+        "mm_vision_layers": 4,
+        "mm_vision_heads": 2,
+        "mm_vision_intermediate": 48,
+        "mm_patch_pixels": PATCH,
+        "mm_frame_pixels": PIXELS,
+    }
+    return {**PUBLISHED_VIDEO, **TEXT, **_ids(), **sizes, "torch_dtype": "float32", **changes}
+
+
+def random_video(seed: int = 0, **changes: Any) -> LlavaVideoForCausalLM:
+    """The native class with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _randomised(LlavaVideoForCausalLM(LlavaVideoConfig(**video_settings(**changes))))
+
+
+def write(folder: Path, model: Any, settings: dict[str, Any] | None = None) -> Path:
+    """A checkpoint's folder; `settings` in the place of the config.json that transformers writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save(folder)
+    normalised = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": PIXELS, "width": PIXELS}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(normalised))
+    if settings is not None:
+        (folder / "config.json").write_text(json.dumps(settings))
+    return folder
