@@ -18,7 +18,7 @@ SHARED: Mapping[str, set[str]] = {
     "child_process": {"errors"},
     "progress": set(),
     "plugins": {"errors"},
-    "types": {"ledger"},
+    "types": {"errors", "ledger"},
     "method": {"errors", "types"},
 }
 # room -> the rooms that it imports from

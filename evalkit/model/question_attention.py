@@ -213,7 +213,8 @@ def _traced(layers: range) -> tuple[dict[int, Trace], Observer]:
                 traces[i].queries.append(queries)
             else:
                 # no view of the features: it would keep all of them
-                traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
+                bare = replace(visual, features=visual.features.new_empty(len(visual), 0), deepstack=None)
+                traces[i].tokens.append(bare)
         if i == layers[-1]:
             raise StopForward
 
