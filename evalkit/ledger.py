@@ -42,7 +42,8 @@ class Flops:
 class Ledger:
     """The budget spent on one answer.
 
-    `ratio_achieved` = visual KV entries at answer time, summed over layers, divided by `tokens_dense` × layers.
+    `ratio_achieved` = visual KV entries at answer time, summed over layers, divided by `tokens_dense` × layers. Layers
+    are those that have a KV cache, which is all of them in every family that is supported.
     """
 
     frames_decoded: int  # distinct frames of the video that the method looked at

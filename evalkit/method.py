@@ -24,8 +24,9 @@ Role = Literal["reference", "method", "control"]
 class Budget:
     """The common limits of a grid cell.
 
-    `ratio` means the same for every method: visual KV entries at answer time, summed over layers, as a share of the
-    dense run's (every sampled frame, every token, every layer).
+    `ratio` means the same for every method: visual KV entries at answer time, summed over the layers that have a KV
+    cache, as a share of the dense run's (every sampled frame, every token, every such layer). All layers of today's
+    families have one; text between frames, such as timestamps, is no visual entry.
     """
 
     ratio: float  # in (0, 1]
@@ -38,7 +39,7 @@ class Budget:
     grid: tuple[int, int]  # rows and columns of visual tokens in a dense cell
     # pixels per side of one visual token (28 for Qwen2-VL); None: the backbone takes frames of this one size
     pixels_per_token: int | None
-    layers: int  # decoder layers of the LLM
+    layers: int  # decoder layers of the LLM, each with a KV cache
     seed: int  # of the run; methods that draw at random mix in the video's name
 
     @classmethod

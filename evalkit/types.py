@@ -1,7 +1,8 @@
 """The value objects that flow through evalkit, in the order in which data meets them.
 
 Shape letters: F frames, T temporal cells (2 frames each for Qwen2-VL), P places per cell, N = visual tokens (T·P before
-compression), D feature width, S tokens of one chunk, H query heads, G key/value heads, d head width.
+compression), D feature width, L levels of deepstack features, S tokens of one chunk, H query heads, G key/value heads,
+d head width.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import MethodError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,13 +141,27 @@ class VisualTokens:
     grid: tuple[int, int]  # rows and columns of places in a cell
     # (T,) float64, ascending: the time at which each slot is shown to the LLM; None: `cell_seconds`
     slot_seconds: Tensor | None = field(default=None, repr=False)
+    # (T,) float64: mean time of each cell's frames (where there are `slot_seconds`, of each slot's), for families that
+    # write times as text; None: as `times`
+    mean_seconds: Tensor | None = field(default=None, repr=False)
     span: int | None = None  # slots that the video takes in the LLM's time; None: all T
     # (N,) long: how many of the LLM's first layers see each token, as `select` decided for `prune`; None: not decided
     until: Tensor | None = field(default=None, repr=False)
+    # (N, L, D): what is added to the tokens' hidden states after the LLM's first L layers; None: nothing
+    deepstack: Tensor | None = field(default=None, repr=False)
     flops: int = 0  # operations of the matrix products by which a method chose them, two for a multiply-add
 
+    def __post_init__(self) -> None:
+        if self.deepstack is not None and len(self.deepstack) != len(self.features):
+            raise MethodError(
+                f"expected deepstack features of {len(self.features)} visual tokens, as there are features, got "
+                f"{len(self.deepstack)}; a method narrows tokens with VisualTokens.keep()"
+            )
+
     @classmethod
-    def dense(cls, features: Tensor, seconds: Sequence[float], grid: tuple[int, int]) -> VisualTokens:
+    def dense(
+        cls, features: Tensor, seconds: Sequence[float], grid: tuple[int, int], deepstack: Tensor | None = None
+    ) -> VisualTokens:
         """All tokens of T whole cells: features (T·P, D) in raster order, `seconds` of each cell's first frame."""
         import torch
 
@@ -158,6 +175,7 @@ class VisualTokens:
             protected=torch.zeros(len(cell), dtype=torch.bool),
             cell_seconds=torch.tensor(seconds, dtype=torch.float64),
             grid=grid,
+            deepstack=deepstack,
         )
 
     def __len__(self) -> int:
@@ -169,15 +187,33 @@ class VisualTokens:
         return self.cell_seconds[self.cell]
 
     @property
+    def shown_seconds(self) -> Tensor:
+        """Mean time of each slot's frames where it is written as text, (T,) float64.
+
+        That of the cell that a slot's tokens come from, and the mean where they come from several; where frames were
+        repeated or reordered, the slot's own.
+        """
+        shown = self.times if self.mean_seconds is None else self.mean_seconds
+        if self.slot_seconds is not None:
+            return shown
+        of_tokens = shown[self.cell]
+        first, last, mean = (
+            shown.scatter_reduce(0, self.slot, of_tokens, how, include_self=False) for how in ("amin", "amax", "mean")
+        )
+        return first.where(first == last, mean)  # of one cell: its time to the last bit, as it is rounded for the text
+
+    @property
     def times(self) -> Tensor:
         """Time of each slot in the LLM, (T,) float64: the cells' own, unless the frames were repeated or reordered."""
         return self.cell_seconds if self.slot_seconds is None else self.slot_seconds
 
     def keep(self, index: Tensor) -> VisualTokens:
-        """The tokens at `index` (ascending positions), all per-token fields aligned."""
+        """The tokens at `index` (positions; ascending, unless `slot` is set anew), all per-token fields aligned."""
+        on_device = index.to(self.features.device)
         return replace(
             self,
-            features=self.features[index],
+            features=self.features[on_device],
+            deepstack=None if self.deepstack is None else self.deepstack[on_device],
             cell=self.cell[index],
             place=self.place[index],
             slot=self.slot[index],
@@ -220,7 +256,7 @@ class Evicted:
     # (R, K) new ids; None keeps the old ones. Separators go between them, and what follows continues from there
     positions: Tensor | None = None
     # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the
-    # backbone's positions want it (Qwen2-VL in time alone, Qwen2.5-VL with all rows)
+    # backbone's positions want it (Qwen2-VL in time alone, Qwen2.5-VL and Qwen3-VL with all rows)
     align_text: bool | None = None
     flops: int = 0  # operations of the matrix products that the choice took
 

@@ -62,10 +62,7 @@ class DPSelect(Method):
         index = (moments_KP * places + torch.arange(places)).flatten()[order]
         peak = peak_KP.flatten()[order]
         return replace(
-            tokens,
-            features=tokens.features[index.to(tokens.features.device)],
-            cell=tokens.cell[index],
-            place=tokens.place[index],
+            tokens.keep(index),
             slot=slot.flatten()[order],
             protected=peak if self.protect else torch.zeros_like(peak),
             span=kept if self.positions == "compact" else None,

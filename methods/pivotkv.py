@@ -33,7 +33,7 @@ class PivotKV(Method):
     kv_ratio: float | None = None  # share of each chunk to keep; None: what the run's ratio leaves
     max_input_length: int | None = None  # tokens that the prompt may take; compress every chunk alike to meet it
     # following text moves in time alone (released), or in all rows (aligned); auto: released on Qwen2-VL, aligned on
-    # Qwen2.5-VL, where the released rule leads to ids that training has not seen
+    # Qwen2.5-VL and Qwen3-VL, where the released rule leads to ids that training has not seen
     text_rows: Literal["auto", "released", "aligned"] = "auto"
 
     def __post_init__(self) -> None:

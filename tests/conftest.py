@@ -17,7 +17,7 @@ from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.tiny.model import random_checkpoint
-from tests.support import small_qwen2
+from tests.support import qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 
 torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
@@ -69,6 +69,12 @@ def stock() -> Qwen2ForCausalLM:
 def qwen2(stock: Qwen2ForCausalLM) -> Qwen2:
     """The same weights with evalkit's attention."""
     return small_qwen2.attached(stock)
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random tiny Qwen3-VL with three levels of deepstack features."""
+    return qwen3_vl.tiny(tmp_path_factory.mktemp("backbone") / "qwen3")
 
 
 @pytest.fixture(scope="session")

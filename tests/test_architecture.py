@@ -19,7 +19,7 @@ SHARED: Mapping[str, set[str]] = {
     "machine": set(),
     "progress": set(),
     "plugins": {"errors"},
-    "types": {"ledger"},
+    "types": {"errors", "ledger"},
     "method": {"errors", "types"},
 }
 # room -> the rooms that it imports from

@@ -21,6 +21,7 @@ BUILTIN = "tiny"  # the file of conf/backbone that `builtin` stands for
 BY_FAMILY = {  # model_type -> whose options a checkpoint takes
     "qwen2_vl": "qwen2_vl_7b",
     "qwen2_5_vl": "qwen2_5_vl_7b",
+    "qwen3_vl": "qwen3_vl_8b",
     "llava_onevision": "llava_onevision_7b",
     "llava_qwen": "llava_video_7b",
 }

@@ -15,6 +15,11 @@ their true times; it has no stop string, where evalkit's lmms_eval protocol ends
 simple class drops that one, too); a video of one frame fails there; its `fps` knows no `max_num_frames`, here `frames`
 is a cap; over 857 frames the processor resizes a second time, here frames go to that size in one step.
 
+lmms_eval_qwen3_vl: what lmms-eval 0.7.3 runs for `--model qwen3_vl`, its chat class: the same request with tokens of
+32 × 32 pixels, and no second resize. What that class does otherwise than evalkit: a system turn of its own ("You are a
+helpful assistant."), which the checkpoint's template has not; with transformers from 5.10 on, a second pair of vision
+tokens around the whole video; no stop string.
+
 retake: ReTaKe lists a video's 25-fps JPEGs, takes n = ⌊duration · sample_fps⌋, at most `frames`, made even, and picks
 `linspace(0, total − 1, n)` cut to integers. Share k / (n − 1) of the way through the list is the same share of the way
 through the video, so the same formula over the video's own frames gives the same pictures: exactly at 25 fps, within
@@ -44,7 +49,8 @@ if TYPE_CHECKING:
 
     from evalkit.types import Video
 
-LMMS_EVAL = ("lmms_eval", "lmms_eval_qwen2_5_vl")
+NFRAMES = ("lmms_eval_qwen2_5_vl", "lmms_eval_qwen3_vl")  # which ask qwen-vl-utils for a number of frames
+LMMS_EVAL = ("lmms_eval", *NFRAMES)
 PRESETS = (*LMMS_EVAL, "retake", "videochat_flash", "fps")
 RESIZES = ("bicubic", "nearest")
 CLIP = 8  # frames of a clip in `dynamic_fps1`; source: XComp's get_frame_indices
@@ -99,7 +105,7 @@ class Sampling:
             raise ValueError(f"{video.path}: expected to pick 1 to {video.frames} frames, got {n = }")
         if self.preset == "videochat_flash":
             return tuple(middles(video.frames, n))
-        if self.preset == "lmms_eval_qwen2_5_vl":
+        if self.preset in NFRAMES:
             return tuple(rounded_linspace(video.frames, n))
         pool = self._pool(video)
         if len(pool) < n:
@@ -122,7 +128,7 @@ class Sampling:
         size = smart_resize(
             height, width, pixels_per_token, self.min_pixels, self._most_pixels(video, pixels_per_token)
         )
-        if self._shared_by(video) is None:
+        if self._shared_by(video) is None or self.preset == "lmms_eval_qwen3_vl":
             return size
         return smart_resize(
             *size, pixels_per_token, self.min_pixels, self.max_pixels
@@ -157,7 +163,7 @@ class Sampling:
 
     def _shared_by(self, video: Video) -> int | None:
         """Frames among which qwen-vl-utils shares its tokens; None: that library has no part in the preset."""
-        if self.preset == "lmms_eval_qwen2_5_vl":
+        if self.preset in NFRAMES:
             return self.count(video, 2)
         return None if self.fps is None or self.preset != "lmms_eval" else len(self._pool(video))
 

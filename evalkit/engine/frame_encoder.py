@@ -85,31 +85,35 @@ class FrameEncoder:
         slots = list(plan.slots)
         # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
         slots += slots[-1:] * (-len(slots) % self.backbone.clip_frames)
+        features, deepstack = self._features(frames.pixels, slots)
+        shown = torch.tensor(
+            [frames.seconds[slot] for slot in slots] if plan.order is None else self._slot_seconds(video, len(slots)),
+            dtype=torch.float64,
+        ).view(-1, size)
         tokens = VisualTokens.dense(
-            self._features(frames.pixels, slots),
+            features,
             seconds=[frames.seconds[slot] for slot in slots[::size]],
             grid=self.backbone.token_grid(plan.height, plan.width),
+            deepstack=deepstack,
         )
-        if plan.order is None:
-            return tokens
-        return replace(tokens, slot_seconds=torch.tensor(self._slot_seconds(video, len(slots)), dtype=torch.float64))
+        tokens = replace(tokens, mean_seconds=shown.mean(1))
+        return tokens if plan.order is None else replace(tokens, slot_seconds=shown[:, 0])
 
     def _slot_seconds(self, video: Video, slots: int) -> list[float]:
-        """When the cells of `slots` frames are shown where frames are repeated or reordered, (T,) ascending.
+        """When each of `slots` frames is shown where frames are repeated or reordered, ascending.
 
         The times are those of as many frames spread by the run's preset: uniform sampling's, whatever is shown.
         """
-        size = self.backbone.cell_frames
         if slots > video.frames:
-            return [at * video.duration_s / slots for at in range(0, slots, size)]
-        return [video.shown_at(index) for index in self.sampling.indices(video, slots)[::size]]
+            return [at * video.duration_s / slots for at in range(slots)]
+        return [video.shown_at(index) for index in self.sampling.indices(video, slots)]
 
-    def _features(self, pixels: np.ndarray, slots: list[int]) -> torch.Tensor:
+    def _features(self, pixels: np.ndarray, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Encode, in smaller slices where memory runs out: the encoder treats cells one by one, so nothing changes."""
         cells = self.encode_cells
         while True:
             try:
-                return self.backbone.encode(pixels[slots], slice_cells=cells)
+                return self.backbone.encode_with_deepstack(pixels[slots], slice_cells=cells)
             except (RuntimeError, MemoryError) as error:
                 if cells == 1 or not out_of_memory(error):
                     raise

@@ -20,37 +20,36 @@ def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
     order = torch.tensor(list(cells))
     places = tokens.grid[0] * tokens.grid[1]
     index = (order[:, None] * places + torch.arange(places)).flatten()
-    slot = torch.arange(len(order)).repeat_interleave(places)
+    slot, slots = torch.arange(len(order)).repeat_interleave(places), tokens.slot_seconds
     return replace(
-        tokens,
-        features=tokens.features[index.to(tokens.features.device)],
-        cell=tokens.cell[index],
-        place=tokens.place[index],
+        tokens.keep(index),
+        cell=slot,
         slot=slot,
-        protected=tokens.protected[index],
-        until=None if tokens.until is None else tokens.until[index],
-        cell_seconds=_onward(tokens.cell_seconds, list(cells)),
-        slot_seconds=None if tokens.slot_seconds is None else _onward(tokens.slot_seconds, list(cells)),
+        cell_seconds=tokens.cell_seconds[order] + _shifts(tokens.cell_seconds, cells),
+        slot_seconds=None if slots is None else slots[order] + _shifts(slots, cells),
+        mean_seconds=None if tokens.mean_seconds is None else tokens.mean_seconds[order] + _shifts(tokens.times, cells),
         span=None,
     )
 
 
-def _onward(seconds: Tensor, cells: list[int]) -> Tensor:
-    """Times of `cells`; each time the order turns back, a video's length is added."""
+def _shifts(seconds: Tensor, cells: Sequence[int]) -> Tensor:
+    """What is added to the times of `cells` (n,): a video's length each time that the order turns back."""
     step = float(seconds[-1] - seconds[0]) / max(1, len(seconds) - 1)
     turns, shift = [0.0], 0.0
     for before, cell in pairwise(cells):
         shift += float(seconds[-1] - seconds[0]) + step if cell <= before else 0.0
         turns.append(shift)
-    return seconds[torch.tensor(cells)] + torch.tensor(turns, dtype=torch.float64)
+    return torch.tensor(turns, dtype=torch.float64)
 
 
 def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
     """Chunks of one video, in order, as one."""
     until = [part.until for part in parts if part.until is not None]
+    deepstack = [part.deepstack for part in parts]
     return replace(
         parts[0],
         features=torch.cat([part.features for part in parts]),
+        deepstack=None if deepstack[0] is None else torch.cat([levels for levels in deepstack if levels is not None]),
         cell=torch.cat([part.cell for part in parts]),
         place=torch.cat([part.place for part in parts]),
         slot=torch.cat([part.slot for part in parts]),
@@ -68,5 +67,6 @@ def window(tokens: VisualTokens, start: int, stop: int) -> tuple[VisualTokens, s
         slot=inside.slot - start,
         cell_seconds=tokens.cell_seconds[start:stop],
         slot_seconds=None if tokens.slot_seconds is None else tokens.slot_seconds[start:stop],
+        mean_seconds=None if tokens.mean_seconds is None else tokens.mean_seconds[start:stop],
     )
     return alone, slice(first, last)

@@ -38,11 +38,11 @@ def decoder(config: Any, op_counts: OpCounts) -> int:
     return sum(int(count) * int(cost) for count, cost in zip(astuple(op_counts), each, strict=True))
 
 
-def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int) -> int:
+def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int, mergers: int = 1) -> int:
     """Operations of one temporal cell in a Qwen vision tower.
 
     `segments`: per block, the lengths in patches of the pieces that attend within themselves; `width` of a patch's
-    state, `mlp` operations of a block's MLP on one patch, `out` width of a feature.
+    state, `mlp` operations of a block's MLP on one patch, `out` width of a feature; `mergers` of the same shape.
     """
     patches = sum(segments[0])
     pixels = config.in_channels * config.temporal_patch_size * config.patch_size**2
@@ -50,7 +50,7 @@ def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, ou
     blocks = sum(patches * (projections + mlp) + sum(4 * n * n * width for n in pieces) for pieces in segments)
     merged = width * config.spatial_merge_size**2
     merger = patches // config.spatial_merge_size**2 * 2 * merged * (merged + out)
-    return int(patches * 2 * pixels * width + blocks + merger)
+    return int(patches * 2 * pixels * width + blocks + mergers * merger)
 
 
 def windows(rows: int, columns: int, side: int) -> list[int]:

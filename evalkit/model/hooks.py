@@ -1,8 +1,9 @@
 """Apply a method's verbs to the decoder layers during one feed, and take the hooks off again.
 
-One `LayerHooks` lives for one call of the language model. Before each layer it narrows the hidden states (`prune`) and
-hands the layer the rotary embedding of the ids that hold there; after each layer's attention it cuts the cache
-(`evict`). What is in the cache, and at which ids, is counted by the prefill state alone.
+One `LayerHooks` lives for one call of the language model. Before each layer it adds the visual tokens' deepstack
+features of the layer below (where a family has them), narrows the hidden states (`prune`) and hands the layer the
+rotary embedding of the ids that hold there; after each layer's attention it cuts the cache (`evict`). What is in the
+cache, and at which ids, is counted by the prefill state alone.
 Shape letters: R rows of ids, n tokens of the feed, S of them that a layer sees, K kept, H query heads, G key heads, d
 head width.
 """
@@ -92,7 +93,7 @@ class LayerHooks:
 
     def _before(self, i: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            hidden = self._pruned(i, args[0])
+            hidden = self._pruned(i, self._deepened(i, args[0]))
             if hidden.shape[1] == 0:  # nothing of the chunk is left
                 raise StopForward
             ids = self._ids_at(i)
@@ -105,6 +106,13 @@ class LayerHooks:
             return (hidden, *args[1:]), kwargs
 
         return hook
+
+    def _deepened(self, i: int, hidden: Tensor) -> Tensor:
+        """The output of layer i - 1 with that level of the visual tokens' deepstack features added."""
+        levels = None if self.live is None else self.live.tokens.deepstack
+        if self.live is None or levels is None or not 1 <= i <= levels.shape[1]:
+            return hidden
+        return self.live.with_visual(hidden, levels[:, i - 1])
 
     def _pruned(self, i: int, hidden: Tensor) -> Tensor:
         """Hidden states (1, n, D) without those of the tokens that are dropped here."""
@@ -122,19 +130,20 @@ class LayerHooks:
             return self.state.ids_after_reindexing(i, self.ids, text=True, decoding=self.decoding)
         if self.live.renumbered:
             return self.positions.text_ids(self.state.next_free_id(i), len(self.live))
-        return self.state.ids_after_reindexing(i, self.live.ids)
+        return self.state.ids_after_reindexing(i, self.live.ids, text=self.positions.moves_together)
 
     # ---- after a layer's attention
 
     def _watch(self, i: int, attention: Any) -> list[Any]:
-        """Keep the un-rotated projections of a layer until its attention has run."""
+        """Keep a layer's queries and keys before rotation until its attention has run."""
 
         def remember(name: str) -> Any:
             return lambda _module, _args, out: self._projected.__setitem__(name, out)
 
+        # Qwen3 normalises queries and keys between projection and rotation
         return [
-            attention.q_proj.register_forward_hook(remember("q")),
-            attention.k_proj.register_forward_hook(remember("k")),
+            getattr(attention, "q_norm", attention.q_proj).register_forward_hook(remember("q")),
+            getattr(attention, "k_norm", attention.k_proj).register_forward_hook(remember("k")),
             attention.register_forward_hook(lambda module, _args, _out: self._attended(i, module)),
         ]
 
@@ -189,6 +198,5 @@ class LayerHooks:
 
 
 def _heads(projected: Tensor, attention: Any) -> Tensor:
-    """(1, S, heads·d) -> (heads, S, d)."""
-    _, size, _ = projected.shape
-    return projected.view(size, -1, int(attention.head_dim)).transpose(0, 1)
+    """(1, S, heads·d) or (1, S, heads, d) -> (heads, S, d)."""
+    return projected.view(projected.shape[1], -1, int(attention.head_dim)).transpose(0, 1)

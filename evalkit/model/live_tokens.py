@@ -57,6 +57,14 @@ class LiveTokens:
             return x
         return x[..., self.layout.visual.to(x.device), :]
 
+    def with_visual(self, hidden: Tensor, added: Tensor) -> Tensor:
+        """Hidden states (1, n, D) with `added` (N, D) on those of the visual tokens."""
+        added = added.to(hidden.device, hidden.dtype)
+        if self.layout is None:
+            return hidden + added
+        where = self.layout.visual.nonzero()[:, 0].to(hidden.device)
+        return hidden.index_add(1, where, added[None])
+
     def prune(self, method: Method, layer: int, layers: int, budget: Budget, positions: Positions) -> Pruned | None:
         """Ask the method what goes on to `layer` (of `layers`), and keep that; None where everything does.
 

@@ -14,7 +14,7 @@ from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, shared_weights, tensors
 from evalkit.model.checkpoint import Checkpoint, check_code, check_settings, locate, read_json, weight_files
-from evalkit.model.families.registry import FAMILIES
+from evalkit.model.families.registry import FAMILIES, UNSUPPORTED
 from evalkit.model.video_llm import VideoLLM
 from evalkit.model.weights_identity import weights_identity
 
@@ -47,7 +47,7 @@ def load(
     threads: int | None = None,
     adapter: str | None = None,
 ) -> VideoLLM:
-    """Load a Qwen2-VL or Qwen2.5-VL checkpoint: a folder, or a hub id that is in the hub's cache.
+    """Load a checkpoint of one of the families: a folder, or a hub id that is in the hub's cache.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
     ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process. `adapter`: a
@@ -162,8 +162,9 @@ def _config(found: Checkpoint, dtype: str) -> tuple[type[VideoLLM], Any]:
     check_settings(found)
     name = str((read_json(found, "config.json") or {}).get("model_type"))
     if name not in FAMILIES:
+        why = next((f": {reason}" for start, reason in UNSUPPORTED.items() if name.startswith(start)), "")
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}"
+            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}{why}"
         )
     kind = FAMILIES[name]
     check_code(found, ours=kind.own_code)

@@ -10,6 +10,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# of SigLIP (arXiv 2303.15343), as LLaVA-OneVision and LLaVA-Video use them
+# of SigLIP (arXiv 2303.15343), as LLaVA-OneVision, LLaVA-Video and Qwen3-VL use them
 SIGLIP_MEAN = (0.5, 0.5, 0.5)
 SIGLIP_STD = (0.5, 0.5, 0.5)

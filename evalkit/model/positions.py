@@ -40,6 +40,7 @@ class Positions:
     rows: ClassVar[int]  # of ids: 1 (RoPE), or 3 (M-RoPE: time, height, width)
     renumbers_pruned: ClassVar[bool]  # whether what `prune` leaves is numbered anew, unless the method says so itself
     aligns_text: ClassVar[bool] = False  # whether text after re-indexed ids moves in all rows, unless the method says
+    moves_together: ClassVar[bool] = False  # whether visual tokens after re-indexed ids do so, too
 
     def __init__(self, rotary: Any) -> None:
         """`rotary`: the model's module, (x, ids as `model_ids` has them) -> cos and sin (1, S, d)."""
@@ -180,6 +181,77 @@ class TimedMRopePositions(MRopePositions):
         seconds = tokens.times - tokens.times[0]
         # timestamps are binary fractions of a frame's time: 0.4999… s is half a second
         return torch.floor(seconds * self.tokens_per_second + 1e-3).long()
+
+
+class TimestampMRopePositions(MRopePositions):
+    """M-RoPE of single cells with text before each (Qwen3-VL, arXiv 2511.21631): the time is said in words, not by ids.
+
+    A cell of `rows` × `columns` tokens that follows the id before s has ids (s, s + row, s + column), and what follows
+    it goes on at s + max(rows, columns), as after an image; a cell that has lost tokens takes as many ids. A slot that
+    has no tokens at all takes none: the prompt is that of the cells which are left. transformers 5.17 numbers the same
+    way (5.3, which did not split a video into its cells, did not).
+
+    Time that PivotKV squeezes alone would end up far below rows and columns, which no training has seen; so a cell's
+    rows and columns move along with its time, and text in all rows.
+    """
+
+    aligns_text = True
+    moves_together = True
+
+    def video_ids(self, start: int, tokens: VisualTokens, separators: Separators | None = None) -> Tensor:
+        """Ids (3, n) of visual tokens and of the text that stands before and behind each slot's."""
+        slot, before, after = _text_around(tokens, separators)
+        side, columns = max(tokens.grid), tokens.grid[1]
+        first = start + _offsets(before + side + after)
+        block = (first + before)[slot]
+        visual = torch.stack([block, block + tokens.place // columns, block + tokens.place % columns])
+        if separators is None:
+            return visual
+        at, rank = slot[separators.anchor], torch.empty(len(separators), dtype=torch.long)
+        for behind, count, start_of in ((False, before, first), (True, after, first + before + side)):
+            chosen = separators.behind == behind
+            rank[chosen] = start_of[at[chosen]] + torch.arange(int(chosen.sum())) - _offsets(count)[at[chosen]]
+        return torch.cat([rank.expand(3, -1), visual], 1)[:, separators.order(len(tokens))]
+
+    def ids_after(self, tokens: VisualTokens, separators: Separators | None = None) -> int:
+        """As many as the slots in use take, with the text around them."""
+        _, before, after = _text_around(tokens, separators)
+        return int((before + max(tokens.grid) + after).sum())
+
+    def with_separators(self, old: Tensor, visual: Tensor, new: Tensor) -> Tensor:
+        """Ids (3, n) of what an eviction keeps; rows and columns that the method left move with their token's time.
+
+        Text goes in time as on other families, and has the same id in all rows; behind the last cell it goes on after
+        every id.
+        """
+        was, moved = old[:, visual], new.clone()
+        for row in (1, 2):
+            if torch.equal(new[row], was[row]):
+                moved[row] += new[0] - was[0]
+        out = super().with_separators(old[:1], visual, new[:1]).expand(3, -1).clone()
+        out[:, visual] = moved
+        last = int(visual.nonzero()[-1, 0]) + 1
+        if not torch.equal(moved, was):
+            out[:, last:] = text(following(moved), out.shape[1] - last)
+        return out
+
+
+def _text_around(tokens: VisualTokens, separators: Separators | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of each token's slot among those in use (N,), and how much text stands before and behind each of these."""
+    slot = torch.cat([torch.zeros(1, dtype=torch.long), (tokens.slot.diff() != 0).long()]).cumsum(0)
+    used = int(slot[-1]) + 1
+    if separators is None:
+        none = torch.zeros(used, dtype=torch.long)
+        return slot, none, none
+    before, after = (
+        torch.bincount(slot[separators.anchor[separators.behind == behind]], minlength=used) for behind in (False, True)
+    )
+    return slot, before, after
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    """Where each of some runs begins that follow each other, (n,) long."""
+    return lengths.cumsum(0) - lengths
 
 
 def _between(old: Tensor, visual: Tensor, new: Tensor) -> Tensor:

@@ -165,7 +165,7 @@ class QuestionAttention:
         if not 0 <= skip < self.header:
             raise MethodError(f"{CALL} needs a skip below the question's {self.header} tokens, got {skip = }")
 
-    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:
+    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> Pass:
         """The pass over `cells`, made or found; it counts once for a question."""
         decided = None if until is None else tuple(until.tolist())
         key = (tuple(self.prefix_ids), tuple(cells), layers, decided)
@@ -218,7 +218,8 @@ def _traced(layers: range) -> tuple[dict[int, Trace], Observer]:
                 traces[i].queries.append(queries)
             else:
                 # no view of the features: it would keep all of them
-                traces[i].tokens.append(replace(visual, features=visual.features.new_empty(len(visual), 0)))
+                bare = replace(visual, features=visual.features.new_empty(len(visual), 0), deepstack=None)
+                traces[i].tokens.append(bare)
         if i == layers[-1]:
             raise StopForward
 

@@ -117,6 +117,13 @@ class VideoLLM(Decoder):
         """
         raise NotImplementedError
 
+    def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, Tensor | None]:
+        """As `encode`, and the features (T·P, L, D) that go into the LLM's first L layers; None: there are none.
+
+        Raises ModelError where a feature is not finite.
+        """
+        return self.encode(pixels, slice_cells=slice_cells), None
+
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""Qwen2-VL's and Qwen2.5-VL's vision towers: pixels to features after the merger, and what that costs.
+"""The vision towers of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: pixels to features after the merger, and what that costs.
 
 Shape letters: T temporal cells of two frames, h and w patches per column and row of a frame, P visual tokens of a cell,
-D feature width.
+D feature width, L levels of deepstack features.
 """
 
 from __future__ import annotations
@@ -53,16 +53,22 @@ class VisionTower:
         return check_finite(features, "features of the vision encoder")
 
     def _encode_slice(self, pixels: np.ndarray) -> Tensor:
+        return self.encode_patches(self.patches(pixels), self._grid(pixels))
+
+    def _grid(self, pixels: np.ndarray) -> tuple[int, int, int]:
+        """Cells, and patches per column and row, of frames (2T, height, width, 3)."""
         frames, height, width, _ = pixels.shape
-        grid = (frames // self.cell_frames, height // self.patch, width // self.patch)
-        return self.encode_patches(self.patches(pixels), grid)
+        return frames // self.cell_frames, height // self.patch, width // self.patch
 
     def encode_patches(self, patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
         """Normalised patches (T·h·w, C) of a grid (T, h, w in patches) -> features (T·P, D)."""
-        device = self.module.device
-        thw = torch.tensor([grid], device=device)
-        features: Tensor = self.module(patches.to(device, self.module.dtype), grid_thw=thw).pooler_output
+        features: Tensor = self._run(patches, grid).pooler_output
         return features
+
+    def _run(self, patches: Tensor, grid: tuple[int, int, int]) -> Any:
+        """transformers' output for normalised patches."""
+        device = self.module.device
+        return self.module(patches.to(device, self.module.dtype), grid_thw=torch.tensor([grid], device=device))
 
     def flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
@@ -89,3 +95,33 @@ class WindowedVisionTower(VisionTower):
         width = vision.hidden_size
         mlp = 3 * 2 * width * vision.intermediate_size
         return flops.vision_cell(vision, segments, width, mlp, vision.out_hidden_size)
+
+
+class DeepstackVisionTower(VisionTower):
+    """Qwen3-VL's (arXiv 2511.21631): every patch attends to all of its cell, learned positions are interpolated.
+
+    Beside the features there are deepstack features: states of L earlier blocks, each through a merger of its own.
+    """
+
+    def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, Tensor]:
+        """uint8 frames (2T, height, width, 3) -> features (T·P, D) and deepstack features (T·P, L, D).
+
+        In slices, and with errors, as `encode`.
+        """
+        step = slice_cells * self.cell_frames
+        parts = [self._encode_slice_with_deepstack(pixels[i : i + step]) for i in range(0, len(pixels), step)]
+        features, deepstack = (torch.cat(part) for part in zip(*parts, strict=True))
+        check_finite(deepstack, "deepstack features of the vision encoder")
+        return check_finite(features, "features of the vision encoder"), deepstack
+
+    def _encode_slice_with_deepstack(self, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        out = self._run(self.patches(pixels), self._grid(pixels))
+        return out.pooler_output, torch.stack(out.deepstack_features, 1)
+
+    def cell_flops(self, grid: tuple[int, int]) -> int:
+        """Operations of encoding one cell."""
+        vision = self.config
+        width, segments = vision.hidden_size, [[grid[0] * grid[1] * self.merge**2]] * vision.depth
+        mlp = 2 * 2 * width * vision.intermediate_size
+        mergers = 1 + len(vision.deepstack_visual_indexes)
+        return flops.vision_cell(vision, segments, width, mlp, vision.out_hidden_size, mergers)

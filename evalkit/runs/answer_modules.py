@@ -65,6 +65,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.families.llava_video",
     "evalkit.model.families.llava_video_model",
     "evalkit.model.families.qwen2_vl",
+    "evalkit.model.families.qwen3_vl",
     "evalkit.model.families.registry",
     "evalkit.model.families.videochat_flash",
     "evalkit.model.families.videochat_flash_model",

@@ -56,9 +56,19 @@ def question(video: Path, number: int, **changes: Any) -> Question:
     return Question(**{**fields, **changes})
 
 
+def size(backbone: VideoLLM) -> tuple[int, int]:
+    """Height and width of a frame of 4 x 4 visual tokens, or the one that the backbone takes."""
+    side = backbone.pixels_per_token
+    if side is None:
+        assert backbone.frame_size is not None
+        return backbone.frame_size
+    return 4 * side, 4 * side
+
+
 def engine(backbone: VideoLLM, *, frames: int = 32, **changes: Any) -> Engine:
-    """An engine that samples `frames` frames of at most 112 x 112 pixels."""
-    sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=28 * 28, max_pixels=112 * 112)
+    """An engine that samples `frames` frames of at most 4 x 4 visual tokens."""
+    height, width = size(backbone)
+    sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=height * width // 16, max_pixels=height * width)
     encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
     encoder = FrameEncoder(backbone=backbone, sampling=sampling, **encoding)
     return Engine(

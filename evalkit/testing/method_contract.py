@@ -19,7 +19,7 @@ import torch
 
 from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.testing import clips
-from evalkit.testing.loop import DENSE, answer, answer_key, engine, question
+from evalkit.testing.loop import DENSE, answer, answer_key, engine, question, size
 from evalkit.types import Video, VisualTokens
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def plans_are_sound(method: Method) -> None:
 def answers_are_those_of_the_ratio(method: Method) -> None:
     """Dense answers at ratio 1 (where `identity_at_one`), the ratio spent, and the same whatever the chunk size."""
     with TemporaryDirectory() as folder:
-        clip = clips.make(Path(folder) / "clip.mp4", frames=160, size=(112, 112))
+        clip = clips.make(Path(folder) / "clip.mp4", frames=160, size=size(backbone()))
         questions = [question(clip, number) for number in range(3)]
         points = [OperatingPoint("checked", method, ratio) for ratio in RATIOS]
         found = answer(engine(backbone(), chunk_cells=4), [DENSE, *points], questions)
@@ -184,12 +184,14 @@ def backbone() -> VideoLLM:
         return load(str(random_checkpoint(Path(folder) / "tiny", seed=0)), device="cpu")
 
 
-def visual(model: VideoLLM, frames: int = 12, height: int = 112, width: int = 112) -> VisualTokens:
-    """Encoded noise: the visual tokens of `frames` frames."""
+def visual(model: VideoLLM, frames: int = 12, height: int | None = None, width: int | None = None) -> VisualTokens:
+    """Encoded noise: the visual tokens of `frames` frames, of `size` unless told otherwise."""
+    height, width = height or size(model)[0], width or size(model)[1]
     pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     with torch.inference_mode():
-        features = model.encode(pixels, slice_cells=32)
-    return VisualTokens.dense(features, seconds=range(frames // 2), grid=model.token_grid(height, width))
+        features, deepstack = model.encode_with_deepstack(pixels, slice_cells=32)
+    grid = model.token_grid(height, width)
+    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid, deepstack=deepstack)
 
 
 def hooks(model: VideoLLM) -> int:

@@ -4,7 +4,8 @@
 therefore needs no hooks, and gradient checkpointing, which runs layers again, drops the same tokens twice.
 
 Shape letters: B videos of equal size, P prefix tokens, N tokens of a video (visual ones and the separators between
-them), Q suffixes a video, A tokens of a suffix, n_l of a video's tokens that layer l sees, S_l = P + n_l + Q·A.
+them), Q suffixes a video, A tokens of a suffix, n_l of a video's tokens that layer l sees, S_l = P + n_l + Q·A,
+L levels of deepstack features.
 """
 
 from __future__ import annotations
@@ -91,13 +92,21 @@ def _ids(decoder: Decoder, live: LiveTokens, n_prefix: int, suffix_shape: tuple[
     return torch.cat([one, one[:, one.shape[1] - length :].repeat(1, n_suffixes - 1)], dim=1)
 
 
-def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: list[Tensor] | None = None) -> Tensor:
+def forward(
+    decoder: Decoder,
+    schedule: PruneSchedule,
+    embeds: Tensor,
+    inputs: list[Tensor] | None = None,
+    *,
+    deepstack: Tensor | None = None,
+) -> Tensor:
     """Embeddings (B, P + N + Q·A, D) -> hidden states of the suffixes after the final norm (B, Q, A, D).
 
-    `inputs`, where given, receives what enters each layer, (B, S_l, D).
+    `inputs`, where given, receives what enters each layer, (B, S_l, D). `deepstack` (B, N, L, D): what
+    `levels` gives, where the family has such features.
     """
     hidden = embeds
-    for number, hidden in enumerate(layer_states(decoder, schedule, embeds)):
+    for number, hidden in enumerate(layer_states(decoder, schedule, embeds, deepstack=deepstack)):
         if inputs is not None and number < decoder.layers:
             inputs.append(hidden)
     out: Tensor = decoder.text.norm(hidden[:, schedule.n_prefix + schedule.counts[-1] :])
@@ -105,20 +114,26 @@ def forward(decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, inputs: l
 
 
 def layer_states(
-    decoder: Decoder, schedule: PruneSchedule, embeds: Tensor, layers: Sequence[torch.nn.Module] | None = None
+    decoder: Decoder,
+    schedule: PruneSchedule,
+    embeds: Tensor,
+    layers: Sequence[torch.nn.Module] | None = None,
+    *,
+    deepstack: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Embeddings (B, P + N + Q·A, D) -> the input of each layer, (B, S_l, D), and last the output of the last one.
 
     A generator: a layer runs when its output is asked for. `layers`, where given, run in place of the decoder's own
-    first ones; the last output is then what the decoder's next layer would see.
+    first ones; the last output is then what the decoder's next layer would see. `deepstack` (B, N, L, D): level l is
+    added to the visual tokens' states after layer l, before any are dropped there.
     """
     n_prefix, (n_suffixes, length) = schedule.n_prefix, schedule.suffix_shape
     hidden, seen = embeds, embeds.shape[1] - n_prefix - n_suffixes * length
     stack = decoder.text.layers if layers is None else layers
-    for layer, index, count, ids in zip(
-        stack, schedule.kept_index, schedule.counts, schedule.ids, strict=layers is None
+    for number, (layer, index, count, ids) in enumerate(
+        zip(stack, schedule.kept_index, schedule.counts, schedule.ids, strict=layers is None)
     ):
-        hidden, seen = _pruned(hidden, index, n_prefix, seen), count
+        hidden, deepstack, seen = _pruned(hidden, index, n_prefix, seen), _narrowed(deepstack, index), count
         yield hidden
         mask = packed_mask(n_prefix + seen, n_suffixes, length)[None, None] if n_suffixes > 1 else None
         hidden = layer(
@@ -126,9 +141,26 @@ def layer_states(
             attention_mask=None if mask is None else mask.to(hidden.device),
             position_embeddings=decoder.positions.rotary(hidden, ids),
         )
+        hidden = _deepened(hidden, deepstack, number, n_prefix)
     if len(stack) < decoder.layers:
         hidden = _pruned(hidden, schedule.kept_index[len(stack)], n_prefix, seen)
     yield hidden
+
+
+def _deepened(hidden: Tensor, deepstack: Tensor | None, level: int, n_prefix: int) -> Tensor:
+    """Hidden states (B, S, D) with a level of deepstack features (B, n, L, D) added to those of the visual tokens."""
+    if deepstack is None or level >= deepstack.shape[2]:
+        return hidden
+    n = deepstack.shape[1]
+    after = hidden.shape[1] - n_prefix - n
+    return hidden + F.pad(deepstack[:, :, level].to(hidden), (0, 0, n_prefix, after))
+
+
+def _narrowed(deepstack: Tensor | None, index: Tensor | None) -> Tensor | None:
+    """Deepstack features (B, n, L, D) of the visual tokens that `index` names; None: all."""
+    if deepstack is None or index is None:
+        return deepstack
+    return deepstack[:, index.to(deepstack.device)]
 
 
 def _pruned(hidden: Tensor, index: Tensor | None, n_prefix: int, seen: int) -> Tensor:
@@ -151,6 +183,17 @@ def sequence(decoder: Decoder, tokens: VisualTokens) -> Tensor:
     """What is fed of one video: its features with the separators between them, (N, D)."""
     separators = decoder.separators(tokens)
     return tokens.features if separators is None else separators.interleave(tokens.features)
+
+
+def levels(decoder: Decoder, tokens: VisualTokens) -> Tensor | None:
+    """Deepstack features of what is fed of one video, (N, L, D), zero for separators; None: the family has none."""
+    deepstack, separators = tokens.deepstack, decoder.separators(tokens)
+    if deepstack is None or separators is None:
+        return deepstack
+    visual = separators.order(len(tokens)) >= len(separators)
+    out = deepstack.new_zeros(len(visual), *deepstack.shape[1:])
+    out[visual.to(out.device)] = deepstack
+    return out
 
 
 def embed(decoder: Decoder, prefix_ids: Tensor, features: Tensor, suffix_ids: Tensor) -> Tensor:

@@ -38,18 +38,22 @@ def loss(
     embeds: Tensor,
     target_shares: Tensor,
     learned: Tensor,
+    *,
+    deepstack: Tensor | None = None,
 ) -> Tensor:
     """Relative squared error of the states after each layer of `frozen`, summed over layers and kinds of tokens.
 
     Where `frozen` has all layers, the KL divergence from the uncompressed model's next-token distribution is added, at
     the positions `learned` (B, Q, A) bool. `schedules`: with the method, and with every token kept. `target_shares`
-    (B, T, P, P): shares of the cell's uncompressed states in each visual token's target.
+    (B, T, P, P): shares of the cell's uncompressed states in each visual token's target. `deepstack` (B, N, L, D): as
+    in forward.layer_states.
     """
     schedule, uncompressed = schedules
     with torch.no_grad():
-        targets = [*forward.layer_states(decoder, uncompressed, embeds.detach(), list(frozen))][1:]
+        fixed = None if deepstack is None else deepstack.detach()
+        targets = [*forward.layer_states(decoder, uncompressed, embeds.detach(), list(frozen), deepstack=fixed)][1:]
     layers = decoder.text.layers[: len(frozen)]
-    found = [*forward.layer_states(decoder, schedule, embeds, list(layers))][1:]
+    found = [*forward.layer_states(decoder, schedule, embeds, list(layers), deepstack=deepstack)][1:]
     kept, total = torch.arange(len(schedule.visual)), embeds.new_zeros(())
     for number, (states, goals) in enumerate(zip(found, targets, strict=True), 1):
         index = schedule.kept_index[number] if number < len(schedule.kept_index) else None

@@ -63,13 +63,19 @@ class TunableBackbone(nn.Module):
             tokens = [self.frame_encoder.encode(video, plan, frames) for video, plan, frames in sample.seen]
         schedule = self._schedule(sample, tokens, Method() if sample.uncompressed else self.point.method)
         features = torch.stack([forward.sequence(backbone, t) for t in tokens])
+        levels = [found for t in tokens if (found := forward.levels(backbone, t)) is not None]
+        deepstack = torch.stack(levels) if levels else None
         embeds = forward.embed(backbone, sample.prefix_ids, features, sample.suffix_ids)
         if self.frozen is not None:
             assert sample.target_shares is not None
             schedules = (schedule, self._schedule(sample, tokens, Method()))
             learned = sample.targets != IGNORE
-            return {"loss": states.loss(backbone, self.frozen, schedules, embeds, sample.target_shares, learned)}
-        loss, correct = forward.loss(backbone, forward.forward(backbone, schedule, embeds), sample.targets)
+            loss = states.loss(
+                backbone, self.frozen, schedules, embeds, sample.target_shares, learned, deepstack=deepstack
+            )
+            return {"loss": loss}
+        hidden = forward.forward(backbone, schedule, embeds, deepstack=deepstack)
+        loss, correct = forward.loss(backbone, hidden, sample.targets)
         self.correct.append(correct.float().mean())
         return {"loss": loss}
 

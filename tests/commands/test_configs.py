@@ -72,6 +72,7 @@ def test_released_retake_settings_ask_as_the_released_code(name: str) -> None:
 def test_each_backbone_brings_what_lmms_eval_shows_it() -> None:
     assert composed("backbone=qwen2_vl_7b").sampling.preset == "lmms_eval"
     assert composed("backbone=qwen2_5_vl_7b").sampling.preset == "lmms_eval_qwen2_5_vl"
+    assert composed("backbone=qwen3_vl_8b").sampling.preset == "lmms_eval_qwen3_vl"
     onevision, video = (composed(f"backbone=llava_{name}_7b").sampling for name in ("onevision", "video"))
     assert (onevision.preset, onevision.frames, onevision.fps) == ("lmms_eval", 32, None)
     assert (video.preset, video.frames, video.fps) == ("lmms_eval", 64, None)

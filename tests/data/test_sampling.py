@@ -124,12 +124,18 @@ def test_qwen_vl_utils_agrees(frames: int, fps: float) -> None:
         assert sampling("lmms_eval", min_pixels=least).size(video(frames, fps, 1080, 1920), 28) == expected
 
 
-# ---- lmms_eval_qwen2_5_vl
+# ---- lmms_eval_qwen2_5_vl, lmms_eval_qwen3_vl
 
 
 @pytest.mark.slow
-def test_qwen2_5_vl_sees_what_lmms_evals_own_class_shows_it(tmp_path: Path) -> None:
-    """Frames, sizes and tokens of the class that `--model qwen2_5_vl` names, run up to its processor.
+@pytest.mark.parametrize(
+    ("name", "side", "expected", "plain"),
+    [("qwen2_5_vl", 28, (560, 1008), (336, 644)), ("qwen3_vl", 32, (640, 1152), (384, 704))],
+)
+def test_a_model_sees_what_lmms_evals_own_class_shows_it(
+    name: str, side: int, expected: tuple[int, int], plain: tuple[int, int], tmp_path: Path
+) -> None:
+    """Frames, sizes and tokens of the class that `--model NAME` names, run up to its processor.
 
     The first clip is eight minutes of 1280 × 720, but of 40 frames alone, so that it is quickly made.
     """
@@ -139,21 +145,21 @@ def test_qwen2_5_vl_sees_what_lmms_evals_own_class_shows_it(tmp_path: Path) -> N
         clips.make(tmp_path / "short.mp4", frames=5, size=(96, 128)),
     ]
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.support.lmms_qwen2_5_vl", *map(str, files)]
+    command = [sys.executable, "-m", "tests.support.lmms_chat_class", name, *map(str, files)]
     run = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
-    assert [line[0] for line in lines] == ["lmms_eval.models.chat.qwen2_5_vl"] * 3
+    assert [line[0] for line in lines] == [f"lmms_eval.models.chat.{name}"] * 3
     assert lines[0][-1] == 11_520
-    sampler, simple = composed("lmms_eval_qwen2_5_vl"), composed("lmms_eval")
+    sampler, simple = composed(f"lmms_eval_{name}"), composed("lmms_eval")
     eight_minutes = video(14_400, 30.0, 720, 1280)
-    assert sampler.size(eight_minutes, 28) == (560, 1008)
-    assert simple.size(eight_minutes, 28) == (336, 644)  # negative control: Qwen2-VL's preset, 4,416 tokens
+    assert sampler.size(eight_minutes, side) == expected
+    assert simple.size(eight_minutes, side) == plain  # negative control: Qwen2-VL's preset, 4,416 tokens
     for file, (_, indices, numbers, height, width, tokens) in zip(files, lines, strict=True):
         clip = probe(file)
         count = sampler.count(clip, 2)
         assert list(sampler.indices(clip, count)) == indices == numbers
-        assert sampler.size(clip, 28) == (height, width)
-        assert count // 2 * (height // 28) * (width // 28) == tokens
+        assert sampler.size(clip, side) == (height, width)
+        assert count // 2 * (height // side) * (width // side) == tokens
 
 
 @pytest.mark.parametrize("frames", [2, 3, 33, 250, 9_001, 90_001])
@@ -383,7 +389,7 @@ def test_a_thread_of_a_video_is_refused(preset: str) -> None:
     [
         (
             {"preset": "uniform"},
-            "expected one of lmms_eval, lmms_eval_qwen2_5_vl, retake, videochat_flash, fps, got 'uniform'",
+            f"expected one of {', '.join(PRESETS)}, got 'uniform'",
         ),
         ({"frames": 0}, "frames: expected an integer above 0, got 0"),
         ({"frames": "many"}, "frames: expected an integer above 0, got 'many'"),

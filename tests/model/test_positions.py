@@ -41,7 +41,7 @@ from tests.support.configs import composed
 from tests.support.loop import question
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen2")
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen2")
 # frames, rows and columns of a cell, ratio, cells of a chunk
 CASES = [(40, 2, 3, 0.5, 4), (9, 6, 5, 0.25, None), (64, 1, 1, 0.125, 3), (32, 1, 12, 0.125, 16), (4, 3, 8, 0.1, 1)]
 VARIANTS: dict[str, Method] = {
@@ -65,8 +65,9 @@ def method(name: str) -> Method:
 
 
 @pytest.fixture(scope="module")
-def families(backbone: Qwen2VL, qwen25: Path, qwen2: Qwen2) -> dict[str, Decoder]:
-    return {"qwen2_vl": backbone, "qwen2_5_vl": load(str(qwen25), device="cpu"), "qwen2": qwen2}
+def families(backbone: Qwen2VL, qwen25: Path, qwen3: Path, qwen2: Qwen2) -> dict[str, Decoder]:
+    later = {"qwen2_5_vl": load(str(qwen25), device="cpu"), "qwen3_vl": load(str(qwen3), device="cpu")}
+    return {"qwen2_vl": backbone, **later, "qwen2": qwen2}
 
 
 class Blindfolded:
@@ -81,10 +82,11 @@ class Blindfolded:
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         return height // self.pixels_per_token, width // self.pixels_per_token
 
-    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+    def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, None]:
         frames, height, width, _ = pixels.shape
         count = frames // self.cell_frames * math.prod(self.token_grid(height, width))
-        return torch.randn(count, self.decoder.text.config.hidden_size, generator=torch.Generator().manual_seed(0))
+        size = self.decoder.text.config.hidden_size
+        return torch.randn(count, size, generator=torch.Generator().manual_seed(0)), None
 
 
 def clip(frames: int, rows: int, columns: int) -> Video:
@@ -126,7 +128,8 @@ def ids(
         selected = method.select(tokens, budget, attend)
         decoder.prefill_text(context, HEAD)
         decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
-        visual = list(context.visual)
+        between = context.separators  # times and vision tokens among the visual ones
+        visual = [sum(entries) for entries in zip(context.visual, between, strict=True)]
         decoder.prefill_text(context, TAIL[:2])
         decoder.prefill_text(context, TAIL[2:])
         decoder.prefill_text(context, [REPLY], decoding=True)
@@ -193,10 +196,12 @@ def test_more_slots_than_frames_are_spread_evenly(families: dict[str, Decoder]) 
     assert tokens is not None
     assert tokens.times.tolist() == [0.0]
     look = frame_encoder(families["qwen2_5_vl"])
-    assert look._slot_seconds(video, 8) == [0.0, 2.0, 4.0, 6.0]
+    assert look._slot_seconds(video, 8) == [float(second) for second in range(8)]
 
 
-@pytest.mark.parametrize(("family", "rows"), [("qwen2_vl", "released"), ("qwen2_5_vl", "aligned")])
+@pytest.mark.parametrize(
+    ("family", "rows"), [("qwen2_vl", "released"), ("qwen2_5_vl", "aligned"), ("qwen3_vl", "aligned")]
+)
 def test_text_rows_are_the_familys_unless_named(family: str, rows: Any, families: dict[str, Decoder]) -> None:
     decoder, video = families[family], clip(40, 2, 3)
     found = {}

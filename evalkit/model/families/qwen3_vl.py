@@ -1,0 +1,112 @@
+"""Qwen3-VL (arXiv 2511.21631), dense: deepstack features, and M-RoPE with the time of each cell as text before it.
+
+What transformers calls interleaved M-RoPE – which frequency belongs to which row of ids – is the checkpoint's own
+rotary module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
+from evalkit.model.positions import Positions, TimestampMRopePositions
+from evalkit.model.separators import Separators
+from evalkit.model.video_llm import VideoLLM
+from evalkit.model.vision_tower import DeepstackVisionTower
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from torch import Tensor
+
+    from evalkit.types import VisualTokens
+
+
+class Qwen3VL(VideoLLM):
+    """A dense Qwen3-VL checkpoint behind the engine's few calls."""
+
+    positions_type: ClassVar[type[Positions]] = TimestampMRopePositions
+    cell_frames = DeepstackVisionTower.cell_frames
+    mean: ClassVar[Sequence[float]] = SIGLIP_MEAN
+    std: ClassVar[Sequence[float]] = SIGLIP_STD
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        mean: Sequence[float] = SIGLIP_MEAN,
+        std: Sequence[float] = SIGLIP_STD,
+    ) -> None:
+        super().__init__(model, model.model.language_model, tokenizer)
+        self.vision = DeepstackVisionTower(model.model.visual, model.config.vision_config, mean, std)
+        self.pixels_per_token = self.vision.pixels_per_token
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> Qwen3VL:
+        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
+        return cls(model, tokenizer, mean=mean, std=std)
+
+    @property
+    def projector(self) -> torch.nn.Module:
+        """What takes the vision tower's features to the width of the language model; deepstack features have others."""
+        merger: torch.nn.Module = self.vision.module.merger
+        return merger
+
+    def prompt(
+        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Token ids before and after the video: without the template's vision tokens, which each cell has of its own.
+
+        Source: Qwen's processor, in transformers before 5.10; since then a second pair is left around the whole video.
+        """
+        return super().prompt(text, video=False, system=system, prefill=prefill)
+
+    def separators(self, tokens: VisualTokens) -> Separators:
+        """The time of each slot in words and a vision start before its tokens, a vision end behind them; all of it
+        stays, whatever is dropped.
+        """
+        first = torch.cat([torch.tensor([True]), tokens.slot[1:] != tokens.slot[:-1]]).nonzero()[:, 0]
+        last = torch.cat([first[1:], torch.tensor([len(tokens)])]) - 1
+        ids: list[int] = []
+        anchor: list[int] = []
+        behind: list[bool] = []
+        for begin, end, seconds in zip(
+            first.tolist(), last.tolist(), tokens.shown_seconds[tokens.slot[first]].tolist(), strict=True
+        ):
+            before = [*self._time_ids(seconds), self.model.config.vision_start_token_id]
+            ids += [*before, self.model.config.vision_end_token_id]
+            anchor += [begin] * len(before) + [end]
+            behind += [False] * len(before) + [True]
+        token_ids = torch.tensor(ids)
+        return Separators(
+            embeds=self.text.embed_tokens(token_ids.to(self.device)),
+            anchor=torch.tensor(anchor),
+            behind=torch.tensor(behind),
+            with_row=torch.zeros(len(ids), dtype=torch.bool),
+            ids=token_ids,
+        )
+
+    def _time_ids(self, seconds: float) -> list[int]:
+        """A time as the processor writes it; none where the checkpoint has no tokenizer."""
+        if self.tokenizer is None:
+            return []
+        return list(self.tokenizer(f"<{seconds:.1f} seconds>", add_special_tokens=False)["input_ids"])
+
+    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
+        """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
+
+        Raises ModelError where a feature is not finite.
+        """
+        return self.vision.encode(pixels, slice_cells=slice_cells)
+
+    def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, Tensor]:
+        """Features (T·P, D) and deepstack features (T·P, L, D)."""
+        return self.vision.encode_with_deepstack(pixels, slice_cells=slice_cells)
+
+    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
+        """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
+        return self.vision.flops(cells, grid)
