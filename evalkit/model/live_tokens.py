@@ -55,7 +55,8 @@ class LiveTokens:
         """Of x (…, n, d) the visual tokens, (…, N, d)."""
         if self.layout is None:
             return x
-        return x[..., self.layout.visual.to(x.device), :]
+        index = self.layout.visual.nonzero()[:, 0]  # on the CPU: a mask on a GPU would wait for it
+        return x.index_select(-2, index.to(x.device))
 
     def prune(self, method: Method, layer: int, layers: int, budget: Budget, positions: Positions) -> Pruned | None:
         """Ask the method what goes on to `layer` (of `layers`), and keep that; None where everything does.
