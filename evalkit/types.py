@@ -8,7 +8,7 @@ d head width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,18 @@ class VisualTokens:
     def times(self) -> Tensor:
         """Time of each slot in the LLM, (T,) float64: the cells' own, unless the frames were repeated or reordered."""
         return self.cell_seconds if self.slot_seconds is None else self.slot_seconds
+
+    def same(self, other: VisualTokens) -> bool:
+        """Whether everything that the LLM reads of both is equal, bit by bit."""
+        import torch
+
+        def equal(ours: Any, theirs: Any) -> bool:
+            if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+                return torch.equal(ours, theirs)
+            return bool(ours is theirs or (type(ours) is type(theirs) and ours == theirs))
+
+        read = [each.name for each in fields(self) if each.name != "flops"]
+        return len(self) == len(other) and all(equal(getattr(self, name), getattr(other, name)) for name in read)
 
     def keep(self, index: Tensor) -> VisualTokens:
         """The tokens at `index` (positions; ascending, unless `slot` is set anew), all per-token fields aligned."""

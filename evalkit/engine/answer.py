@@ -20,8 +20,8 @@ from evalkit.data.protocols.base import PromptContext
 from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVideo
 from evalkit.engine.stage_times import Clock, Meter
-from evalkit.errors import ConfigError
-from evalkit.method import OperatingPoint
+from evalkit.errors import ConfigError, MethodError
+from evalkit.method import Method, OperatingPoint
 from evalkit.model import option_margin
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
+    from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
@@ -75,13 +76,18 @@ class Engine:
         path = next(iter(pending.values()))[0].video_path
         encoders, meter = self.frame_encoders({point.adapter for point in pending}), self.meter
         clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
+        planned, left = [], dict(pending)
         try:
             video = video_file.probe(path)
-            planned = [encoders[point.adapter].plan(point, video) for point in pending]
+            for point in pending:
+                try:
+                    planned.append(encoders[point.adapter].plan(point, video))
+                except MethodError as error:  # this method makes no plan here, the others do
+                    yield from _lost({point: left.pop(point)}, error)
             with clock.stage("decode"):
                 frames = next(iter(encoders.values())).decode(video, [one.frames for one in planned])
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
-            yield from _lost(pending, error)
+            yield from _lost(left, error)
             return
         union = len({i for plan in frames for i in plan.indices})
         for group in _encoded_alike(planned):
@@ -104,11 +110,19 @@ class Engine:
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question]
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
         """One operating point's answers: from one prefilled cache, or from one for each question where it is query
-        aware.
+        aware, unless it chose the same tokens for the question before.
         """
         attention = None if encoded.tokens is None else self._question_attention(planned, encoded.tokens)
+        last: PrefilledVideo | None = None
         for batch in [[q] for q in questions] if planned.point.method.query_aware else [questions]:
-            yield from self._batch(planned, encoded, attention, batch)
+            try:
+                with torch.inference_mode():
+                    last = self._prefill(planned, encoded, attention, batch, last)
+            except Exception as error:  # noqa: BLE001 – as above
+                last = None
+                yield from _lost({planned.point: batch}, error)
+            else:
+                yield from self._batch(last, batch)
 
     def _question_attention(self, planned: PlannedVideo, tokens: VisualTokens) -> QuestionAttention:
         """Question→token attention over one video; what does not depend on the question is computed once."""
@@ -117,27 +131,16 @@ class Engine:
         )
 
     def _batch(
-        self,
-        planned: PlannedVideo,
-        encoded: EncodedVideo,
-        question_attention: QuestionAttention | None,
-        questions: Sequence[Question],
+        self, prefilled: PrefilledVideo, questions: Sequence[Question]
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
-        point = planned.point
-        try:
-            with torch.inference_mode():
-                prefilled = self._prefill(planned, encoded, question_attention, questions)
-        except Exception as error:  # noqa: BLE001 – as above
-            yield from _lost({point: questions}, error)
-            return
         for question in questions:
             try:
                 with torch.inference_mode():
                     answer = self._answer(prefilled, question)
             except Exception as error:  # noqa: BLE001 – as above
-                yield from _lost({point: [question]}, error)
+                yield from _lost({prefilled.point: [question]}, error)
             else:
-                yield point, answer
+                yield prefilled.point, answer
 
     def _prefill(
         self,
@@ -145,8 +148,9 @@ class Engine:
         encoded: EncodedVideo,
         question_attention: QuestionAttention | None,
         questions: Sequence[Question],
+        last: PrefilledVideo | None,
     ) -> PrefilledVideo:
-        """Prefill what comes before the video, and the video."""
+        """Prefill what comes before the video, and the video; `last`: what was prefilled for the question before."""
         backbone, method, tokens = planned.backbone, planned.point.method, encoded.tokens
         clock = Clock(self.meter)
         clock.meter.reset_peak()
@@ -158,14 +162,14 @@ class Engine:
             if tokens is not None and question_attention is not None:
                 question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
                 selected = method.select(tokens, planned.budget, question_attention)
-        with clock.stage("prefill"):
-            state = backbone.new_state()
-            backbone.prefill_text(state, prefix_ids)
-            if selected is not None:
+        held = last if last is not None and _reusable(last, prefix_ids, selected) else None
+        if held is not None:  # counts in full for each question, as everything that questions share
+            state = held.state
+            clock.spent["prefill"] += held.clock.spent["prefill"]
+        else:
+            with clock.stage("prefill"):
                 following = len(suffix_ids) if method.query_aware else 0
-                backbone.prefill_video(
-                    state, selected, method, planned.budget, chunk_cells=self.chunk_cells, suffix_tokens=following
-                )
+                state = self._prefilled_state(planned, prefix_ids, selected, following)
         return PrefilledVideo(
             planned.point,
             planned.budget,
@@ -177,8 +181,25 @@ class Engine:
             backbone=backbone,
             selection_op_counts=OpCounts() if question_attention is None else question_attention.op_counts,
             reused_op_counts=OpCounts() if question_attention is None else question_attention.reused_op_counts,
-            shared=len(questions) > 1,
+            prefix_ids=tuple(prefix_ids),
+            shared=len(questions) > 1 or held is not None,
         )
+
+    def _prefilled_state(
+        self, planned: PlannedVideo, prefix_ids: Sequence[int], selected: VisualTokens | None, suffix_tokens: int
+    ) -> PrefillState:
+        state = planned.backbone.new_state()
+        planned.backbone.prefill_text(state, prefix_ids)
+        if selected is not None:
+            planned.backbone.prefill_video(
+                state,
+                selected,
+                planned.point.method,
+                planned.budget,
+                chunk_cells=self.chunk_cells,
+                suffix_tokens=suffix_tokens,
+            )
+        return state
 
     def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
         backbone, state = prefilled.backbone, prefilled.state
@@ -252,6 +273,13 @@ def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:
         else:
             groups.append([one])
     return groups
+
+
+def _reusable(held: PrefilledVideo, prefix_ids: Sequence[int], selected: VisualTokens | None) -> bool:
+    """Whether what is held was prefilled from the same text and tokens; `evict` may look at the question's length."""
+    if type(held.point.method).evict is not Method.evict or held.selected is None or selected is None:
+        return False
+    return held.prefix_ids == tuple(prefix_ids) and held.selected.same(selected)
 
 
 def _lost(

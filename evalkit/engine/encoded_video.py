@@ -50,5 +50,6 @@ class PrefilledVideo:
     selection_tokens: int  # tokens that went through the LLM so that the method could choose
     selection_op_counts: OpCounts  # what the LLM computed for that choice
     backbone: VideoLLM  # the one that was prefilled
+    prefix_ids: tuple[int, ...]  # of the text before the video
     reused_op_counts: OpCounts  # the part of it that all questions about the video have in common
     shared: bool  # several questions are answered from this cache
