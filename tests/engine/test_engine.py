@@ -65,6 +65,70 @@ def test_sharing_never_changes_an_answer(clip: Path, backbone: Qwen2VL) -> None:
     assert len({a.text for a in shared.values()}) > len(GRID)  # the grid is not all one answer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asks(Method):
+    """Keeps all tokens of a question whose attention to the first cell is below a limit, else half of them."""
+
+    limit: float
+
+    @property
+    def query_aware(self) -> bool:
+        return True
+
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
+        looked = float(attention_from_question(range(2), windows=[(0, 2)], layers=range(1))[0, 0, 0])
+        return tokens if looked < self.limit else tokens.keep(torch.arange(0, len(tokens), 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsksAndCuts(Asks):
+    """Cuts the cache, too, which may depend on the question's length."""
+
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
+        return Evicted(index=torch.arange(chunk.keys.shape[1] - 1))
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [(Asks(limit=1.0), 1), (Asks(limit=0.0), 1), (AsksAndCuts(limit=1.0), 3)]
+)
+def test_questions_for_which_the_same_tokens_were_chosen_share_a_cache(
+    method: Method, expected: int, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefills: list[int] = []
+    prefill = Qwen2VL.prefill_video
+
+    def counting(self: Qwen2VL, state: Any, tokens: VisualTokens, given: Method, *args: Any, **options: Any) -> None:
+        if given == method:  # no pass of the attention from the question
+            prefills.append(len(tokens))
+        prefill(self, state, tokens, given, *args, **options)
+
+    monkeypatch.setattr(Qwen2VL, "prefill_video", counting)
+    questions, point = [question(clip, n) for n in range(3)], OperatingPoint("asks", method, 0.5)
+    shared = answer(engine(backbone), [point], questions)
+    assert len(prefills) == expected
+    alone = answer(engine(backbone, share=False), [point], questions)
+    assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in alone.items()}
+
+
+def test_tokens_are_the_same_only_where_all_of_them_are() -> None:
+    """Negative control of the above: one feature, position or mark that differs is another cache."""
+    tokens = VisualTokens.dense(torch.arange(16.0).reshape(8, 2), seconds=(0.0, 1.0), grid=(2, 2))
+    assert tokens.same(replace(tokens, flops=3, slot=tokens.slot.clone()))
+    changed = tokens.features.clone()
+    changed[3, 1] += 1e-6
+    others = (
+        replace(tokens, features=changed),
+        replace(tokens, slot=tokens.slot + 1),
+        replace(tokens, protected=~tokens.protected),
+        replace(tokens, span=2),
+        replace(tokens, slot_seconds=tokens.cell_seconds),
+        tokens.keep(torch.arange(7)),
+    )
+    assert not any(tokens.same(other) or other.same(tokens) for other in others)
+
+
 def test_a_grid_decodes_once_and_encodes_each_set_of_frames_once(
     clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
