@@ -9,6 +9,7 @@ operating point and one question at a time, so that sharing cannot change an ans
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from evalkit.errors import ConfigError, MethodError
 from evalkit.method import Method, OperatingPoint
 from evalkit.model import option_margin
 from evalkit.model.flops import OpCounts
-from evalkit.model.question_attention import QuestionAttention
+from evalkit.model.question_attention import Passes, QuestionAttention
 from evalkit.model.shared_weights import same_encoder
 from evalkit.types import Answer, Question, VisualTokens
 
@@ -103,16 +104,17 @@ class Engine:
                 continue
             dense = group[0].budget.frames  # the same at every ratio
             encoded = EncodedVideo(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
+            passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
             for one in group:
-                yield from self._answer_all(one, encoded, pending[one.point])
+                yield from self._answer_all(one, encoded, pending[one.point], passes[id(one.backbone)])
 
     def _answer_all(
-        self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question]
+        self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
         """One operating point's answers: from one prefilled cache, or from one for each question where it is query
         aware, unless it chose the same tokens for the question before.
         """
-        attention = None if encoded.tokens is None else self._question_attention(planned, encoded.tokens)
+        attention = None if encoded.tokens is None else self._question_attention(planned, encoded.tokens, passes)
         last: PrefilledVideo | None = None
         for batch in [[q] for q in questions] if planned.point.method.query_aware else [questions]:
             try:
@@ -124,10 +126,15 @@ class Engine:
             else:
                 yield from self._batch(last, batch)
 
-    def _question_attention(self, planned: PlannedVideo, tokens: VisualTokens) -> QuestionAttention:
+    def _question_attention(self, planned: PlannedVideo, tokens: VisualTokens, passes: Passes) -> QuestionAttention:
         """Question→token attention over one video; what does not depend on the question is computed once."""
         return QuestionAttention(
-            planned.backbone, tokens, planned.point.method, planned.budget, chunk_cells=self.chunk_cells
+            planned.backbone,
+            tokens,
+            planned.point.method,
+            planned.budget,
+            chunk_cells=self.chunk_cells,
+            passes=passes,
         )
 
     def _batch(

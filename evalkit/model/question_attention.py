@@ -19,8 +19,10 @@ import torch
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.cell_sequences import joined, relaid
+from evalkit.model.decoder import chunks
 from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import StopForward
+from evalkit.model.live_tokens import check_index
 from evalkit.model.window_attention import WindowAttention
 from evalkit.types import Pruned, VisualTokens
 
@@ -64,11 +66,16 @@ class Pass:
 
 
 CALL = "attention_from_question()"  # as a method knows it
-PassKey = tuple[tuple[int, ...], tuple[int, ...], range, tuple[int, ...] | None]  # prefix, cells, layers, until
+# prefix, cells, layers, until, and what `prune` leaves
+PassKey = tuple[tuple[int, ...], tuple[int, ...], range, tuple[int, ...] | None, tuple[object, ...]]
+Passes = dict[PassKey, "Pass"]
 
 
 class QuestionAttention:
     """Passes over one video for one operating point.
+
+    Other operating points on the same decoder whose `prune` leaves the same tokens use the same passes, where they are
+    given the same `passes`.
 
     `fed` and `op_counts` count the tokens that went into the LLM and what it did with them, for the current question:
     what questions share counts in full for each.
@@ -82,6 +89,7 @@ class QuestionAttention:
         budget: Budget,
         *,
         chunk_cells: float | None,
+        passes: Passes | None = None,
     ) -> None:
         if len(tokens) != len(tokens.cell_seconds) * tokens.grid[0] * tokens.grid[1]:
             raise MethodError(
@@ -94,7 +102,8 @@ class QuestionAttention:
         self.suffix_ids: list[int] = []
         self.header = 0  # position in the suffix where the assistant's header begins
         self.fed, self.op_counts = 0, OpCounts()
-        self._passes: dict[PassKey, Pass] = {}
+        self._passes: Passes = {} if passes is None else passes
+        self._pruned: dict[tuple[object, ...], tuple[object, ...]] = {}
         self._counted: set[PassKey] = set()  # passes that the current question has used
 
     def set_question(self, prefix_ids: Sequence[int], suffix_ids: Sequence[int], header: int) -> None:
@@ -168,7 +177,10 @@ class QuestionAttention:
     def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> Pass:
         """The pass over `cells`, made or found; it counts once for a question."""
         decided = None if until is None else tuple(until.tolist())
-        key = (tuple(self.prefix_ids), tuple(cells), layers, decided)
+        fed = (tuple(cells), layers, decided)
+        if fed not in self._pruned:
+            self._pruned[fed] = self._what_prune_leaves(cells, layers, until)
+        key = (tuple(self.prefix_ids), *fed, self._pruned[fed])
         if key not in self._passes:
             self._passes[key] = self._read(cells, layers, until)
         read = self._passes[key]
@@ -177,6 +189,22 @@ class QuestionAttention:
             self.fed += read.n_tokens
             self.op_counts += read.op_counts
         return read
+
+    def _what_prune_leaves(self, cells: Sequence[int], layers: range, until: Tensor | None) -> tuple[object, ...]:
+        """All that a pass takes from the method and its budget: tokens that stay, numbered how, chosen at what cost."""
+        if type(self.method).prune is Method.prune:
+            return ()
+        tokens, found = relaid(replace(self.video, until=until), cells), []
+        for number, index in enumerate(chunks(tokens, self.chunk_cells)):
+            left = tokens.keep(index)
+            for layer in range(layers.stop):
+                pruned = self.method.prune(layer, self.decoder.layers, left, self.budget)
+                if pruned is not None:
+                    stays = check_index(pruned.index, len(left), f"{type(self.method).__name__}.prune", none=True)
+                    renumbers = self.decoder.positions.renumbers(pruned)
+                    found.append((number, layer, tuple(stays.tolist()), renumbers, pruned.flops))
+                    left = left.keep(stays)
+        return tuple(found)
 
     def _read(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:
         state, tokens = self.decoder.new_state(), relaid(replace(self.video, until=until), cells)

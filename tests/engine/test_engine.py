@@ -15,8 +15,9 @@ from evalkit.data import video as video_file
 from evalkit.errors import ConfigError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.vision_tower import VisionTower
-from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Video, VisualTokens
+from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Pruned, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
 from tests.support import clips
@@ -78,7 +79,7 @@ class Asks(Method):
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
     ) -> VisualTokens:
-        looked = float(attention_from_question(range(2), windows=[(0, 2)], layers=range(1))[0, 0, 0])
+        looked = float(attention_from_question(range(2), windows=[(0, 2)], layers=range(2))[0, 0, 0])
         return tokens if looked < self.limit else tokens.keep(torch.arange(0, len(tokens), 2))
 
 
@@ -109,6 +110,37 @@ def test_questions_for_which_the_same_tokens_were_chosen_share_a_cache(
     shared = answer(engine(backbone), [point], questions)
     assert len(prefills) == expected
     alone = answer(engine(backbone, share=False), [point], questions)
+    assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in alone.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsksHalfOfTheLayers(Asks):
+    """Drops tokens between layers, after the first ones or by the budget."""
+
+    by_ratio: bool
+
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+        step = 4 if self.by_ratio and budget.ratio < 0.5 else 2
+        return Pruned(index=torch.arange(0, len(tokens), step)) if layer == 1 else None
+
+
+@pytest.mark.parametrize(("by_ratio", "expected"), [(False, 1), (True, 2)])
+def test_ratios_at_which_the_same_tokens_stay_share_the_pass(
+    by_ratio: bool, expected: int, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[Sequence[int]] = []
+    read = QuestionAttention._read
+
+    def counting(self: QuestionAttention, cells: Sequence[int], *args: Any) -> Any:
+        passes.append(cells)
+        return read(self, cells, *args)
+
+    monkeypatch.setattr(QuestionAttention, "_read", counting)
+    method = AsksHalfOfTheLayers(limit=1.0, by_ratio=by_ratio)
+    questions, points = [question(clip, n) for n in range(2)], [OperatingPoint("asks", method, r) for r in (0.5, 0.25)]
+    shared = answer(engine(backbone), points, questions)
+    assert len(passes) == expected
+    alone = answer(engine(backbone, share=False), points, questions)
     assert {key: answer_key(a) for key, a in shared.items()} == {key: answer_key(a) for key, a in alone.items()}
 
 
