@@ -175,7 +175,7 @@ class Decoder:
                 max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
             )
-            ids = position_ids[:, index if separators is None else separators.positions_beside(index, count)]
+            ids = position_ids[:, index if separators is None else separators.positions_beside(index)]
             hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
             features = chunk.tokens.features.to(self.device, self.model.dtype)
             self._run(hooks, (features if beside is None else beside.interleave(features))[None])

@@ -55,7 +55,8 @@ class LiveTokens:
         """Of x (…, n, d) the visual tokens, (…, N, d)."""
         if self.layout is None:
             return x
-        return x[..., self.layout.visual.to(x.device), :]
+        index = self.layout.visual.nonzero()[:, 0]  # on the CPU: a mask on a GPU would wait for it
+        return x.index_select(-2, index.to(x.device))
 
     def with_visual(self, hidden: Tensor, added: Tensor) -> Tensor:
         """Hidden states (1, n, D) with `added` (N, D) on those of the visual tokens."""

@@ -114,7 +114,7 @@ def test_order_rows_and_ids_by_hand(decoder: Separated, video: VisualTokens) -> 
     assert stay.tolist() == [0, 1, 3, 5, 8, 9, 12, 13, 14, 15]
     assert layout.keep(stay).entries(torch.tensor([1])).tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
     assert between.beside(torch.tensor([3, 4])).read_as(2, 99) == [99, n, *words, 99, n]
-    assert between.positions_beside(torch.tensor([3, 4]), 7).tolist() == [6, 7, 8, 9, 10, 11]
+    assert between.positions_beside(torch.tensor([3, 4])).tolist() == [6, 7, 8, 9, 10, 11]
 
 
 def test_newlines_and_one_at_the_end(video: VisualTokens) -> None:
