@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from evalkit.model.flops import OpCounts
 from evalkit.model.load import load
 from evalkit.types import Answer, Evicted, LayerChunk, Pruned, Question, VisualTokens
 from tests.support import clips
-from tests.support.flop_counter import counted
+from tests.support.flop_counter import counted, total
 from tests.support.loop import engine, question
 from tests.support.methods import NAMES, built
 
@@ -34,12 +34,6 @@ def spent(
     with counted(monkeypatch) as counter:
         ((_, answer),) = engine(backbone, chunk_cells=4).answers({point: [asked]})
     return answer, counter.get_total_flops()
-
-
-def total(answer: Answer) -> int:
-    assert answer.ledger is not None, answer.error
-    assert answer.ledger.flops is not None
-    return sum(astuple(answer.ledger.flops))
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from evalkit.testing import method_contract
 from evalkit.tune import forward
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
-from tests.model.test_flops import counted, total
 from tests.support import clips
+from tests.support.flop_counter import counted, total
 from tests.support.loop import answer_key, engine, question
 from tests.support.methods import NAMES, built
 from tests.support.parity import budget_of

@@ -349,6 +349,18 @@ def test_other_vision_sides_are_refused(folder: Path, tmp_path: Path, changes: d
 # ---- traces of the released code
 
 
+def test_merging_as_traced(small_golden: Path) -> None:
+    """In every clone: one clip."""
+    folder = small_golden / "videochat_flash" / "tome"
+    trace = load_file(folder / "f8_hw7_c64.safetensors")
+    case = parity_videochat_flash.settings(folder)["f8_hw7_c64"]
+    found, _ = parity_videochat_flash.merging(trace, case)
+    assert set(found.found) == {"round 0", "round 1", "merged"}
+    assert found.within(RTOL), str(found)
+    wrong, _ = parity_videochat_flash.merging(trace, {**case, "num_attention_heads": 8})
+    assert not wrong.within(RTOL)
+
+
 @pytest.fixture(scope="module")
 def traces(whole_golden: Path) -> Path:
     folder = whole_golden / "videochat_flash"
@@ -398,6 +410,24 @@ def test_a_trace_that_differs_is_found(
     assert "out" in found["tome f8_hw7_c64"][1]
     assert any(line.startswith("tome f4_hw28_c16: no tensors") for line in left_out)
     assert parity.main(["videochat_flash", str(tmp_path)]) == ends
+
+
+@pytest.mark.slow
+def test_a_trace_of_other_frames_takes_the_golden_weights(traces: Path, tmp_path: Path) -> None:
+    """8 frames, of which a trace was kept aside: the same weights, another table; what is not compared is named."""
+    held = load_file(traces / "umt_tiny" / "frames4.safetensors")
+    tower = videochat_flash_vision.UMT(32, 3, parity_videochat_flash.UMT_HEADS)
+    tower.load_state_dict({k.removeprefix("w.encoder."): w for k, w in held.items() if k.startswith("w.")})
+    pixels = torch.randn(1, 3, 8, 112, 112, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        seen = tower(pixels).view(1, 8, 49, 32)
+    folder = tmp_path / "umt_tiny"
+    folder.mkdir()
+    for error, holds in ((0.0, True), (0.1, False)):
+        save_file({"x": pixels, "video_out": seen + error, "odd": torch.ones(1)}, folder / "frames8.safetensors")
+        found, left_out = parity_videochat_flash.videochat_flash(tmp_path)
+        assert found["umt frames8"][0] == holds
+        assert left_out == ["umt frames8: tensors that are not compared: odd"]
 
 
 @pytest.fixture(scope="module")

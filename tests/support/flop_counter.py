@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.model import attention
+from evalkit.types import Answer
 
 
 def lower_right(queries: int, keys: int) -> torch.Tensor:
@@ -40,3 +42,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
         patch.setattr(attention, "causal_lower_right", lower_right)
         with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
             yield counter
+
+
+def total(answer: Answer) -> int:
+    """Operations of all stages in an answer's ledger."""
+    assert answer.ledger is not None, answer.error
+    assert answer.ledger.flops is not None
+    return sum(astuple(answer.ledger.flops))

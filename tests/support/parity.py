@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         found, left_out = parity_videochat_flash.videochat_flash(args.folder)
     for name, (holds, numbers) in found.items():
-        print(f"{'ok' if holds else 'DIFFERS':8}{name:36}{numbers}")
+        print(f"{'ok' if holds else 'DIFFERS':8}{name:35} {numbers}")
     for line in left_out:
         print(f"left out {line}")
     return 0 if found and all(holds for holds, _ in found.values()) else 1

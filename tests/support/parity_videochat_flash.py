@@ -46,6 +46,12 @@ class Difference:
         return ", ".join(f"{k} {said[v] if isinstance(v, bool) else format(v, '.1e')}" for k, v in self.found.items())
 
 
+def unread(trace: Mapping[str, Tensor], *read: str) -> list[str]:
+    """A line on the tensors of a trace whose names begin otherwise than `read`; none where there are none."""
+    names = [name for name in trace if not name.startswith((WEIGHT, *read))]
+    return [f"tensors that are not compared: {', '.join(names)}"] if names else []
+
+
 def settings(folder: Path) -> dict[str, Any]:
     """meta.json of a folder; empty where it has none."""
     file = folder / "meta.json"
@@ -79,7 +85,8 @@ def same_round(mine: tome.Matches, trace: Mapping[str, Tensor], number: int) -> 
 @torch.inference_mode()
 def merging(trace: Mapping[str, Tensor], case: Mapping[str, Any]) -> tuple[Difference, list[str]]:
     """One trace of merging and projecting, `case` its settings; and what could not be compared."""
-    frames, heads, left_out = int(case["frames"]), int(case["num_attention_heads"]), list[str]()
+    frames, heads = int(case["frames"]), int(case["num_attention_heads"])
+    left_out = unread(trace, "x", "merged", "out", "round")
     x = trace["x"]
     x = x.reshape(-1, frames * x.shape[-2], x.shape[-1])
     found: dict[str, float | bool] = {}
@@ -107,14 +114,14 @@ def merging(trace: Mapping[str, Tensor], case: Mapping[str, Any]) -> tuple[Diffe
 def vision(trace: Mapping[str, Tensor]) -> tuple[Difference, list[str]]:
     """One trace of the vision tower."""
     found: dict[str, float | bool] = {}
-    pixels, left_out = trace["x"], list[str]()
+    pixels, left_out = trace["x"], unread(trace, "x", "pos_embed", "img_pos_embed", "video_out", "image_out")
     frames, side = pixels.shape[2], pixels.shape[-1] // 16
     for name, count in (("pos_embed", frames), ("img_pos_embed", 1)):
         if name in trace:
             found[name] = apart(positions(count, side, trace[name].shape[-1]), trace[name][0])
     held = weights(trace, "umt_tiny", "w.encoder.patch_embed.proj.weight", None)
     if held is None:
-        return Difference(found), [f"features: no weights in the trace or in {WHOLE}"]
+        return Difference(found), [*left_out, f"features: no weights in the trace or in {WHOLE}"]
     held = {name.removeprefix("encoder."): value for name, value in held.items()}
     depth = 1 + max(int(name.split(".")[1]) for name in held if name.startswith("blocks."))
     tower = UMT(held["patch_embed.proj.bias"].shape[0], depth, UMT_HEADS)
@@ -145,7 +152,8 @@ def _merging_cases(folder: Path) -> Iterator[tuple[str, Difference | None, list[
         if not isinstance(case, dict) or not file.exists():
             yield f"tome {name}", None, ["no tensors"]
         else:
-            yield f"tome {name}", *merging(load_file(file), case)
+            trace = load_file(file)
+            yield f"tome {name}", *(merging(trace, case) if "x" in trace else (None, ["no tokens to merge"]))
     for file in sorted(folder.glob("*.safetensors")):
         if file.stem not in settings(folder):
             yield f"tome {file.stem}", None, ["no settings in meta.json"]
@@ -160,7 +168,8 @@ def _vision_cases(folder: Path) -> Iterator[tuple[str, Difference | None, list[s
         elif not (folder / f"frames{name}.safetensors").exists():
             yield f"umt frames{name}", None, ["no tensors"]
     for file in sorted(folder.glob("frames*.safetensors")):
-        yield f"umt {file.stem}", *vision(load_file(file))
+        trace = load_file(file)
+        yield f"umt {file.stem}", *(vision(trace) if "x" in trace else (None, ["no pixels"]))
 
 
 def drop_of(case: Mapping[str, Any]) -> HeuristicDrop | None:
@@ -193,7 +202,8 @@ def dropped(
     found: dict[str, float | bool] = {"lengths": list(state.lengths) == case["seq_len_per_layer"]}
     for name, theirs in trace.items():
         if name.startswith("layer_in."):
-            found[name] = apart(states[int(name.split(".")[1])], theirs)
+            entering, rows = states[int(name.split(".")[1])], trace.get(name.replace("_in.", "_rows."))
+            found[name] = apart(entering if rows is None else entering[rows[rows < len(entering)]], theirs)
     if "logits" in trace:
         found["logits"] = apart(backbone.model.lm_head(states[-1]), trace["logits"])
     return Difference(found)
@@ -212,7 +222,9 @@ def _drop_cases(folder: Path) -> Iterator[tuple[str, Difference | None, list[str
         if not file.exists() or drop_of(case) is None or backbone is None:
             yield f"drop {name}", None, ["settings that no method here has" if file.exists() else "no tensors"]
         else:
-            yield f"drop {name}", dropped(backbone, xcomp, load_file(file), case), []
+            trace = load_file(file)
+            outcome = dropped(backbone, xcomp, trace, case)
+            yield f"drop {name}", outcome, unread(trace, "layer_in.", "layer_rows.", "logits")
 
 
 def videochat_flash(folder: Path) -> tuple[Lines, list[str]]:
