@@ -13,7 +13,7 @@ from evalkit.model.load import load
 from evalkit.tune import train
 from tests.support import clips
 from tests.support.llava import random_onevision, random_video, video_settings, write
-from tests.tune.test_tune import curve, tuned
+from tests.support.tuning import curve, tuned
 
 pytestmark = pytest.mark.slow
 
