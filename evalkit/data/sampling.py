@@ -18,7 +18,7 @@ is a cap; over 857 frames the processor resizes a second time, here frames go to
 lmms_eval_qwen3_vl: what lmms-eval 0.7.3 runs for `--model qwen3_vl`, its chat class: the same request with tokens of
 32 × 32 pixels, and no second resize. What that class does otherwise than evalkit: a system turn of its own ("You are a
 helpful assistant."), which the checkpoint's template has not; with transformers from 5.10 on, a second pair of vision
-tokens around the whole video; no stop string.
+tokens around the whole video; no stop string; a video of fewer frames than are asked for fails there.
 
 retake: ReTaKe lists a video's 25-fps JPEGs, takes n = ⌊duration · sample_fps⌋, at most `frames`, made even, and picks
 `linspace(0, total − 1, n)` cut to integers. Share k / (n − 1) of the way through the list is the same share of the way
