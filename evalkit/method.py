@@ -106,6 +106,8 @@ class AttentionFromQuestion(Protocol):
         skip: int = 0,
         causal: bool = False,
         closing: bool = False,
+        until: Tensor | None = None,
+        last: bool = False,
     ) -> Tensor:
         """Mean attention that each cell of each window gets from the question, (layers, windows, width) float64.
 
@@ -116,6 +118,9 @@ class AttentionFromQuestion(Protocol):
 
         `causal`: whether a token of the question is kept from seeing later ones; `closing`: whether what it sees goes
         on to the end of the prompt, header included.
+        `until` (N,): the pass is made with these `VisualTokens.until` for the video's tokens, which `prune` reads.
+        `last`: of one layer and one window of all cells instead what the prompt's very last token attends to, averaged
+        over heads, for each visual token that the layer sees, (1, 1, n) float64.
         What does not depend on the question is computed once per video.
         """
         ...

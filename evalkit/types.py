@@ -147,6 +147,8 @@ class VisualTokens:
     span: int | None = None  # slots that the video takes in the LLM's time; None: all T
     # (N, L, D): what is added to the tokens' hidden states after the LLM's first L layers; None: nothing
     deepstack: Tensor | None = field(default=None, repr=False)
+    # (N,) long: how many of the LLM's first layers see each token, as `select` decided for `prune`; None: not decided
+    until: Tensor | None = field(default=None, repr=False)
     flops: int = 0  # operations of the matrix products by which a method chose them, two for a multiply-add
 
     def __post_init__(self) -> None:
@@ -216,6 +218,7 @@ class VisualTokens:
             place=self.place[index],
             slot=self.slot[index],
             protected=self.protected[index],
+            until=None if self.until is None else self.until[index],
         )
 
 
@@ -238,7 +241,7 @@ class LayerChunk:
 class Pruned:
     """Which tokens of a chunk go on to a layer and to all layers after it."""
 
-    index: Tensor  # (K,) long, ascending positions in the chunk
+    index: Tensor  # (K,) long, ascending positions in the chunk; of a chunk, K may be 0
     # True: from this layer on they are numbered anew without gaps, after the layer's last id, and what follows after
     # them; False: they keep their ids; None: as the backbone's positions want it (RoPE anew, M-RoPE kept)
     renumber: bool | None = None

@@ -123,7 +123,7 @@ def test_a_method_that_drops_the_wrong_tokens(
 
 def _text_one_later(patch: pytest.MonkeyPatch) -> None:
     right = MRopePositions.ids_after
-    patch.setattr(MRopePositions, "ids_after", lambda self, tokens: right(self, tokens) + 1)
+    patch.setattr(MRopePositions, "ids_after", lambda self, tokens, *_: right(self, tokens) + 1)
 
 
 def _text_inside_the_video(patch: pytest.MonkeyPatch) -> None:

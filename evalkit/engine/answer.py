@@ -21,7 +21,7 @@ from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVideo
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.stage_times import Clock, Meter
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, MethodError
 from evalkit.method import OperatingPoint
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
@@ -66,13 +66,18 @@ class Engine:
         path = next(iter(pending.values()))[0].video_path
         meter = self.meter
         clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
+        planned, left = [], dict(pending)
         try:
             video = video_file.probe(path)
-            planned = [self.frame_encoder.plan(point, video) for point in pending]
+            for point in pending:
+                try:
+                    planned.append(self.frame_encoder.plan(point, video))
+                except MethodError as error:  # this method makes no plan here, the others do
+                    yield from _lost({point: left.pop(point)}, error)
             with clock.stage("decode"):
                 frames = self.frame_encoder.decode(video, [one.frames for one in planned])
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
-            yield from _lost(pending, error)
+            yield from _lost(left, error)
             return
         union = len({i for plan in frames for i in plan.indices})
         for plan in dict.fromkeys(one.frames for one in planned):

@@ -45,6 +45,7 @@ def _shifts(seconds: Tensor, cells: Sequence[int]) -> Tensor:
 def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
     """Chunks of one video, in order, as one."""
     deepstack = [part.deepstack for part in parts]
+    until = [part.until for part in parts if part.until is not None]
     return replace(
         parts[0],
         features=torch.cat([part.features for part in parts]),
@@ -53,6 +54,7 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         place=torch.cat([part.place for part in parts]),
         slot=torch.cat([part.slot for part in parts]),
         protected=torch.cat([part.protected for part in parts]),
+        until=torch.cat(until) if until else None,
     )
 
 

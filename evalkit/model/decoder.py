@@ -175,7 +175,7 @@ class Decoder:
                 max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
             )
-            ids = position_ids[:, index if separators is None else separators.positions_beside(index, count)]
+            ids = position_ids[:, index if separators is None else separators.positions_beside(index)]
             hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
             features = chunk.tokens.features.to(self.device, self.model.dtype)
             self._run(hooks, (features if beside is None else beside.interleave(features))[None])
@@ -191,7 +191,7 @@ class Decoder:
                     use_cache=True,
                     **{self.cache_name: state.cache},
                 )
-        except StopForward:  # in the last layer's attention: no MLP there, and no hidden state
+        except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
             state.check()
             return embeds.new_empty(0)

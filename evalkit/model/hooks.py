@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     Observer = Callable[[int, Tensor, Tensor, VisualTokens | None], None]
 
 
-class StopForward(Exception):  # noqa: N818 – no error: how an observer ends a feed
-    """Raised by an observer that has seen its last layer: what comes after it is not computed."""
+class StopForward(Exception):  # noqa: N818 – no error: how a feed ends early
+    """What comes after it is not computed: an observer has seen its last layer, or all of a chunk was dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,8 @@ class LayerHooks:
     def _before(self, i: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
             hidden = self._pruned(i, self._deepened(i, args[0]))
+            if hidden.shape[1] == 0:  # nothing of the chunk is left
+                raise StopForward
             ids = self._ids_at(i)
             if ids is not self.ids:
                 kwargs = {**kwargs, "position_embeddings": self.positions.rotary(hidden, ids)}

@@ -55,7 +55,8 @@ class LiveTokens:
         """Of x (…, n, d) the visual tokens, (…, N, d)."""
         if self.layout is None:
             return x
-        return x[..., self.layout.visual.to(x.device), :]
+        index = self.layout.visual.nonzero()[:, 0]  # on the CPU: a mask on a GPU would wait for it
+        return x.index_select(-2, index.to(x.device))
 
     def with_visual(self, hidden: Tensor, added: Tensor) -> Tensor:
         """Hidden states (1, n, D) with `added` (N, D) on those of the visual tokens."""
@@ -73,7 +74,7 @@ class LiveTokens:
         pruned = method.prune(layer, layers, self.tokens, budget)
         if pruned is None:
             return None
-        index = check_index(pruned.index, len(self.tokens), f"{type(method).__name__}.prune")
+        index = check_index(pruned.index, len(self.tokens), f"{type(method).__name__}.prune", none=True)
         entries = self.entries(index)
         self.renumbered |= positions.renumbers(pruned)
         self.tokens, self.ids = self.tokens.keep(index), self.ids[:, entries]
@@ -81,19 +82,22 @@ class LiveTokens:
         return replace(pruned, index=entries)
 
 
-def check_index(index: Tensor, length: int, verb: str) -> Tensor:
-    """The contract of every verb that keeps tokens: a non-empty, ascending, unique long index inside the chunk."""
+def check_index(index: Tensor, length: int, verb: str, *, none: bool = False) -> Tensor:
+    """The contract of every verb that keeps tokens: an ascending, unique long index inside the chunk.
+
+    `none`: whether it may be empty.
+    """
     wrong = (
         index.ndim != 1
         or index.dtype != torch.long
-        or len(index) == 0
-        or int(index[0]) < 0
-        or int(index[-1]) >= length
+        or (len(index) == 0 and not none)
+        or (len(index) > 0 and not 0 <= int(index[0]) <= int(index[-1]) < length)
         or bool((index[1:] <= index[:-1]).any())
     )
     if wrong:
+        shape = "long, 1-D" if none else "long, 1-D, not empty"
         raise MethodError(
-            f"{verb}() must return ascending, unique positions (long, 1-D, not empty) in [0, {length}); "
+            f"{verb}() must return ascending, unique positions ({shape}) in [0, {length}); "
             f"{index.dtype = }, {tuple(index.shape) = }, {index[:8].tolist() = }"
         )
     return index

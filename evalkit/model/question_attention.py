@@ -64,7 +64,7 @@ class Pass:
 
 
 CALL = "attention_from_question()"  # as a method knows it
-PassKey = tuple[tuple[int, ...], tuple[int, ...], range]  # prefix, cells, layers
+PassKey = tuple[tuple[int, ...], tuple[int, ...], range, tuple[int, ...] | None]  # prefix, cells, layers, until
 
 
 class QuestionAttention:
@@ -112,12 +112,19 @@ class QuestionAttention:
         skip: int = 0,
         causal: bool = False,
         closing: bool = False,
+        until: Tensor | None = None,
+        last: bool = False,
     ) -> Tensor:
         """See `evalkit.method.AttentionFromQuestion`."""
         self._check(cells, windows, layers, skip)
-        read = self._pass(cells, layers)
-        question, rows = self._read_question(read, layers), slice(skip, self.header)
-        seen = len(self.suffix_ids) if closing else self.header
+        if last and (len(layers) > 1 or list(windows) != [(0, len(cells))]):
+            raise MethodError(
+                f"{CALL} with last=True needs one layer and one window of all cells, got {layers}, {windows}"
+            )
+        read = self._pass(cells, layers, until)
+        question, size = self._read_question(read, layers), len(self.suffix_ids)
+        rows = slice(size - 1, size) if last else slice(skip, self.header)
+        seen = size if closing or last else self.header
         found = []
         for i in layers:
             attention = WindowAttention(
@@ -130,9 +137,9 @@ class QuestionAttention:
                 renumbered=read.state.reindexed[i],
                 causal=causal,
             )
-            per_cell, op_counts = attention.per_cell(windows)
+            looked, op_counts = attention.per_token(*windows[0]) if last else attention.per_cell(windows)
             self.op_counts += op_counts
-            found.append(per_cell)
+            found.append(looked)
         return torch.stack(found)
 
     def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
@@ -153,11 +160,12 @@ class QuestionAttention:
         if not 0 <= skip < self.header:
             raise MethodError(f"{CALL} needs a skip below the question's {self.header} tokens, got {skip = }")
 
-    def _pass(self, cells: Sequence[int], layers: range) -> Pass:
+    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> Pass:
         """The pass over `cells`, made or found; it counts once for a question."""
-        key = (tuple(self.prefix_ids), tuple(cells), layers)
+        decided = None if until is None else tuple(until.tolist())
+        key = (tuple(self.prefix_ids), tuple(cells), layers, decided)
         if key not in self._passes:
-            self._passes[key] = self._read(cells, layers)
+            self._passes[key] = self._read(cells, layers, until)
         read = self._passes[key]
         if key not in self._counted:
             self._counted.add(key)
@@ -165,8 +173,8 @@ class QuestionAttention:
             self.op_counts += read.op_counts
         return read
 
-    def _read(self, cells: Sequence[int], layers: range) -> Pass:
-        state, tokens = self.decoder.new_state(), relaid(self.video, cells)
+    def _read(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:
+        state, tokens = self.decoder.new_state(), relaid(replace(self.video, until=until), cells)
         traces, observe = _traced(layers)
         self.decoder.prefill_text(state, self.prefix_ids, observe=observe)
         self.decoder.prefill_video(

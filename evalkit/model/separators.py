@@ -65,10 +65,11 @@ class Separators:
             ids=None if self.ids is None else self.ids[mine],
         )
 
-    def positions_beside(self, index: Tensor, count: int) -> Tensor:
-        """Where in the mixed sequence of `count` visual tokens those at `index` and their separators are, ascending."""
-        owner = torch.cat([self.anchor, torch.arange(count)])[self.order(count)]
-        return torch.isin(owner, index).nonzero()[:, 0]
+    def positions_beside(self, index: Tensor) -> Tensor:
+        """Where in the mixed sequence the visual tokens at `index` (as in `beside`) and their separators are."""
+        first, last = int(index[0]), int(index[-1])
+        before, through = int((self.anchor < first).sum()), int((self.anchor <= last).sum())
+        return torch.arange(first + before, last + 1 + through)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class WindowAttention:
             found.append(per_cell(weights, inside.slot, stop - start))
         return torch.stack(found), counts
 
+    def per_token(self, start: int, stop: int) -> tuple[Tensor, OpCounts]:
+        """Attention of each visual token in one window, (1, n) float64, and the operations it took."""
+        weights, _, extra = self._window(start, stop)
+        return weights[None].cpu().double(), OpCounts(extra=extra)
+
     def _window(self, start: int, stop: int) -> tuple[Tensor, VisualTokens, int]:
         """Weights (n',) of a window's tokens, those tokens, and the operations of queries on keys (no values)."""
         inside, where = window(self.tokens, start, stop)

@@ -160,9 +160,12 @@ class Conversations(torch.utils.data.Dataset[Sample]):
         raise DataError(f"expected videos whose frames decode, got {len(self.rows)} of which none does")
 
     def _sample(self, row: Row, video: Video) -> Sample:
-        plan = self.frame_encoder.plan(self.point, video).frames
+        planned, backbone = self.frame_encoder.plan(self.point, video), self.frame_encoder.backbone
+        plan = planned.frames
         frames = self.frame_encoder.decode(video, [plan])[plan]
-        prefix, suffix, targets = tokenised(self.frame_encoder.backbone, row.turns)
+        (question, answer), *later = row.turns
+        told = backbone.introduced(question, seconds=video.duration_s, frames=len(planned.budget.frames))
+        prefix, suffix, targets = tokenised(backbone, ((told, answer), *later))
         return Sample(
             prefix_ids=torch.tensor(prefix),
             suffix_ids=torch.tensor([[suffix]]),

@@ -117,7 +117,9 @@ def _freed(cfg: DictConfig, backbone: VideoLLM) -> nn.Module:
     projector = backbone.projector
     if cfg.tuned == "lora":
         return _with_lora(cfg, model, backbone.text, projector)
-    decoder = [backbone.text, backbone.model.lm_head] if cfg.depth is None else backbone.text.layers[: cfg.depth]
+    text = backbone.text  # not as a whole: where tensors keep their published names, the vision side may be inside
+    whole = [text.embed_tokens, text.layers, text.norm, backbone.model.lm_head]
+    decoder = whole if cfg.depth is None else text.layers[: cfg.depth]
     for part in (*decoder, *([projector] if cfg.projector else [])):
         part.requires_grad_(True)
     return model

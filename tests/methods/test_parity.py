@@ -34,7 +34,7 @@ def test_text_inside_the_video_span_is_another_model(
     reference: Qwen2VL, golden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: the layout of transformers' own get_rope_index, which starts text at start + max(h, w)."""
-    monkeypatch.setattr(MRopePositions, "ids_after", lambda _, tokens: max(tokens.grid))
+    monkeypatch.setattr(MRopePositions, "ids_after", lambda _, tokens, *__: max(tokens.grid))
     found = replay(reference, golden / "retake" / "identity_chunked.safetensors", Method(), 1.0, 4)
     assert found.logits > 0.1
     assert not found.positions

@@ -16,7 +16,7 @@ from evalkit.model.positions import RopePositions, rotate
 from evalkit.model.prefill_state import PrefillState
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.separators import SequenceLayout, ending, newlines
-from evalkit.tune import forward
+from evalkit.tune import forward, states
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
@@ -114,7 +114,7 @@ def test_order_rows_and_ids_by_hand(decoder: Separated, video: VisualTokens) -> 
     assert stay.tolist() == [0, 1, 3, 5, 8, 9, 12, 13, 14, 15]
     assert layout.keep(stay).entries(torch.tensor([1])).tolist() == [0, 1, 4, 5, 6, 7, 8, 9]
     assert between.beside(torch.tensor([3, 4])).read_as(2, 99) == [99, n, *words, 99, n]
-    assert between.positions_beside(torch.tensor([3, 4]), 7).tolist() == [6, 7, 8, 9, 10, 11]
+    assert between.positions_beside(torch.tensor([3, 4])).tolist() == [6, 7, 8, 9, 10, 11]
 
 
 def test_newlines_and_one_at_the_end(video: VisualTokens) -> None:
@@ -344,3 +344,37 @@ def test_a_question_attends_to_visual_tokens_alone(
 
 def read_features(video: VisualTokens, cells: list[int]) -> Tensor:
     return torch.cat([video.features[6 * cell : 6 * cell + 6] for cell in cells])
+
+
+def relative(found: Tensor, target: Tensor) -> Tensor:
+    return (found - target).square().mean() / target.square().mean()
+
+
+def test_in_tuning_on_states_separators_are_a_kind_of_their_own(decoder: Separated, video: VisualTokens) -> None:
+    depth, method = 4, LPComp(frame_ratio=1.0)
+    budget = limits(video, decoder.layers)
+    schedule, dense = (
+        forward.prune_schedule(decoder, m, video, budget, n_prefix=len(HEAD), suffix_shape=(1, len(TAIL)))
+        for m in (method, Method())
+    )
+    own = torch.eye(6).expand(1, 5, 6, 6)  # every visual token's target is its own state
+    with torch.no_grad():
+        embeds = forward.embed(
+            decoder, torch.tensor(HEAD), forward.sequence(decoder, video)[None], torch.tensor([[TAIL]])
+        )
+        frozen = states.frozen_layers(decoder, depth)
+        found = states.loss(decoder, frozen, (schedule, dense), embeds, own, torch.ones(1, 1, len(TAIL)).bool())
+        layers = list(frozen)
+        goals = [*forward.layer_states(decoder, dense, embeds, layers)][1:]
+        seen = [*forward.layer_states(decoder, schedule, embeds, layers)][1:]
+    kept, expected = torch.arange(50), torch.zeros(())
+    for number, (state, goal) in enumerate(zip(seen, goals, strict=True), 1):
+        index = schedule.kept_index[number]
+        kept = kept if index is None else kept[index]
+        visual = schedule.visual[kept]
+        video_goal, video_state = goal[:, 5:55][:, kept], state[:, 5:-4]
+        kinds = [(video_state[:, visual], video_goal[:, visual]), (video_state[:, ~visual], video_goal[:, ~visual])]
+        kinds += [(state[:, :5], goal[:, :5]), (state[:, -4:], goal[:, -4:])]
+        expected = expected + sum(relative(*kind) for kind in kinds)
+    torch.testing.assert_close(found, expected)
+    assert found > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
@@ -18,13 +19,15 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method, OperatingPoint
+from evalkit.model import attention
 from evalkit.model.families import videochat_flash_tome as tome
 from evalkit.model.families import videochat_flash_vision
 from evalkit.model.families.videochat_flash import VideoChatFlash
+from evalkit.model.families.videochat_flash_model import VideoChatFlashConfig, VideoChatFlashForCausalLM
 from evalkit.model.load import load
 from evalkit.types import Question, VisualTokens
 from methods.controls import LowRes
-from tests.support import clips, parity, parity_videochat_flash
+from tests.support import clips, parity, parity_videochat_flash, parity_xcomp
 from tests.support.checkpoints import edit
 from tests.support.closeness import RTOL, apart
 from tests.support.flop_counter import counted
@@ -232,8 +235,14 @@ def test_the_prompt_is_the_trained_one(family: VideoChatFlash) -> None:
 # ---- through the engine
 
 
-@pytest.mark.parametrize("ratio", [1.0, 0.25])
-@pytest.mark.parametrize("name", ["uniform", "xcomp", "retake", "blind"])
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [
+        pytest.param(name, ratio, marks=() if (name, ratio) == ("retake", 0.25) else pytest.mark.slow)
+        for name in ("uniform", "xcomp", "retake", "blind", "single", "dpselect")
+        for ratio in (1.0, 0.25)
+    ],
+)
 def test_answers_and_spends_the_ratio(name: str, ratio: float, clip: Path, family: VideoChatFlash) -> None:
     point = replace(built(name), ratio=ratio)
     found = answer(engine(family, chunk_cells=8), [DENSE, point], [question(clip, n) for n in range(2)])
@@ -249,9 +258,9 @@ def test_answers_and_spends_the_ratio(name: str, ratio: float, clip: Path, famil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ON_ONE_SIZE)
+@pytest.mark.parametrize("name", ["uniform", "random_frames", "shuffled", "retake", "xcomp", "heuristic_drop"])
 def test_sharing_and_chunks_change_nothing(name: str, clip: Path, family: VideoChatFlash) -> None:
-    points = [replace(built(name), ratio=ratio) for ratio in (1.0, 0.5, 0.125)]
+    points = [replace(built(name), ratio=ratio) for ratio in (1.0, 0.25)]
     questions = [question(clip, n) for n in range(2)]
     shared = answer(engine(family, chunk_cells=8), points, questions)
     for key, one in shared.items():
@@ -285,9 +294,9 @@ def spent(
 @pytest.mark.parametrize(
     ("name", "ratio"),
     [
-        pytest.param(name, ratio, marks=() if (name, ratio) == ("lpcomp", 0.25) else pytest.mark.slow)
-        for name in ON_ONE_SIZE
-        for ratio in (1.0, 0.25)
+        pytest.param("lpcomp", 0.25),
+        pytest.param("retake", 1.0, marks=pytest.mark.slow),
+        *(pytest.param(name, 0.25, marks=pytest.mark.slow) for name in ON_ONE_SIZE if name != "lpcomp"),
     ],
 )
 def test_operations_equal_the_counter(
@@ -389,3 +398,40 @@ def test_a_trace_that_differs_is_found(
     assert "out" in found["tome f8_hw7_c64"][1]
     assert any(line.startswith("tome f4_hw28_c16: no tensors") for line in left_out)
     assert parity.main(["videochat_flash", str(tmp_path)]) == ends
+
+
+@pytest.fixture(scope="module")
+def with_traced_weights(whole_golden: Path) -> VideoChatFlash:
+    """The family around the language model of XComp's traces; its vision side is random."""
+    reference = parity_xcomp.backbone_of(whole_golden / "xcomp").model
+    sizes = {name: value for name, value in reference.config.to_dict().items() if name != "model_type"}
+    vision = {"mm_hidden_size": 32, "mm_vision_layers": 3, "mm_vision_heads": 2, "mm_frame_pixels": PIXELS}
+    config = VideoChatFlashConfig(**sizes, **vision, attn_implementation=attention.register())
+    model = VideoChatFlashForCausalLM(config)
+    missing, unexpected = model.load_state_dict(reference.state_dict(), strict=False)
+    assert not unexpected
+    assert all("vision_tower" in name or "mm_projector" in name for name in missing)
+    return VideoChatFlash(model.eval(), None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["suffix_cosine", "identity"])
+def test_lp_comp_on_the_family_equals_its_trace(
+    name: str, whole_golden: Path, with_traced_weights: VideoChatFlash
+) -> None:
+    folder = whole_golden / "xcomp" / "lp_comp"
+    method = parity_xcomp.method_of(json.loads((folder / "meta.json").read_text())[name])
+    assert method is not None
+    family: Any = with_traced_weights
+    assert parity_xcomp.replay(family, folder, name, method, chunk_cells=5).within(RTOL)
+
+
+@pytest.mark.slow
+def test_qc_comp_on_the_family_equals_its_traces(whole_golden: Path, with_traced_weights: VideoChatFlash) -> None:
+    family: Any = with_traced_weights
+    (file,) = (whole_golden / "xcomp" / "qc_comp").glob("clip_scores_*.safetensors")
+    found = parity_xcomp.clip_scores(family, file)
+    assert len(found) > 1
+    assert all(scores.within(parity_xcomp.SCORES_TOLERANCE) for scores in found.values())
+    wrong = parity_xcomp.clip_scores(family, file, causal=True)
+    assert not any(scores.within(parity_xcomp.SCORES_TOLERANCE) for scores in wrong.values())

@@ -1,4 +1,4 @@
-"""Replay VideoChat-Flash's traces: token merging with its projector, the vision tower, tables of positions.
+"""Replay VideoChat-Flash's traces: merging and projector, vision tower, tables of positions, the training-free drop.
 
 A trace that has no weights of its own takes those of a trace in the whole set of goldens that fit.
 """
@@ -16,8 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evalkit.model.families import videochat_flash_tome as tome
+from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.videochat_flash_model import MergingProjector
 from evalkit.model.families.videochat_flash_vision import UMT, positions
+from evalkit.model.question_attention import QuestionAttention
+from methods import heuristic_drop
+from methods.heuristic_drop import HeuristicDrop
+from tests.support import parity_xcomp
 from tests.support.closeness import RTOL, apart
 from tests.support.golden import WHOLE
 
@@ -81,7 +86,7 @@ def merging(trace: Mapping[str, Tensor], case: Mapping[str, Any]) -> tuple[Diffe
     target, left = 16 * frames, x.shape[1]
     for number, r in enumerate(tome.rounds(left, target)):
         if f"round{number}.src_idx" in trace:
-            metric = tome.merge(x, heads, left).unflatten(-1, (heads, -1)).mean(2)
+            metric = tome.compared(tome.merge(x, heads, left), heads)
             found[f"round {number}"] = same_round(tome.match(metric, r), trace, number)
         left -= r
     if "merged" in trace:
@@ -158,11 +163,68 @@ def _vision_cases(folder: Path) -> Iterator[tuple[str, Difference | None, list[s
         yield f"umt {file.stem}", *vision(load_file(file))
 
 
+def drop_of(case: Mapping[str, Any]) -> HeuristicDrop | None:
+    """The method that a case's own settings describe; None where no schedule here is theirs."""
+    after, shares = case["layers_1based_after"], case["ratios"][1:]
+    for name, schedule in heuristic_drop.SCHEDULES.items():
+        if [(layer, share) for layer, share in schedule] == list(zip(after, shares, strict=True)):
+            return HeuristicDrop(schedule=name, choice=case["type"], frame_ratio=1.0)  # type: ignore[arg-type]
+    return None
+
+
+@torch.inference_mode()
+def dropped(
+    backbone: Qwen2, folder: Path, trace: Mapping[str, Tensor], case: Mapping[str, Any], chunk_cells: int | None = None
+) -> Difference:
+    """One trace of the drop, of prompt and answer at once; `folder` has the inputs (lp_comp)."""
+    method = drop_of(case)
+    assert method is not None
+    inputs = load_file(folder / "lp_comp" / "inputs.safetensors")
+    ids, video = inputs["input_ids"].tolist(), parity_xcomp.frames_of(inputs["image_features"])
+    at, limits = ids.index(parity_xcomp.IMAGE), parity_xcomp.budget_of(backbone, len(video.cell_seconds))
+    asking = QuestionAttention(backbone, video, method, limits, chunk_cells=chunk_cells)
+    asking.set_question(ids[:at], ids[at + 1 :], len(ids) - at - 1)
+    with parity_xcomp.watched(backbone) as seen:
+        chosen = method.select(video, limits, asking)
+        for states in seen:  # those of the passes that choose
+            states.clear()
+        state, _ = parity_xcomp.read(backbone, ids, chosen, method, chunk_cells)
+    states = [torch.cat(parts) for parts in seen]
+    found: dict[str, float | bool] = {"lengths": list(state.lengths) == case["seq_len_per_layer"]}
+    for name, theirs in trace.items():
+        if name.startswith("layer_in."):
+            found[name] = apart(states[int(name.split(".")[1])], theirs)
+    if "logits" in trace:
+        found["logits"] = apart(backbone.model.lm_head(states[-1]), trace["logits"])
+    return Difference(found)
+
+
+def _drop_cases(folder: Path) -> Iterator[tuple[str, Difference | None, list[str]]]:
+    beside = folder.parent.parent / "xcomp"
+    xcomp = beside if (beside / "lp_comp" / "weights.safetensors").exists() else WHOLE / "xcomp"
+    cases = {name: case for name, case in settings(folder).items() if isinstance(case, dict)}
+    if cases and not (xcomp / "lp_comp").is_dir():
+        yield "heuristic_drop", None, [f"no language model in {xcomp}"]
+        return
+    backbone = parity_xcomp.backbone_of(xcomp) if cases else None
+    for name, case in cases.items():
+        file = folder / f"{name}.safetensors"
+        if not file.exists() or drop_of(case) is None or backbone is None:
+            yield f"drop {name}", None, ["settings that no method here has" if file.exists() else "no tensors"]
+        else:
+            yield f"drop {name}", dropped(backbone, xcomp, load_file(file), case), []
+
+
 def videochat_flash(folder: Path) -> tuple[Lines, list[str]]:
     """Every case of a folder: whether it holds, and its numbers; and what was left out, with the reason."""
     found: Lines = {}
     left_out: list[str] = []
-    for cases in (_merging_cases(folder / "tome"), _vision_cases(folder / "umt_tiny")):
+    kinds = (
+        _merging_cases(folder / "tome"),
+        _vision_cases(folder / "umt_tiny"),
+        _drop_cases(folder / "heuristic_drop"),
+    )
+    for cases in kinds:
         for name, outcome, missing in cases:
             left_out += [f"{name}: {line}" for line in missing]
             if outcome is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -29,6 +28,7 @@ from evalkit.tune.builtin import Builtin
 from evalkit.tune.tunable import TunableBackbone
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
+from tests.support.tuning import curve, tuned
 
 pytestmark = pytest.mark.slow
 
@@ -38,16 +38,6 @@ QUICK = ("method=lpcomp", "method.frame_ratio=1", "data=builtin", "backbone.devi
 
 def words(checkpoint: Path, out: Path, *more: str) -> list[str]:
     return [f"backbone.path={checkpoint}", f"out={out}", *QUICK, *more]
-
-
-def curve(folder: Path) -> list[dict[str, str]]:
-    with (folder / train.CURVE).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def tuned(folder: Path) -> dict[str, torch.Tensor]:
-    (file,) = (folder / train.WEIGHTS).glob("*.safetensors")
-    return load_file(file)
 
 
 class KilledError(RuntimeError):

@@ -12,14 +12,16 @@ import torch
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import DataError
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.load import load
 from evalkit.model.packed_questions import IGNORE
 from evalkit.tiny.videos.world import TRAIN_SEEDS
 from evalkit.tune import conversations, train
 from evalkit.tune.builtin import Builtin
-from evalkit.tune.conversations import tokenised
+from evalkit.tune.conversations import Conversations, tokenised
 from evalkit.tune.sample import Sample, collate
 from tests.support import clips
 from tests.support.tuning import POINT, frame_encoder
+from tests.support.videochat_flash import random_checkpoint
 
 TALK = [{"from": "human", "value": "<video>\nWhich place is shown?"}, {"from": "gpt", "value": "A"}]
 
@@ -88,6 +90,36 @@ def test_a_tuning_on_conversations(tmp_path: Path, videos: Path, checkpoint: Pat
     assert json.loads(line) == {"row": 1, "id": "missing", "reason": f"no such video: {videos / 'nowhere.mp4'}"}
     assert len((out / train.CURVE).read_text().splitlines()) == 1 + 2  # two rows a step, two epochs
     assert (out / train.WEIGHTS / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_tuning_of_videochat_flash(tmp_path: Path, videos: Path) -> None:
+    """XComp's own: clips of 8 frames, the projector free, the video's length in every first question."""
+    checkpoint = random_checkpoint(tmp_path / "backbone", mm_local_num_frames=8)
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([row("a"), row("b", talk=[*TALK, *said("Which color?", "red")])]))
+    family = load(str(checkpoint), device="cpu")
+    read, _ = conversations.probed(conversations.read(file, videos)[0])
+    sample = Conversations(read, frame_encoder(family), POINT)[1]
+    asked = family.tokenizer.decode(sample.suffix_ids[0, 0])
+    told = "The video lasts for 0.96 seconds, and 24 frames are uniformly sampled from it. Which place is shown?"
+    assert asked.startswith(f"\n{told}<|im_end|>")
+    assert asked.count("The video lasts") == 1
+    words = ["method=lpcomp", "method.frame_ratio=1", "backbone.device=cpu", f"backbone.path={checkpoint}"]
+    out = tmp_path / "out"
+    words += [
+        "projector=true",
+        f"data={file}",
+        f"videos={videos}",
+        f"out={out}",
+        "accumulate=1",
+        "epochs=2",
+        "log_every=1",
+    ]
+    train.run(words)
+    tuned = load(str(checkpoint), device="cpu", adapter=str(out / train.WEIGHTS)).model.state_dict()
+    changed = {name for name, weight in family.model.state_dict().items() if not torch.equal(weight, tuned[name])}
+    assert {name.split(".")[1] for name in changed} == {"layers", "mm_projector"}
 
 
 def test_the_prompt_is_the_evaluations_and_the_loss_is_on_answers(backbone: Qwen2VL) -> None:

@@ -111,7 +111,8 @@ class VideoChatFlashForCausalLM(Qwen2ForCausalLM):  # type: ignore[misc]
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, F, height, width) of whole clips -> visual tokens (B, 16·F, D)."""
-        return self.projector(self.vision(pixels), pixels.shape[2])
+        tokens: Tensor = self.projector(self.vision(pixels), pixels.shape[2])
+        return tokens
 
     def encode_flops(self, frames: int) -> int:
         """Operations of `encode` on one clip of `frames` frames."""

@@ -51,11 +51,16 @@ def merge(tokens: Tensor, heads: int, target: int) -> Tensor:
     """Tokens (B, N, C) -> (B, target, C); pairs are compared by the mean over `heads` groups of channels."""
     size = torch.ones_like(tokens[..., :1])
     for r in rounds(tokens.shape[1], target):
-        metric = tokens.unflatten(-1, (heads, -1)).mean(2)
-        matches = match(metric, r)
+        matches = match(compared(tokens, heads), r)
         weighted, size = _summed(tokens * size, matches), _summed(size, matches)
         tokens = weighted / size
     return tokens
+
+
+def compared(tokens: Tensor, heads: int) -> Tensor:
+    """Tokens (B, N, C) -> what is compared of them, the mean over heads (B, N, C/H)."""
+    clips, count, width = tokens.shape
+    return tokens.reshape(clips, count, heads, width // heads).mean(2)
 
 
 def _summed(x: Tensor, matches: Matches) -> Tensor:

@@ -92,7 +92,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
-        return x + self.mlp.fc2(gelu(self.mlp.fc1(self.norm2(x))))
+        out: Tensor = x + self.mlp.fc2(gelu(self.mlp.fc1(self.norm2(x))))
+        return out
 
 
 class _Attention(nn.Module):
@@ -105,7 +106,8 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])  # keys have none
-        qkv = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        clips, patches, width = x.shape
+        qkv = linear(x, self.qkv.weight, bias).view(clips, patches, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        out = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return self.proj(out)  # type: ignore[no-any-return]
+        out: Tensor = self.proj(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return out
