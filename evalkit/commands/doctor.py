@@ -55,8 +55,8 @@ def fits() -> str:
 
     place, free = _memory()
     lines = [
-        f"Memory needed, estimated, in GiB, of {free / GIB:.1f} free on the {place}: weights, KV cache and features of the "
-        "dense run. Activations come on top, some GiB; compression that drops tokens on the way needs less cache.",
+        f"Memory needed, estimated, in GiB, of {free / GIB:.1f} free on the {place}: weights, KV cache and features of "
+        "the dense run. Activations come on top, some GiB; a method that drops tokens on the way needs less cache.",
         "backbone            " + "".join(f"{f'{frames:,} frames':>16}" for frames in FRAMES) + "  licence",
     ]
     for name in choices.files("backbone"):

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 TEXT_TOKENS = 150  # assumed length of head, question and options
 TIME_TOKENS = 9  # of `<1234.5 seconds>`, assumed where no tokenizer is loaded: Qwen's has a token for each digit
-ASSUMED = """frames, tokens and cache are of a video, TFLOPs and seconds of all.
+MEANS = ("frames", "tokens", "separators", "KV MB")  # columns of a video; the others are sums
+ASSUMED = """frames, tokens, separators and cache are of a video, TFLOPs and seconds of all.
+separators: newlines and times between visual tokens, as if every row kept a token; KV MB and TFLOPs include them.
 TFLOPs: closed form, if every layer reads every encoded token and questions share their video; a method that drops
-tokens on the way takes less, one that asks the LLM first takes more. separators: newlines and times between visual
-tokens, which KV MB and TFLOPs include, as if every row kept a token; a time's digits are assumed. seconds: those TFLOPs at this device's measured
+tokens on the way takes less, one that asks the LLM first takes more. seconds: those TFLOPs at this device's measured
 matrix speed; decoding is not in it."""
 
 

@@ -57,9 +57,9 @@ def test_every_released_backbone_has_its_sizes(name: str) -> None:
 @pytest.mark.parametrize(("name", "side"), [("qwen2_vl_7b", 28), ("qwen2_5_vl_7b", 28), ("qwen3_vl_8b", 32)])
 @pytest.mark.parametrize("frames", [256, 768, 1024, 2048])
 def test_tokens_are_at_most_those_of_the_preset(name: str, side: int, frames: int) -> None:
-    """Of a long video in full HD; within the rounding of sides, and never far above."""
+    """Of a long video in full HD, within the rounding of sides."""
     sampling = build.sampling(composed(f"backbone={name}", f"sampling.frames={frames}"))
     video = Video(path=Path("long.mp4"), duration_s=7200.0, frames=180_000, fps=25.0, width=1920, height=1080)
     height, width = sampling.size(video, side)
     shown = (height // side) * (width // side) * (frames // 2)
-    assert 0.8 < shown / published(name).tokens(frames)[0] <= 1.05
+    assert 0.85 < shown / published(name).tokens(frames)[0] <= 1.02
