@@ -1,4 +1,4 @@
-"""What works on this machine: versions, device, video readers, lmms-eval's task code, the built-in data."""
+"""What works on this machine: versions, device, video readers, lmms-eval's task code, the built-in data, memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from evalkit import machine
 from evalkit.errors import EvalkitError
 
 PACKAGES = ("torch", "torchvision", "transformers", "lmms-eval", "datasets", "hydra-core", "pandas", "av")
@@ -18,6 +20,8 @@ READERS = {
     "decord": ("decord", "pip install decord"),
 }
 PYTHON = (3, 11)
+FRAMES = (256, 1024, 2048)  # of a dense run, for which memory is estimated
+GIB = 2**30
 
 
 def report() -> tuple[str, bool]:
@@ -32,7 +36,8 @@ def report() -> tuple[str, bool]:
         ("built-in data", _data, False),
         ("disk", lambda: f"{shutil.disk_usage('.').free / 1e9:.0f} GB free here", True),
     ]
-    lines, healthy = [], True
+    lines: list[str] = []
+    healthy = True
     for name, check, needed in checks:
         try:
             mark, found = "ok", check()
@@ -40,7 +45,37 @@ def report() -> tuple[str, bool]:
             mark, found = ("MISSING" if needed else "absent"), str(error).splitlines()[0]
             healthy = healthy and not needed
         lines.append(f"{mark:8}{name:20}{found}")
-    return "\n".join(lines), healthy
+    return "\n".join([*lines, "", fits()]), healthy
+
+
+def fits() -> str:
+    """Which released backbones fit into this machine's free memory, a line each: a table of `FRAMES`."""
+    from evalkit.config import choices
+    from evalkit.model.memory_need import PublishedSizes
+
+    place, free = _memory()
+    lines = [
+        f"Memory needed, estimated, in GiB, of {free / GIB:.1f} free on the {place}: weights, KV cache and features of "
+        "the dense run. Activations come on top, some GiB; a method that drops tokens on the way needs less cache.",
+        "backbone            " + "".join(f"{f'{frames:,} frames':>16}" for frames in FRAMES) + "  licence",
+    ]
+    for name in choices.files("backbone"):
+        settings: Any = choices.settings("backbone", name)
+        if "published" in settings:
+            sizes = PublishedSizes.of(settings.published)
+            needs = [sizes.bytes_needed(frames, settings.dtype) for frames in FRAMES]
+            told = [f"{need / GIB:.1f} {'fits' if need < free else 'no'}" for need in needs]
+            lines.append(f"{name:20}" + "".join(f"{text:>16}" for text in told) + f"  {sizes.licence}")
+    return "\n".join(lines)
+
+
+def _memory() -> tuple[str, float]:
+    """Where a backbone would be loaded, and the bytes that are free there."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "GPU", float(torch.cuda.mem_get_info()[0])
+    return "CPU", machine.free_bytes()
 
 
 def _python() -> str:

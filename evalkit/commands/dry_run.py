@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -15,13 +15,17 @@ from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import EvalkitError
 from evalkit.method import OperatingPoint
 from evalkit.model.flops import OpCounts
-from evalkit.types import Benchmark, Video
+from evalkit.types import Benchmark, Video, VisualTokens
 
 if TYPE_CHECKING:
     from evalkit.engine.grid import Grid
+    from evalkit.model.video_llm import VideoLLM
 
 TEXT_TOKENS = 150  # assumed length of head, question and options
-ASSUMED = """frames, tokens and cache are of a video, TFLOPs and seconds of all.
+TIME_TOKENS = 9  # of `<1234.5 seconds>`, assumed where no tokenizer is loaded: Qwen's has a token for each digit
+MEANS = ("frames", "tokens", "separators", "KV MB")  # columns of a video; the others are sums
+ASSUMED = """frames, tokens, separators and cache are of a video, TFLOPs and seconds of all.
+separators: newlines and times between visual tokens, as if every row kept a token; KV MB and TFLOPs include them.
 TFLOPs: closed form, if every layer reads every encoded token and questions share their video; a method that drops
 tokens on the way takes less, one that asks the LLM first takes more. seconds: those TFLOPs at this device's measured
 matrix speed; decoding is not in it."""
@@ -51,7 +55,10 @@ def _rows(
             "questions": len(benchmark.questions),
             "videos": len(videos),
             "unreadable": broken,
-            **{key: sum(row[key] for row in spent) / max(1, len(spent)) for key in ("frames", "tokens", "KV MB")},
+            **{
+                key: sum(row[key] for row in spent) / max(1, len(spent))
+                for key in ("frames", "tokens", "separators", "KV MB")
+            },
             **{key: sum(row[key] for row in spent) for key in ("TFLOPs", "seconds")},
         }
 
@@ -79,15 +86,39 @@ def _video(
     grid = model.token_grid(plan.height, plan.width)
     tokens = cells * grid[0] * grid[1]
     kept = min(tokens, round(point.ratio * budget.dense_tokens))
+    between = separators(model, cells, grid)
+    cached = kept + between.fixed + min(between.with_row, kept)
     vision = model.encode_flops(cells, grid)
-    flops = vision + model.flops(_work(model.layers, tokens, kept, asked))
+    flops = vision + model.flops(_work(model.layers, tokens + sum(between), cached, asked))
     return {
         "frames": len(plan.indices),
         "tokens": kept,
-        "KV MB": kept * model.layers * model.kv_entry_bytes / 1e6,
+        "separators": cached - kept,
+        "KV MB": cached * model.layers * model.kv_entry_bytes / 1e6,
         "TFLOPs": flops / 1e12,
         "seconds": flops / speed,
     }
+
+
+class SeparatorCount(NamedTuple):
+    """Tokens of a dense video that stand between its visual ones."""
+
+    with_row: int  # that go with the last token of their row
+    fixed: int  # that stay
+
+
+def separators(model: VideoLLM, cells: int, grid: tuple[int, int]) -> SeparatorCount:
+    """Those of `cells` cells of `grid` rows and columns; a skeleton will do."""
+    if not cells:
+        return SeparatorCount(0, 0)
+    places = grid[0] * grid[1]
+    found = model.separators(VisualTokens.dense(torch.empty(cells * places, 0), [0.0] * cells, grid))
+    if found is None:
+        return SeparatorCount(0, 0)
+    with_row = int(found.with_row.sum())
+    unread = found.ids is not None and model.tokenizer is None  # text that the skeleton could not write
+    times = cells * TIME_TOKENS if unread else 0
+    return SeparatorCount(with_row, len(found) - with_row + times)
 
 
 def _work(layers: int, tokens: int, kept: int, asked: int) -> OpCounts:

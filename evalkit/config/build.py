@@ -73,6 +73,7 @@ def backbone(cfg: DictConfig) -> Backbone:
     chosen = cfg.backbone
     recorded = OmegaConf.to_container(chosen, resolve=True)
     assert isinstance(recorded, dict)
+    recorded.pop("published", None)  # of the repository, for `doctor`: no option of this run
     return Backbone(
         name=str(chosen.name),
         checkpoint=checkpoint(cfg),

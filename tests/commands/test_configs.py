@@ -11,6 +11,7 @@ from evalkit.config import build
 from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
+from methods.heuristic_drop import HeuristicDrop
 from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
 from methods.retake import ReTaKe
@@ -38,7 +39,14 @@ def test_samplings(name: str) -> None:
 @pytest.mark.parametrize("name", names("backbone"))
 def test_backbones_have_the_same_keys(name: str) -> None:
     keys = set(composed(f"backbone={name}").backbone) - {"folder", "seed"}
-    assert keys == set(composed("backbone=qwen2_vl_7b").backbone)
+    assert keys | {"published"} == set(composed("backbone=qwen2_vl_7b").backbone)
+
+
+def test_published_sizes_are_no_option_of_a_run(checkpoint: Path) -> None:
+    """They are not in config.yaml, so that runs from before they were there compare."""
+    cfg = composed("backbone=qwen2_vl_7b", f"backbone.path={checkpoint}")
+    assert "published" in cfg.backbone
+    assert "published" not in build.backbone(cfg).recorded
 
 
 def test_a_real_backbone_brings_real_frames_unless_told_otherwise() -> None:
@@ -112,6 +120,25 @@ def test_the_papers_and_the_released_xcomp_settings(
     assert alone == LPComp(frame_ratio=1024 / frames)
     assert ours == XComp(frame_ratio=paper[0], repeats=paper[1], rounding="paper", first_layer=0, last_layer=27)
     assert theirs == XComp(frame_ratio=released[0], repeats=released[1], first_layer=6, last_layer=23)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "chosen", "repeats"),
+    [("videomme", 1024, 512, 8), ("mlvu", 1024, 256, 2), ("lvbench", 4096, 2048, 2)],
+)
+def test_xcomp_on_its_own_base(name: str, frames: int, chosen: int, repeats: int) -> None:
+    """The released settings leave the message on the video's length out; uniform costs as much in visual KV."""
+    cfg = composed(f"experiment=xcomp_videochat_flash_{name}")
+    assert cfg.backbone.path == "OpenGVLab/VideoChat-Flash-Qwen2_5-2B_res448"
+    assert (build.sampling(cfg).frames, cfg.benchmark.name, cfg.protocol) == (frames, name, "xcomp")
+    dense, equal, heuristic, alone, ours, theirs = (point.method for point in build.points(cfg))
+    share = 1024 / frames
+    assert (dense, equal) == (Uniform(max_frames=1024), Uniform(max_frames=round(chosen * 231 / 28 / 16)))
+    assert heuristic == HeuristicDrop(schedule="model_card", frame_ratio=share)
+    assert alone == LPComp(frame_ratio=share)
+    assert isinstance(ours, XComp)
+    assert (ours.rounding, ours.repeats, ours.skip) == ("paper", 2, 0)
+    assert theirs == XComp(frame_ratio=chosen / frames, repeats=repeats, first_layer=6, last_layer=23, skip=27)
 
 
 def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
