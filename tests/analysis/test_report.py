@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evalkit.analysis.grid.measured_points import question_sets
-from evalkit.analysis.report import flips
+from evalkit.analysis.report import budget_tables, flips
 from evalkit.analysis.report.provenance import Value, provenance
 from evalkit.analysis.results import Results
 from evalkit.runs import load
@@ -103,6 +103,26 @@ def test_ratios_that_are_off_are_marked() -> None:
     assert text.count('<td class="off">0.300 !</td>') == 1
     assert text.count("<td>0.250</td>") == 1
     assert "uniform at 0.25, long: 0.300" in " ".join(lines(text))
+
+
+def test_separators_have_a_column_only_where_there_are_any() -> None:
+    def titles_and_values(between: list[int]) -> tuple[list[str], list[list[str]], str]:
+        spent = ledger(ratio_achieved=0.5, kv_separators_per_layer=between)
+        dense = run("uniform", "reference", 1.0, rows("rr", ledger=ledger(ratio_achieved=1.0)))
+        failed = run("third", "method", 0.5, rows("ff"))
+        own, costs = Results([dense, run("half", "method", 0.5, rows("rw", ledger=spent)), failed]).set_budget[0]
+        table = budget_tables.budget(own, [{str(k): v for k, v in row.items()} for row in costs.to_dict("records")])
+        return [h.text for h in table.heads[-1]], [[f.text for f in line.fields] for line in table.lines], table.note
+
+    titles, values, note = titles_and_values([12, 13])
+    place = titles.index("separators")
+    assert titles[place - 1 : place + 2] == ["KV", "separators", "KV MB"]
+    assert sorted(row[place] for row in values) == ["0.0", "12.5", "–"]
+    assert "separators counts" in note
+    plain, values, note = titles_and_values([])
+    assert plain == [title for title in titles if title != "separators"]
+    assert {len(row) for row in values} == {len(plain)}
+    assert "separators" not in note
 
 
 # ---- what it was made with

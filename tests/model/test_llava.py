@@ -28,7 +28,7 @@ from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
 from tests.support import clips
 from tests.support.flop_counter import counted
-from tests.support.llava import PIXELS, random_onevision, random_video, video_settings, write
+from tests.support.llava import PIXELS, published_name, random_onevision, random_video, video_settings, write
 from tests.support.loop import DENSE, answer, answer_key, engine, question
 from tests.support.methods import NAMES, built
 from tests.support.visual_tokens import noise
@@ -163,18 +163,7 @@ def test_onevision_loads_under_the_published_names(
 ) -> None:
     """llava-hf's files: language_model.model.…, vision_tower.vision_model.…, image_newline, without `model.`."""
     folder = write(tmp_path / "published", random_onevision())
-    names = {
-        r"^model\.language_model\.": "language_model.model.",
-        r"^lm_head\.": "language_model.lm_head.",
-        r"^(model\.)?vision_tower\.(vision_model\.)?": "vision_tower.vision_model.",
-        r"^model\.": "",
-    }
-
-    def published(name: str) -> str:
-        pattern = next((p for p in names if re.match(p, name)), "^")
-        return re.sub(pattern, names.get(pattern, ""), name)
-
-    state = {published(k): v for k, v in load_file(folder / "model.safetensors").items()}
+    state = {published_name(k): v for k, v in load_file(folder / "model.safetensors").items()}
     assert {"image_newline", "multi_modal_projector.linear_1.weight", "language_model.lm_head.weight"} <= set(state)
     assert "vision_tower.vision_model.embeddings.patch_embedding.weight" in state
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 
 from evalkit.model.families.llava_video_model import LlavaVideoConfig, LlavaVideoForCausalLM
 from evalkit.tiny import tokenizer
+from tests.support import published_widths
 
 PIXELS, PATCH = 45, 6  # 7 × 7 patches, as odd as 27 × 27: 4 × 4 tokens bilinear, 3 × 3 averaged
 TEXT = {
@@ -42,6 +44,31 @@ PUBLISHED_VIDEO = {
     "use_mm_proj": True,
     "use_sliding_window": False,
 }
+# as both 7B checkpoints are published: Qwen2-7B, and SigLIP so400m at 384 pixels without the layers that are not run
+TEXT_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "max_position_embeddings": 32768,
+    "max_window_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "sliding_window": 131072,
+}
+VISION_7B = {
+    "hidden_size": 1152,
+    "image_size": 384,
+    "intermediate_size": 4304,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
+GENERATION = {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20, "top_p": 0.8}  # Qwen2's
+# of llava-hf's checkpoint: parts of its names, as they stand in transformers 5 and as they are published
+_PUBLISHED_NAMES = (
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^lm_head\.", "language_model.lm_head."),
+    (r"^(model\.)?vision_tower\.(vision_model\.)?", "vision_tower.vision_model."),
+    (r"^model\.", ""),
+)
 
 
 def _ids() -> dict[str, int]:
@@ -81,6 +108,69 @@ def random_onevision(seed: int = 0, **changes: Any) -> LlavaOnevisionForConditio
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _randomised(LlavaOnevisionForConditionalGeneration(onevision_config(**changes)))
+
+
+def published_name(name: str) -> str:
+    """A tensor's name in llava-hf's files: language_model.model.…, vision_tower.vision_model.…, image_newline."""
+    return next((re.sub(now, then, name) for now, then in _PUBLISHED_NAMES if re.match(now, name)), name)
+
+
+def onevision_of_published_widths(folder: Path, *, layers: int, depth: int) -> Path:
+    """The 7B checkpoint's widths and files: `layers` decoder layers, `depth` of the tower; random, in float16."""
+    text = {"model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
+    vision = {"model_type": "siglip_vision_model", "num_hidden_layers": depth, "vision_use_head": False}
+    built = tokenizer.save(folder)
+    settings = {
+        "architectures": ["LlavaOnevisionForConditionalGeneration"],
+        "model_type": "llava_onevision",
+        "image_token_index": built.convert_tokens_to_ids("<|image_pad|>"),
+        "projector_hidden_act": "gelu",
+        "text_config": text | TEXT_7B | _ids() | {"num_hidden_layers": layers, "vocab_size": 152000},
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "transformers_version": "4.45.0.dev0",
+        "use_image_newline_parameter": True,
+        "video_token_index": built.convert_tokens_to_ids("<|video_pad|>"),
+        "vision_aspect_ratio": "anyres_max_9",
+        "vision_config": vision | VISION_7B,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "full",
+    }
+    config = LlavaOnevisionConfig(**json.loads(json.dumps(settings)))
+    published_widths.write(
+        folder,
+        lambda: LlavaOnevisionForConditionalGeneration(config),
+        named=published_name,
+        dtype=torch.float16,
+    )
+    pixels = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3}
+    pixels |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 384, "width": 384}}
+    kinds = {"preprocessor_config": {"image_processor_type": "LlavaOnevisionImageProcessor", "do_pad": True}}
+    kinds["video_preprocessor_config"] = {"image_processor_type": "LlavaOnevisionVideoProcessor"}
+    for name, kind in kinds.items():
+        (folder / f"{name}.json").write_text(json.dumps(pixels | kind))
+    return _with_settings(folder, settings)
+
+
+def video_of_published_widths(folder: Path, *, layers: int, depth: int) -> Path:
+    """The 7B checkpoint's widths and files, which bring no preprocessor settings; random, in bfloat16."""
+    tokenizer.save(folder)
+    sizes = {"num_hidden_layers": layers, "vocab_size": 152064, "mm_hidden_size": 1152}
+    settings = {**PUBLISHED_VIDEO, **TEXT_7B, **_ids(), **sizes, "torch_dtype": "bfloat16"}
+    settings |= {"mm_vision_layers": depth + 1}  # not published: as many as the tower has
+    config = LlavaVideoConfig(**json.loads(json.dumps(settings)))
+    published_widths.write(folder, lambda: LlavaVideoForCausalLM(config))
+    return _with_settings(folder, settings)
+
+
+def _with_settings(folder: Path, settings: dict[str, Any]) -> Path:
+    """config.json, and Qwen2's settings of generation, which both checkpoints bring."""
+    built = tokenizer.build()
+    ends = [built.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
+    generation = GENERATION | {"bos_token_id": ends[1], "eos_token_id": ends, "pad_token_id": ends[1]}
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return folder
 
 
 def video_settings(**changes: Any) -> dict[str, Any]:

@@ -28,6 +28,10 @@ Means per question over the n answered ones. selected are visual tokens handed t
 to it, text and scoring passes included. KV counts visual entries per layer when the answer began, KV MB their bytes in
 all layers (10⁶). TTFT is the time to the first token; peak MB is the highest of all questions.
 """
+_SEPARATORS_NOTE = """
+separators counts the entries per layer that stand between visual ones, newlines or times as text, when the answer
+began: KV, KV MB and ratios leave them out.
+"""
 _TIMED_NOTE = """
 Median [first quartile, third quartile] over videos, one question each: every method and ratio alone, unshared, after
 one answer that is not counted, on the same videos, drawn from strata of duration.
@@ -39,13 +43,17 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 
 
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
-    """Tokens and compute, then seconds and memory."""
-    tokens = ["n", *titles(BUDGET, (*_TOKENS, "tflops"))]
+    """Tokens and compute, then seconds and memory; separators have a column where an answer has any."""
+    counted = _TOKENS
+    if separated := any(row["separators"] > 0 for row in rows):  # nan, of rows without answers, is not
+        place = 1 + _TOKENS.index("kv_tokens")
+        counted = (*_TOKENS[:place], "separators", *_TOKENS[place:])
+    tokens = ["n", *titles(BUDGET, (*counted, "tflops"))]
     top = (Head("tokens and compute", len(tokens)), Head("seconds", 2 + len(seconds.STAGES)), Head("memory"))
     heads = tuple(map(Head, [*tokens, *titles(BUDGET, ("seconds", *_TIMES, "peak_mb"))]))
     most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
-    lines = by_point(own.points, [tuple(_fields(row, most)) for row in rows])
-    note = f"{_NOTE}{seconds.caption(row['seconds'] for row in rows)}"
+    lines = by_point(own.points, [tuple(_fields(row, counted, most)) for row in rows])
+    note = f"{_NOTE}{_SEPARATORS_NOTE if separated else ''}{seconds.caption(row['seconds'] for row in rows)}"
     return Table("Budget per question", "method, ratio", (top, heads), lines, note)
 
 
@@ -67,9 +75,9 @@ def _spread(row: Row) -> Iterator[Field]:
         yield Field(f"{grouped_number(row[name], 3)} [{grouped_number(row[low], 3)}, {grouped_number(row[high], 3)}]")
 
 
-def _fields(row: Row, most: float) -> Iterator[Field]:
+def _fields(row: Row, counted: Sequence[str], most: float) -> Iterator[Field]:
     yield Field(grouped_number(row["n"], 0))
-    yield from (Field(grouped_number(row[name], BUDGET[name].decimals)) for name in _TOKENS)
+    yield from (Field(grouped_number(row[name], BUDGET[name].decimals)) for name in counted)
     yield Field(relative(row["tflops"], most))
     yield Field(row["seconds"] or "–", "opens")
     yield from (Field(grouped_number(row[name], 3)) for name in seconds.SECONDS)
