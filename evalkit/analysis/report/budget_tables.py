@@ -44,7 +44,7 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
     """Tokens and compute, then seconds and memory; separators have a column where an answer has any."""
-    counted = _TOKENS
+    counted: tuple[str, ...] = _TOKENS
     if separated := any(row["separators"] > 0 for row in rows):  # nan, of rows without answers, is not
         place = 1 + _TOKENS.index("kv_tokens")
         counted = (*_TOKENS[:place], "separators", *_TOKENS[place:])
