@@ -143,7 +143,13 @@ def onevision_of_published_widths(folder: Path, *, layers: int, depth: int) -> P
         named=published_name,
         dtype=torch.float16,
     )
-    pixels = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3}
+    pixels: dict[str, Any] = {
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "resample": 3,
+    }
     pixels |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 384, "width": 384}}
     kinds = {"preprocessor_config": {"image_processor_type": "LlavaOnevisionImageProcessor", "do_pad": True}}
     kinds["video_preprocessor_config"] = {"image_processor_type": "LlavaOnevisionVideoProcessor"}
