@@ -22,6 +22,9 @@ ELSEWHERE = {
     "matched": "run_eval.py has it",
     "dry_run": "run_eval.py has it",
     "timing": "run_eval.py has it",
+    "executor": "lmms-eval starts the processes that answer",
+    "report": "run_eval.py has it",
+    "print_tables": "run_eval.py has it",
     "experiment": "run_eval.py has it; give its settings one by one",
 }
 
