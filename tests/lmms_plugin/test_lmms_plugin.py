@@ -201,7 +201,7 @@ def ran(slice_: theirs.Slice, checkpoint: Path, tmp_path_factory: pytest.TempPat
 
 def counted(spent: dict[str, Any] | None) -> dict[str, Any] | None:
     """A ledger without what differs from run to run, or with what is run beside it."""
-    measured = ("seconds", "seconds_shared", "peak_bytes")
+    measured = ("seconds", "own_seconds", "seconds_shared", "peak_bytes")
     return None if spent is None else {k: v for k, v in spent.items() if k not in measured}
 
 
