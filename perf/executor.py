@@ -109,7 +109,7 @@ def answers(results: Path) -> dict[tuple[str, str], dict[str, Any]]:
     for file in results.rglob("answers.jsonl"):
         for text in file.read_text(encoding="utf-8").splitlines():
             line = json.loads(text)
-            for spent in ("seconds", "peak_bytes"):
+            for spent in ("seconds", "own_seconds", "peak_bytes"):
                 (line["ledger"] or {}).pop(spent, None)
             found[str(file.parent.relative_to(results)), str(line["question_id"])] = line
     return found

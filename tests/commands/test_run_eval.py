@@ -137,7 +137,7 @@ def without_measured(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
     for name, answers in lines(results).items():
         for answer in answers:
             spent: Any = answer["ledger"] or {}
-            kept = {key: value for key, value in spent.items() if key not in ("seconds", "peak_bytes")}
+            kept = {key: value for key, value in spent.items() if key not in ("seconds", "own_seconds", "peak_bytes")}
             assert str(answer["question_id"]) not in found.setdefault(name, {})
             found[name][str(answer["question_id"])] = {**answer, "ledger": kept}
     return found
