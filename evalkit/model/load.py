@@ -69,7 +69,6 @@ def load(
             config=config,
             dtype=DTYPES[dtype],
             use_safetensors=True,
-            local_files_only=True,
             ignore_mismatched_sizes=True,  # so that they are all named
             output_loading_info=True,
             attn_implementation=dict(zip(kind.parts, (attention.register(), "sdpa"), strict=True)),

@@ -82,7 +82,9 @@ class VideoLLM(Decoder):
 
         if cls.model_class is None:
             options["trust_remote_code"] = False
-        return (cls.model_class or AutoModelForImageTextToText).from_pretrained(folder, **options, **cls.renaming())
+        return (cls.model_class or AutoModelForImageTextToText).from_pretrained(
+            folder, local_files_only=True, **options, **cls.renaming()
+        )
 
     @classmethod
     def renaming(cls) -> dict[str, Any]:
