@@ -184,7 +184,12 @@ def test_a_package_runs_and_is_reported(packaged: Path, data: Path, tmp_path: Pa
     """All six kinds in one run; then the tables, the report, a score and a check of its data."""
     methods = "methods=[uniform,first_half,{_target_: first_half.method.FirstHalf, name: mine, share: 0.5}]"
     mine = ["benchmark=counting", f"benchmark.root={data}", "backbone=tiny_small_chunks", "protocol=terse"]
-    mine += ["reader=counted", "trackers=[text_file]", f"+tracker.text_file.file={tmp_path / 'runs.txt'}"]
+    mine += [
+        "print_tables=true",
+        "reader=counted",
+        "trackers=[text_file]",
+        f"+tracker.text_file.file={tmp_path / 'runs.txt'}",
+    ]
     results = tmp_path / "results"
     ran = start(packaged, "run_eval.py", *mine, methods, "ratios=[0.5]", "sampling.frames=8", f"results_dir={results}")
     assert ran.returncode == 0, ran.stderr
