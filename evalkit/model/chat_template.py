@@ -7,11 +7,18 @@ from typing import Any
 from evalkit.errors import ConfigError
 
 VIDEO_PAD = "<|video_pad|>"
+VIDEO_WRAPPER = ("<|vision_start|>", "<|vision_end|>")
 # Qwen2-VL's own template, for checkpoints that come without one.
 SYSTEM = "You are a helpful assistant."
 TEMPLATE = (
     "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
     "<|vision_start|><|video_pad|><|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
+)
+# Of families trained in LLaVA's layout, whatever template the files bring; the line break goes with the video.
+# source: LLaVA-NeXT's conversation template qwen_1_5, which lmms-eval uses too; VideoChat-Flash's qwen_2
+LLAVA_TEMPLATE = (
+    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
+    f"{VIDEO_PAD}\n{{text}}<|im_end|>\n<|im_start|>assistant\n"
 )
 
 
@@ -23,7 +30,7 @@ def split(
     system: str | None = None,
     prefill: str = "",
     template: str | None = None,
-    wrapper: tuple[str, str] = ("<|vision_start|>", "<|vision_end|>"),
+    wrapper: tuple[str, str] = VIDEO_WRAPPER,
 ) -> tuple[list[int], list[int]]:
     """Token ids before and after the video, whose `wrapper` on both sides goes with it where there is none.
 

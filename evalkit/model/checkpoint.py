@@ -134,10 +134,8 @@ def check_settings(found: Checkpoint) -> None:
             raise ConfigError(f"backbone.path={found.name}: {key} in config.json asks for {why}")
 
 
-def check_code(found: Checkpoint, *, ours: bool) -> None:
-    """ConfigError where the checkpoint asks for code of its own; `ours`: its family is written here and needs none."""
-    if ours:
-        return
+def check_no_code(found: Checkpoint) -> None:
+    """ConfigError where the checkpoint asks for code of its own."""
     for name in SETTINGS:
         mapped = (read_json(found, name) or {}).get("auto_map")
         if mapped:

@@ -39,6 +39,8 @@ class Decoder:
     """A language model behind the engine's few calls."""
 
     positions_type: ClassVar[type[Positions]]  # a family's own
+    template: ClassVar[str | None] = None  # layout of prompts, as chat_template.split takes it; None: the checkpoint's
+    video_wrapper: ClassVar[tuple[str, str]] = chat_template.VIDEO_WRAPPER  # text on both sides that goes with a video
 
     def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
         """`text`: the language model inside `model`."""
@@ -102,7 +104,15 @@ class Decoder:
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
     ) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""
-        return chat_template.split(self.tokenizer, text, video=video, system=system, prefill=prefill)
+        return chat_template.split(
+            self.tokenizer,
+            text,
+            video=video,
+            system=system,
+            prefill=prefill,
+            template=self.template,
+            wrapper=self.video_wrapper,
+        )
 
     def reply_header(self, suffix_ids: Sequence[int]) -> int:
         """Where the assistant's header begins in the ids after the video; their end where there is none."""

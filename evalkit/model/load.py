@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, shared_weights, tensors
-from evalkit.model.checkpoint import Checkpoint, check_code, check_settings, locate, read_json, weight_files
+from evalkit.model.checkpoint import Checkpoint, check_no_code, check_settings, locate, read_json, weight_files
 from evalkit.model.families.registry import FAMILIES, UNSUPPORTED
 from evalkit.model.video_llm import VideoLLM
 from evalkit.model.weights_identity import weights_identity
@@ -106,12 +106,11 @@ def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None
     """
     found = locate(path)
     files = weight_files(found) if read_json(found, "config.json") else []
-    decoder = skeleton(found, dtype=dtype)
-    model = decoder.model
+    model = skeleton(found, dtype=dtype).model
     if not _has_tokenizer(found):
         raise ConfigError(f"backbone.path={found.name}: expected a tokenizer (tokenizer.json); {found.remedy}")
     with _quiet():
-        tensors.check(found, files, decoder)
+        tensors.check(found, files, model)
     if adapter is not None:
         tuned.expect_fit(model, adapter)
     return generation.applied(_generation_config(found, model.config))
@@ -166,7 +165,8 @@ def _config(found: Checkpoint, dtype: str) -> tuple[type[VideoLLM], Any]:
             f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}{why}"
         )
     kind = FAMILIES[name]
-    check_code(found, ours=kind.own_code)
+    if not kind.own_code:
+        check_no_code(found)
     with _explained(found):
         return kind, kind.read_config(found)
 

@@ -22,7 +22,7 @@ from evalkit.model.cell_sequences import joined, relaid
 from evalkit.model.decoder import chunks
 from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import StopForward
-from evalkit.model.live_tokens import check_index
+from evalkit.model.live_tokens import LiveTokens
 from evalkit.model.window_attention import WindowAttention
 from evalkit.types import Pruned, VisualTokens
 
@@ -196,14 +196,11 @@ class QuestionAttention:
             return ()
         tokens, found = relaid(replace(self.video, until=until), cells), []
         for number, index in enumerate(chunks(tokens, self.chunk_cells)):
-            left = tokens.keep(index)
+            live = LiveTokens(tokens.keep(index), torch.empty(0, len(index)))  # no ids: they follow from what stays
             for layer in range(layers.stop):
-                pruned = self.method.prune(layer, self.decoder.layers, left, self.budget)
+                pruned = live.prune(self.method, layer, self.decoder.layers, self.budget, self.decoder.positions)
                 if pruned is not None:
-                    stays = check_index(pruned.index, len(left), f"{type(self.method).__name__}.prune", none=True)
-                    renumbers = self.decoder.positions.renumbers(pruned)
-                    found.append((number, layer, tuple(stays.tolist()), renumbers, pruned.flops))
-                    left = left.keep(stays)
+                    found.append((number, layer, tuple(pruned.index.tolist()), live.renumbered, pruned.flops))
         return tuple(found)
 
     def _read(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:

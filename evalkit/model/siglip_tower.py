@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from evalkit.errors import ModelError
 from evalkit.model.finite import check_finite
+from evalkit.model.normalization import PixelNormalization
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     Pool = Callable[[Tensor], Tensor]  # (F, D, S, S) -> (F, D, s, s)
@@ -41,7 +42,7 @@ class SiglipTower:
     ) -> None:
         """`module`: transformers' SiglipVisionModel; mean and deviation of pixel values in [0, 1]."""
         self.module, self.projector, self.depth, self.pool = module, projector, depth, pool
-        self._mean, self._std = torch.tensor(mean) * 255, torch.tensor(std) * 255
+        self._normalized = PixelNormalization(mean, std)
         config = module.config
         self.frame_size = (int(config.image_size), int(config.image_size))
         self.patches = int(config.image_size) // int(config.patch_size)  # per side
@@ -63,9 +64,8 @@ class SiglipTower:
         return check_finite(torch.cat(features), "features of the vision encoder")
 
     def _slice(self, pixels: np.ndarray) -> Tensor:
-        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
         weight = self.module.embeddings.patch_embedding.weight
-        hidden = self.module.embeddings(x.permute(0, 3, 1, 2).to(weight.device, weight.dtype))
+        hidden = self.module.embeddings(self._normalized(pixels).permute(0, 3, 1, 2).to(weight.device, weight.dtype))
         for layer in self.module.encoder.layers[: self.depth]:
             hidden = layer(hidden, attention_mask=None)
         projected = self.projector(hidden)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from evalkit.errors import ConfigError
 from evalkit.model.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    from evalkit.model.video_llm import VideoLLM
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 SHOWN = 3  # names of each kind in a message
@@ -43,16 +40,15 @@ def headers(found: Checkpoint, files: Sequence[Path]) -> dict[str, torch.Tensor]
     return tensors
 
 
-def check(found: Checkpoint, files: Sequence[Path], decoder: VideoLLM) -> None:
-    """ConfigError where loading `files` into a model like this one's (on `meta`) would leave or drop a tensor.
+def check(found: Checkpoint, files: Sequence[Path], model: Any) -> None:
+    """ConfigError where loading `files` into a model like this one (on `meta`) would leave or drop a tensor.
 
     It is transformers' own loading, renaming of published names included, with headers in the place of weights.
     """
     tensors = headers(found, files)
-    _, outcome = type(decoder.model).from_pretrained(
+    _, outcome = type(model).from_pretrained(
         None,
-        config=decoder.model.config,
-        **decoder.renaming(),
+        config=model.config,
         state_dict=tensors,
         device_map="meta",
         ignore_mismatched_sizes=True,  # so that they are all named, and by us

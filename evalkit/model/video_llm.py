@@ -6,7 +6,7 @@ load, how pixels become visual tokens, and which `Positions` its language model 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -25,13 +25,11 @@ class VideoLLM(Decoder):
     """A checkpoint behind the engine's few calls.
 
     Loading goes through transformers: `config_class` and `model_class` are its Auto classes, or a family's own
-    PretrainedConfig and PreTrainedModel where transformers has none; `key_mapping` renames published tensors (regular
-    expressions, as from_pretrained takes them).
+    PretrainedConfig and PreTrainedModel, with the published names of tensors, where transformers has none.
     """
 
     config_class: ClassVar[Any] = None  # None: transformers.AutoConfig
     model_class: ClassVar[Any] = None  # None: transformers.AutoModelForImageTextToText
-    key_mapping: ClassVar[Mapping[str, str] | None] = None
     own_code: ClassVar[bool] = False  # True: `auto_map` of a checkpoint is passed over, as this family is written here
     parts: ClassVar[tuple[str, str]] = ("text_config", "vision_config")  # of a config: language model, vision tower
     mean: ClassVar[Sequence[float]] = CLIP_MEAN  # of pixel values, where the checkpoint names none
@@ -51,7 +49,9 @@ class VideoLLM(Decoder):
     @classmethod
     def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> VideoLLM:
         """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
-        raise NotImplementedError
+        made: Any = cls  # each family's own arguments
+        found: VideoLLM = made(model, tokenizer, mean=mean, std=std)
+        return found
 
     @classmethod
     def read_config(cls, found: Checkpoint) -> Any:
@@ -83,13 +83,8 @@ class VideoLLM(Decoder):
         if cls.model_class is None:
             options["trust_remote_code"] = False
         return (cls.model_class or AutoModelForImageTextToText).from_pretrained(
-            folder, local_files_only=True, **options, **cls.renaming()
+            folder, local_files_only=True, **options
         )
-
-    @classmethod
-    def renaming(cls) -> dict[str, Any]:
-        """`key_mapping` as an argument of from_pretrained."""
-        return {} if cls.key_mapping is None else {"key_mapping": dict(cls.key_mapping)}
 
     @property
     def projector(self) -> torch.nn.Module:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 
 from evalkit.model import flops
 from evalkit.model.finite import check_finite
+from evalkit.model.normalization import PixelNormalization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
 
 
@@ -30,16 +31,17 @@ class VisionTower:
         self.module, self.config = module, config
         self.patch, self.merge = int(config.patch_size), int(config.spatial_merge_size)
         self.pixels_per_token = self.patch * self.merge
-        # the processor's fused form of "divide by 255, subtract the mean, divide by the deviation"
-        self._mean = torch.tensor(mean) * 255
-        self._std = torch.tensor(std) * 255
+        self._normalized = PixelNormalization(mean, std)
 
     def patches(self, pixels: np.ndarray) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> normalised patches (T·h·w, 3·2·patch²) in Qwen's order."""
         frames, height, width, _ = pixels.shape
-        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
         m, p = self.merge, self.patch
-        x = x.permute(0, 3, 1, 2).reshape(frames // 2, 2, 3, height // (m * p), m, p, width // (m * p), m, p)
+        x = (
+            self._normalized(pixels)
+            .permute(0, 3, 1, 2)
+            .reshape(frames // 2, 2, 3, height // (m * p), m, p, width // (m * p), m, p)
+        )
         return x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * 2 * p * p)
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:

@@ -64,6 +64,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.families.llava_onevision",
     "evalkit.model.families.llava_video",
     "evalkit.model.families.llava_video_model",
+    "evalkit.model.families.native_config",
     "evalkit.model.families.qwen2_vl",
     "evalkit.model.families.qwen3_vl",
     "evalkit.model.families.registry",

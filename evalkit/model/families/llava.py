@@ -16,18 +16,14 @@ if TYPE_CHECKING:
 
     from evalkit.model.siglip_tower import SiglipTower
 
-# source: LLaVA-NeXT's conversation template qwen_1_5, which lmms-eval uses too; the line break goes with the video.
-# Differs: the processor of the llava-hf checkpoints leaves the system turn and some line breaks out.
-TEMPLATE = (
-    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
-    f"{chat_template.VIDEO_PAD}\n{{text}}<|im_end|>\n<|im_start|>assistant\n"
-)
-
 
 class Llava(VideoLLM):
     """A checkpoint behind the engine's few calls; subclasses say where its parts are, and what stands between rows."""
 
     positions_type = RopePositions
+    # Differs: the processor of the llava-hf checkpoints leaves the system turn and some line breaks out.
+    template = chat_template.LLAVA_TEMPLATE
+    video_wrapper = ("", "\n")
     mean, std = SIGLIP_MEAN, SIGLIP_STD
     yarn_length = 32_768  # source: Qwen2's model cards; the language models were trained to this length
     cell_frames = 1
@@ -42,14 +38,6 @@ class Llava(VideoLLM):
         """The module that takes patches to the width of the language model."""
         found: torch.nn.Module = self.vision.projector
         return found
-
-    def prompt(
-        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
-    ) -> tuple[list[int], list[int]]:
-        """Token ids before and after the video, in the layout of its training, whatever template the files bring."""
-        return chat_template.split(
-            self.tokenizer, text, video=video, system=system, prefill=prefill, template=TEMPLATE, wrapper=("", "\n")
-        )
 
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a frame's visual tokens, the same for every video."""

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
+from evalkit.model.families.native_config import expect
+
 
 class LlavaVideoConfig(Qwen2Config):  # type: ignore[misc]
     """Settings of the language model, with those of the vision side beside them; the last five are not published.
@@ -32,12 +34,10 @@ class LlavaVideoConfig(Qwen2Config):  # type: ignore[misc]
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
-        for name, expected in (
-            ("mm_vision_tower", "google/siglip-so400m-patch14-384"),
-            ("mm_projector_type", "mlp2x_gelu"),
-        ):
-            if getattr(self, name) != expected:
-                raise ValueError(f"expected {name} {expected} in config.json, got {getattr(self, name)!r}")
+        expect(
+            self,
+            {"mm_vision_tower": ("google/siglip-so400m-patch14-384",), "mm_projector_type": ("mlp2x_gelu",)},
+        )
 
     @property
     def vision_depth(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 from evalkit.model.positions import MRopePositions, Positions, TimedMRopePositions
 from evalkit.model.video_llm import VideoLLM
 from evalkit.model.vision_tower import VisionTower, WindowedVisionTower
@@ -29,17 +28,15 @@ class Qwen2VL(VideoLLM):
         model: Any,
         tokenizer: Any,
         *,
-        mean: Sequence[float] = CLIP_MEAN,
-        std: Sequence[float] = CLIP_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
+        """Mean and deviation of pixel values in [0, 1]; None: the family's."""
         super().__init__(model, model.model.language_model, tokenizer)
-        self.vision = self.tower_type(model.model.visual, model.config.vision_config, mean, std)
+        self.vision = self.tower_type(
+            model.model.visual, model.config.vision_config, mean or self.mean, std or self.std
+        )
         self.pixels_per_token = self.vision.pixels_per_token
-
-    @classmethod
-    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> Qwen2VL:
-        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
-        return cls(model, tokenizer, mean=mean, std=std)
 
     @property
     def projector(self) -> torch.nn.Module:

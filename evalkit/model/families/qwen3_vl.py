@@ -6,14 +6,14 @@ rotary module.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
 from evalkit.model.positions import Positions, TimestampMRopePositions
 from evalkit.model.separators import Separators
-from evalkit.model.video_llm import VideoLLM
 from evalkit.model.vision_tower import DeepstackVisionTower
 
 if TYPE_CHECKING:
@@ -25,36 +25,14 @@ if TYPE_CHECKING:
     from evalkit.types import VisualTokens
 
 
-class Qwen3VL(VideoLLM):
-    """A dense Qwen3-VL checkpoint behind the engine's few calls."""
+class Qwen3VL(Qwen2VL):
+    """A dense Qwen3-VL checkpoint behind the engine's few calls; `projector` is not that of deepstack features."""
 
     positions_type: ClassVar[type[Positions]] = TimestampMRopePositions
-    cell_frames = DeepstackVisionTower.cell_frames
+    tower_type = DeepstackVisionTower
+    vision: DeepstackVisionTower
     mean: ClassVar[Sequence[float]] = SIGLIP_MEAN
     std: ClassVar[Sequence[float]] = SIGLIP_STD
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        *,
-        mean: Sequence[float] = SIGLIP_MEAN,
-        std: Sequence[float] = SIGLIP_STD,
-    ) -> None:
-        super().__init__(model, model.model.language_model, tokenizer)
-        self.vision = DeepstackVisionTower(model.model.visual, model.config.vision_config, mean, std)
-        self.pixels_per_token = self.vision.pixels_per_token
-
-    @classmethod
-    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> Qwen3VL:
-        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
-        return cls(model, tokenizer, mean=mean, std=std)
-
-    @property
-    def projector(self) -> torch.nn.Module:
-        """What takes the vision tower's features to the width of the language model; deepstack features have others."""
-        merger: torch.nn.Module = self.vision.module.merger
-        return merger
 
     def prompt(
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
@@ -96,17 +74,6 @@ class Qwen3VL(VideoLLM):
             return []
         return list(self.tokenizer(f"<{seconds:.1f} seconds>", add_special_tokens=False)["input_ids"])
 
-    def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
-        """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
-
-        Raises ModelError where a feature is not finite.
-        """
-        return self.vision.encode(pixels, slice_cells=slice_cells)
-
     def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, Tensor]:
         """Features (T·P, D) and deepstack features (T·P, L, D)."""
         return self.vision.encode_with_deepstack(pixels, slice_cells=slice_cells)
-
-    def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
-        """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
-        return self.vision.flops(cells, grid)

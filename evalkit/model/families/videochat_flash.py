@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from evalkit.errors import ModelError
@@ -15,20 +14,15 @@ from evalkit.model.families.videochat_flash_model import (
     VideoChatFlashForCausalLM,
 )
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD
+from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD, PixelNormalization
 from evalkit.model.positions import RopePositions
 from evalkit.model.video_llm import VideoLLM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
-
-# source: released conversation template qwen_2; the line break goes with the video
-TEMPLATE = (
-    "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n"
-    f"{chat_template.VIDEO_PAD}\n{{text}}<|im_end|>\n<|im_start|>assistant\n"
-)
 
 
 class VideoChatFlash(VideoLLM):
@@ -39,6 +33,8 @@ class VideoChatFlash(VideoLLM):
     """
 
     positions_type = RopePositions
+    template = chat_template.LLAVA_TEMPLATE
+    video_wrapper = ("", "\n")
     config_class = VideoChatFlashConfig
     model_class = VideoChatFlashForCausalLM
     own_code = True
@@ -58,12 +54,7 @@ class VideoChatFlash(VideoLLM):
     ) -> None:
         super().__init__(model, model.model, tokenizer)
         self.frame_size = (model.config.frame_pixels, model.config.frame_pixels)
-        self._mean, self._std = torch.tensor(mean) * 255, torch.tensor(std) * 255
-
-    @classmethod
-    def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> VideoChatFlash:
-        """Around a loaded model; mean and deviation of pixel values in [0, 1]."""
-        return cls(model, tokenizer, mean=mean, std=std)
+        self._normalized = PixelNormalization(mean, std)
 
     @property
     def clip_frames(self) -> int:
@@ -87,20 +78,6 @@ class VideoChatFlash(VideoLLM):
         # source: released load_video and chat
         return f"The video lasts for {seconds:.2f} seconds, and {frames} frames are uniformly sampled from it. {text}"
 
-    def prompt(
-        self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
-    ) -> tuple[list[int], list[int]]:
-        """Token ids before and after the video, in the layout of its training, whatever template the files bring."""
-        return chat_template.split(
-            self.tokenizer,
-            text,
-            video=video,
-            system=system,
-            prefill=prefill,
-            template=TEMPLATE,
-            wrapper=("", "\n"),
-        )
-
     # ---- pixels to visual tokens
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
@@ -120,8 +97,7 @@ class VideoChatFlash(VideoLLM):
 
     def _clip(self, pixels: np.ndarray) -> Tensor:
         """uint8 frames (F, height, width, 3) -> normalised (1, 3, F, height, width)."""
-        x = (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
-        return x.permute(3, 0, 1, 2)[None].to(self.device, self.model.dtype)
+        return self._normalized(pixels).permute(3, 0, 1, 2)[None].to(self.device, self.model.dtype)
 
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells, whole clips."""

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evalkit.model.families import videochat_flash_tome as tome
+from evalkit.model.families.native_config import expect
 from evalkit.model.families.videochat_flash_vision import PATCH, UMT
 
 if TYPE_CHECKING:
@@ -42,15 +43,15 @@ class VideoChatFlashConfig(Qwen2Config):  # type: ignore[misc]
 
     def __post_init__(self, **kwargs: object) -> None:
         super().__post_init__(**kwargs)
-        for name, expected in (
-            ("mm_vision_tower", (*SIZES,)),
-            ("mm_projector_type", ("tome16_mlp_hd64",)),
-            ("mm_newline_position", ("nothing",)),
-            ("mm_llm_compress", (False,)),  # dropping tokens in the language model is a method's work
-        ):
-            if getattr(self, name) not in expected:
-                listed = " or ".join(map(str, expected))
-                raise ValueError(f"expected {name} {listed} in config.json, got {getattr(self, name)!r}")
+        expect(
+            self,
+            {
+                "mm_vision_tower": (*SIZES,),
+                "mm_projector_type": ("tome16_mlp_hd64",),
+                "mm_newline_position": ("nothing",),
+                "mm_llm_compress": (False,),  # dropping tokens in the language model is a method's work
+            },
+        )
 
     @property
     def frame_pixels(self) -> int:
