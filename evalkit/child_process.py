@@ -48,33 +48,24 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class ChildProcess:
-    """One process, from its start to its end. Its parent ends it; SIGINT and logging are off in it."""
+class SpawnedProcess:
+    """One process with a pipe, from its start to its end. Its parent ends it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, target: Callable[..., None], *args: object, name: str | None = None) -> None:
+        """`target`, a function of a module, is run with its end of the pipe and `args`."""
         context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
-        self._pipe, self._other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._other, answer), daemon=True)
+        self.pipe, self._other = context.Pipe()
+        self._process = context.Process(target=target, args=(self._other, *args), daemon=True, name=name)
 
     def start(self) -> None:
         """Start it. OSError where the system has no process to give."""
         self._process.start()
         self._other.close()  # or the end of the process would not end the pipe
 
-    def wait(self) -> None:
-        """Until it is ready for messages. EvalkitError where it does not get there."""
-        with suppress(EOFError, OSError):
-            if self._pipe.poll(START_SECONDS):
-                self._pipe.recv()
-                return
-        raise EvalkitError(f"no process could be started (exit code {self.stop()}); see stderr for why")
-
-    def ask(self, message: object, seconds: float) -> Any:
-        """The answer to a message. TimeoutError after `seconds`; EOFError or OSError where the process has ended."""
-        self._pipe.send(message)
-        if not self._pipe.poll(seconds):
-            raise TimeoutError(f"nothing heard for {seconds:g} s")
-        return self._pipe.recv()
+    @property
+    def sentinel(self) -> int:
+        """What `multiprocessing.connection.wait` takes to wait for its end."""
+        return self._process.sentinel
 
     def is_alive(self) -> bool:
         """Whether it runs."""
@@ -92,13 +83,35 @@ class ChildProcess:
 
     def stop(self, seconds: float = KILL_SECONDS) -> int | None:
         """Let it end by itself within `seconds`, else kill it; its exit code, where it has one."""
-        self._pipe.close()  # one that is idle ends by this
+        self.pipe.close()  # one that is idle ends by this
         if self._process.pid is None:
             return None
         self._process.join(seconds)
         self._process.kill()
         self._process.join(KILL_SECONDS)
         return self._process.exitcode
+
+
+class ChildProcess(SpawnedProcess):
+    """A process that answers messages; SIGINT and logging are off in it."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(_serve, answer)
+
+    def wait(self) -> None:
+        """Until it is ready for messages. EvalkitError where it does not get there."""
+        with suppress(EOFError, OSError):
+            if self.pipe.poll(START_SECONDS):
+                self.pipe.recv()
+                return
+        raise EvalkitError(f"no process could be started (exit code {self.stop()}); see stderr for why")
+
+    def ask(self, message: object, seconds: float) -> Any:
+        """The answer to a message. TimeoutError after `seconds`; EOFError or OSError where the process has ended."""
+        self.pipe.send(message)
+        if not self.pipe.poll(seconds):
+            raise TimeoutError(f"nothing heard for {seconds:g} s")
+        return self.pipe.recv()
 
 
 def _serve(pipe: Connection, answer: Answer) -> None:

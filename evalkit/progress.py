@@ -31,17 +31,8 @@ def progress(total: int, unit: str) -> tqdm[Any]:
 
     The time left is that of the mean so far, as work comes in lots: all answers about a video, from several workers.
     """
+    options: dict[str, Any] = {"total": total, "unit": unit, "disable": not total, "smoothing": 0}
     if sys.stderr.isatty():
-        return tqdm(total=total, unit=unit, disable=not total, smoothing=0)
+        return tqdm(**options)
     lines: Any = Lines(sys.stderr)
-    return tqdm(
-        total=total,
-        unit=unit,
-        disable=not total,
-        smoothing=0,
-        file=lines,
-        mininterval=LOG_SECONDS,
-        maxinterval=LOG_SECONDS,
-        ascii=True,
-        ncols=100,
-    )
+    return tqdm(**options, file=lines, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ascii=True, ncols=100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,6 @@ class EngineSetup:
     reader: str = "pyav"
     seed: int = 0  # of methods that draw at random
     share: bool = True  # False: decode, encode and prefill anew for every question; the answers are the same
-    _adapters: dict[str, AdapterRecord] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def engine(self) -> Engine:
@@ -72,6 +71,11 @@ class EngineSetup:
             share=self.share,
             seed=self.seed,
         )
+
+    @cached_property
+    def _adapters(self) -> dict[str, AdapterRecord]:
+        """Those of the operating points asked for so far."""
+        return {}
 
     def record_for(self, point: OperatingPoint) -> SetupRecord:
         """The record of one operating point: with an adapter of its own, other weights answer.

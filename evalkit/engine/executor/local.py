@@ -45,8 +45,7 @@ class EngineDescription:
 
 def description(setup: EngineSetup, device: str, threads: int | None) -> EngineDescription:
     """Of the engine of `setup` on another device, with so many threads; nothing that is loaded already is in it."""
-    given = [field.name for field in fields(setup) if field.init and field.name != "protocol"]
-    kept = {name: getattr(setup, name) for name in given}
+    kept = {field.name: getattr(setup, field.name) for field in fields(setup) if field.name != "protocol"}
     kept["backbone"] = replace(setup.backbone, device=device, threads=threads)
     own, name = setup.protocol, setup.protocol.name
     known = name.removesuffix("_subtitles") in protocols.REGISTRY and protocols.get(name) == own

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from evalkit.child_process import signals_blocked
+from evalkit.child_process import SpawnedProcess, signals_blocked
 from evalkit.engine import records
 from evalkit.engine.executor.base import Given, Pending
 from evalkit.engine.executor.worker import Asked, Done, EngineFactory, Logged, Message, Ready, Stopped, Told, serve
@@ -80,12 +79,10 @@ class Worker:
         self.ready = False
         self.assignment: Assignment | None = None
         levels = {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
-        context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
-        self.pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other, levels), daemon=True, name=f"worker {number}")
+        self._process = SpawnedProcess(serve, levels, name=f"worker {number}")
+        self.pipe = self._process.pipe
         with signals_blocked():
             self._process.start()
-        other.close()  # or the end of the process would not end the pipe
         try:
             self._send(factory)
         except ConfigError:
@@ -123,12 +120,7 @@ class Worker:
 
     def end(self, seconds: float = 0.0) -> str:
         """End the process, which has `seconds` to do so by itself; how it ended."""
-        self.pipe.close()
-        self._process.join(seconds)
-        self._process.kill()
-        self._process.join()
-        code = self._process.exitcode or 0
-        self._process.close()
+        code = self._process.stop(seconds) or 0
         return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
 
 
