@@ -85,7 +85,7 @@ def pointers(text: str) -> set[str]:
 def test_many_stand_in_one_page(tmp_path: Path) -> None:
     one, many = grid(tmp_path / "a"), crowd(tmp_path / "b", 4)
     sets = [one, QuestionSet(one.setup, ALL, "", many.points)]
-    found = [plots.Figures(sets).svg(question_set, cost) for question_set in sets for cost in COSTS]
+    found = [svg(question_set, cost) for question_set in sets for cost in COSTS]
     whole = [name for text in found for name in ids(text)]
     assert len(set(whole)) == len(whole) > 100
     for text in found:

@@ -189,7 +189,7 @@ def test_as_many_as_cores_and_memory_allow(
 def test_cores_are_not_oversubscribed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 8)
     threads = {n: local.placement(backbone(checkpoint, device="cpu", threads=4), n)[0] for n in (1, 2, 4, 16)}
-    assert threads == {1: ("cpu", 4), 2: ("cpu", 4), 4: ("cpu", 2), 16: ("cpu", 1)}
+    assert threads == {1: ("cpu", 4), 2: ("cpu", 4), 4: ("cpu", 2), 16: ("cpu", 1, ())}
 
 
 def test_limits_of_a_container_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,16 +240,16 @@ def test_what_cannot_be_sent_is_refused_or_answered_in_this_process(
 def test_protocols_go_by_name_where_they_have_one(checkpoint: Path) -> None:
     common = setup(checkpoint)
     for name in ("official", "official_subtitles", "lmms_eval"):
-        sent = local.description(replace(common, protocol=protocols.get(name)), "cpu", 1)
+        sent = local.description(replace(common, protocol=protocols.get(name)), "cpu", 1, ())
         assert sent.protocol == name
         assert local.unsendable(sent) == ""
-    assert local.description(common, "cpu", 1).protocol is common.protocol
+    assert local.description(common, "cpu", 1, ()).protocol is common.protocol
     shadow = replace(protocols.get("lmms_eval"), stop=("x",))  # another one under a known name  # type: ignore
-    assert local.description(replace(common, protocol=shadow), "cpu", 1).protocol is shadow
+    assert local.description(replace(common, protocol=shadow), "cpu", 1, ()).protocol is shadow
 
 
 def test_what_is_loaded_is_not_sent(checkpoint: Path) -> None:
     common = setup(checkpoint)
     vars(common.backbone)["model"] = lambda: "weights"  # which could not be sent
-    sent = local.description(common, "cpu", 3)
+    sent = local.description(common, "cpu", 3, ())
     assert (sent.setup["backbone"].threads, local.unsendable(sent)) == (3, "")

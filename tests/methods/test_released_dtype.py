@@ -4,7 +4,8 @@ Bit equality is no question then: bfloat16 knows similarities near 1 in steps of
 plateaus and ties there, which torch.topk breaks as it likes. What equality can mean is tested here: the same decisions
 from the same numbers, numbers that are as close as bfloat16 allows, the same decisions wherever bfloat16 can tell the
 candidates apart. And how often the decisions differ on the built-in model and a generated video, most of which stands
-still: DPSelect keeps 6 to 35 % other cells or patches, PivotKV 1 to 2 % other keys where none are pinned.
+still: DPSelect keeps up to 35 % other cells or patches, PivotKV 1 to 2 % other keys where none are pinned. How many
+depends on the machine, too: kernels add up bfloat16 products in different orders.
 """
 
 from __future__ import annotations
@@ -122,14 +123,16 @@ def test_dpselect_keeps_the_same_where_bfloat16_tells_the_cells_apart(sync: bool
 
 def test_how_often_dpselect_keeps_others(seen: Seen) -> None:
     ours, theirs = change(seen.features), released_bf16.distances(seen.features)
+    shares = {}
     for name, pair in {
         "patch": (ours, theirs),
         "frame": (ours.mean(1, keepdim=True), theirs.mean(1, keepdim=True)),
     }.items():
         for keep in (32, 16):
             other = (chosen(pair[0], keep) & ~released_bf16.kept(pair[1], keep)[0]).float().sum()
-            share = float(other / keep / pair[0].shape[1])
-            assert 0.05 < share < 0.4, f"{name}, {keep} of 64: {share:.1%}"
+            shares[name, keep] = float(other / keep / pair[0].shape[1])
+    assert max(shares.values()) < 0.4, shares
+    assert min(shares["patch", 32], shares["patch", 16]) > 0.02, shares  # of a frame's mean no machine need differ
 
 
 # ---- PivotKV

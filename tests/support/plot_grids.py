@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid.measured_points import QuestionSet, question_sets
-from evalkit.analysis.plots import Figures
+from evalkit.analysis.plots import as_files
+from evalkit.analysis.plots.style import styles
 from evalkit.runs.load import load
 from tests.support.run_folders import ledger, row, write_run
 
@@ -75,5 +76,5 @@ def crowd(folder: Path, methods: int = 10, name: str = "method_{}") -> QuestionS
 
 
 def svg(question_set: QuestionSet, cost: str) -> str:
-    """One figure of one set, as it stands in a page."""
-    return Figures([question_set]).svg(question_set, cost)
+    """One figure of one set; "" where there is nothing to draw."""
+    return as_files(question_set, cost, styles([question_set]), ["svg"]).get("svg", b"").decode()

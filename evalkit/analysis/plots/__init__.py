@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from evalkit.analysis.grid.measured_points import QuestionSet
 
-__all__ = ["Figures", "names"]
+__all__ = ["Figures", "as_files", "names"]
 
 KINDS = ("svg", "png")
 DPI = 200  # of PNG
@@ -32,20 +32,12 @@ _LONGEST = 80  # characters of a file name that come from labels
 
 
 class Figures:
-    """The plots of a collection of question sets, each drawn once for files and page alike."""
+    """The plots of a collection of question sets."""
 
     def __init__(self, sets: Sequence[QuestionSet]) -> None:
         self.sets = tuple(sets)
         self.names = names(sets)  # of files, and what the page calls a set
         self.looks = styles(sets)  # a method looks the same in all figures
-        self._drawn: dict[tuple[int, str], dict[str, bytes]] = {}
-
-    def svg(self, question_set: QuestionSet, cost: str) -> str:
-        """One figure as an SVG element for an HTML page; "" where the cost is known of no operating point.
-
-        `cost` is a key of `COSTS`.
-        """
-        return self._kinds(question_set, cost, ("svg",)).get("svg", b"").decode()
 
     def write(self, folder: Path) -> list[Path]:
         """Write `plots/<set>-<cost>.svg` and `.png` into `folder`; the same answers give the same bytes.
@@ -56,7 +48,7 @@ class Figures:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         for question_set, name in zip(self.sets, self.names, strict=True):
             for cost in COSTS:
-                drawn = self._kinds(question_set, cost, KINDS)
+                drawn = as_files(question_set, cost, self.looks)
                 for kind in KINDS:
                     path = folder / "plots" / f"{name}-{_SHORT[cost]}.{kind}"
                     if kind in drawn:
@@ -64,14 +56,6 @@ class Figures:
                     else:
                         path.unlink(missing_ok=True)
         return written
-
-    def _kinds(self, question_set: QuestionSet, cost: str, kinds: Sequence[str]) -> dict[str, bytes]:
-        """The figure as each of `kinds`; nothing where there is nothing to draw."""
-        known = self._drawn.setdefault((self.sets.index(question_set), cost), {})
-        missing = [kind for kind in kinds if kind not in known]
-        if missing:
-            known |= _draw(question_set, cost, self.looks, missing)
-        return known
 
 
 def names(sets: Sequence[QuestionSet]) -> list[str]:
@@ -95,7 +79,10 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST].strip("-") or "set"
 
 
-def _draw(question_set: QuestionSet, cost: str, looks: Mapping[str, Style], kinds: Sequence[str]) -> dict[str, bytes]:
+def as_files(
+    question_set: QuestionSet, cost: str, looks: Mapping[str, Style], kinds: Sequence[str] = KINDS
+) -> dict[str, bytes]:
+    """One figure as each of `kinds`; nothing where the cost (a key of `COSTS`) is known of no operating point."""
     prefix = _prefix(question_set, cost)
     with house_style(salt=prefix):
         figure = draw(question_set, cost, looks)

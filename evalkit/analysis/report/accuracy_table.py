@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.report.html_table import NONE, Field, Head, Line, Table, by_point
 from evalkit.analysis.tables.accuracy import COUNTS
 from evalkit.analysis.tables.columns import ACCURACY, DIFFERENCES
 from evalkit.analysis.tables.formatting import grouped_number, p_value, signed, span
-from evalkit.analysis.tables.grid_rows import interpolated
+from evalkit.analysis.tables.grid_rows import Row, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from evalkit.analysis.grid.measured_points import QuestionSet
 
-Row = dict[str, Any]  # of grid_rows' frames
 
 _AGAINST = {"dense": "vs. dense", "kv": "vs. {} at equal KV", "compute": "vs. {} at equal compute"}
 _SHOWN = ("delta_pp", "ci_low", "ci_high", "p_sign_flip_holm", "expected_ci_half_width")

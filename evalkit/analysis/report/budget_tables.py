@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid import seconds
 from evalkit.analysis.grid.costs import TOLERANCE
@@ -12,13 +12,13 @@ from evalkit.analysis.grid.grouping import grouped
 from evalkit.analysis.report.html_table import NONE, Field, Head, Table, by_point
 from evalkit.analysis.tables.columns import BUDGET, titles
 from evalkit.analysis.tables.formatting import grouped_number, relative
+from evalkit.analysis.tables.grid_rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from evalkit.analysis.grid.measured_points import QuestionSet
 
-Row = dict[str, Any]  # of grid_rows' frames
 CostsByDuration = Mapping[tuple[str, str], Row]  # ("all", "all") and duration buckets -> mean costs
 
 _TOKENS = ("frames", "tokens_selected", "llm_tokens_fed", "kv_tokens", "kv_mb")

@@ -31,6 +31,7 @@ from evalkit.analysis.report.setup import point_key, views
 from evalkit.analysis.report.takeaways import takeaways
 from evalkit.analysis.report.thumbnails import thumbnails
 from evalkit.analysis.tables.formatting import head_lines, setup_line
+from evalkit.analysis.tables.grid_rows import Row, records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def document(results: Results, *, thumbnails_mb: float) -> str:
     found = [video_paths(view) if thumbnails_mb > 0 else {} for view in setups]
     sprites, note = thumbnails(setups, found, thumbnails_mb)
     parts = [
-        _part(own, slug, _records(scored), _records(costs), compression, figures)
+        _part(own, slug, records(scored), records(costs), compression, figures)
         for own, slug, (_, scored), (_, costs), (_, compression) in zip(
             results.question_sets,
             figures.names,
@@ -107,15 +108,11 @@ def document(results: Results, *, thumbnails_mb: float) -> str:
     )
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
 def _part(
     own: QuestionSet,
     slug: str,
-    scores: Sequence[dict[str, Any]],
-    costs: Sequence[dict[str, Any]],
+    scores: Sequence[Row],
+    costs: Sequence[Row],
     compression: pd.DataFrame,
     figures: Figures,
 ) -> Part:
@@ -144,8 +141,8 @@ def _part(
 def _sections(
     own: QuestionSet,
     slug: str,
-    scores: Sequence[dict[str, Any]],
-    costs: Sequence[dict[str, Any]],
+    scores: Sequence[Row],
+    costs: Sequence[Row],
     compression: pd.DataFrame,
 ) -> list[Section]:
     """The folded sections in the order of the page; a further table is a further `Section`."""

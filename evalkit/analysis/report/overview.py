@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.tables.column_texts import SIGNIFICANT
 from evalkit.analysis.tables.columns import BUDGET
 from evalkit.analysis.tables.formatting import grouped_number, relative, signed, span
-from evalkit.analysis.tables.grid_rows import AGAINST, interpolated
+from evalkit.analysis.tables.grid_rows import AGAINST, Row, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from evalkit.analysis.grid.measured_points import MeasuredPoint, QuestionSet
 
-Row = dict[str, Any]  # of grid_rows' frames
 
 MOST_ROWS = 12  # of the table at the top
 NOT_MEASURED = "not measured"

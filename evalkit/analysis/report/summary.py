@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.grid.costs import TOLERANCE
 from evalkit.analysis.tables.formatting import grouped_number, span
+from evalkit.analysis.tables.grid_rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from evalkit.analysis.grid.measured_points import QuestionSet
-
-Row = dict[str, Any]  # of grid_rows' frames
 
 
 def summary(own: QuestionSet, scores: Sequence[Row]) -> list[str]:

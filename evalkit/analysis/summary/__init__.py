@@ -11,15 +11,13 @@ from evalkit.analysis.summary import legend
 from evalkit.analysis.summary.sentences import sentences, short
 from evalkit.analysis.summary.terminal import Terminal
 from evalkit.analysis.summary.terminal_plot import draw, lines
+from evalkit.analysis.tables.grid_rows import records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
-
     from evalkit.analysis.grid.measured_points import QuestionSet
     from evalkit.analysis.results import Results
-    from evalkit.analysis.summary.sentences import Row
     from evalkit.analysis.tables.grid_rows import Table
 
 __all__ = ["Terminal", "summary"]
@@ -40,14 +38,10 @@ def summary(results: Results, terminal: Terminal) -> str:
     if not results.set_accuracy:
         return ""
     (own, frame), *others = results.set_accuracy
-    below = _wrapped([*sentences(own, _rows(frame)), *_others(own, others)], terminal.columns)
+    below = _wrapped([*sentences(own, records(frame)), *_others(own, others)], terminal.columns)
     height = max(_LOW, min(_HIGH, terminal.rows - _FILES - len(below) - 1))
     shown = [*_wrapped([_title(own, results)], terminal.columns)[:2], *_picture(own, height, terminal), *below]
     return "\n".join(terminal.text(line.rstrip()) for line in shown) + "\n"
-
-
-def _rows(frame: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _wrapped(texts: Sequence[str], columns: int) -> list[str]:
@@ -85,6 +79,6 @@ def _others(own: QuestionSet, others: Sequence[Table]) -> list[str]:
     texts = []
     for found, frame in others[:_OTHERS]:
         setup = "" if found.setup == own.setup else f" ({', '.join(found.setup)})"
-        texts.append(f"{shorten(found.name, 60)}{setup}: {short(found, _rows(frame))}.")
+        texts.append(f"{shorten(found.name, 60)}{setup}: {short(found, records(frame))}.")
     more = len(others) - _OTHERS
     return [*texts, f"{more} more sets in the report."] if more > 0 else texts

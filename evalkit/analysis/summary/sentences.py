@@ -8,20 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.analysis.stats.paired_tests import LEVEL
+from evalkit.analysis.tables.column_texts import SIGNIFICANT
 from evalkit.analysis.tables.formatting import delta_and_ci, number
-from evalkit.analysis.tables.grid_rows import interpolated
+from evalkit.analysis.tables.grid_rows import Row, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from evalkit.analysis.grid.measured_points import QuestionSet
 
-Row = dict[str, Any]  # of grid_rows.accuracy
-
-ALPHA = 1 - LEVEL
 _FAILED = "answers.jsonl says why"
 
 
@@ -54,7 +52,7 @@ def best(own: QuestionSet, rows: Sequence[Row]) -> list[Best]:
 def significant(row: Row) -> bool | None:
     """Whether a row differs from the reference at equal KV, by the sign-flip test after Holm; None where not tested."""
     p = row["kv_p_sign_flip_holm"]
-    return None if math.isnan(p) else bool(p < ALPHA)
+    return None if math.isnan(p) else bool(p < SIGNIFICANT)
 
 
 def sentences(own: QuestionSet, rows: Sequence[Row]) -> list[str]:
@@ -130,7 +128,7 @@ def _tests(own: QuestionSet, rows: Sequence[Row]) -> list[str]:
 
 
 def _significance(tested: Sequence[Row]) -> str:
-    how = _tied(f"(sign-flip test by video, Holm, {100 * ALPHA:.0f} %)")
+    how = _tied(f"(sign-flip test by video, Holm, {100 * SIGNIFICANT:.0f} %)")
     same = [row for row in tested if not significant(row)]
     if not tested:
         return ""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Table = tuple["QuestionSet", pd.DataFrame]  # a question set and its rows
 Average = tuple[str, float]  # an average's name and percent
+Row = dict[str, Any]  # of a frame made here
 
 AGAINST: dict[str, Callable[[QuestionSet, MeasuredPoint], Matched | None]] = {
     "dense": against_dense,
@@ -46,6 +47,11 @@ ACCURACY = (
 )
 _INTEGERS = [f"{key}_{name}" for key in AGAINST for name in ("n", "excluded")]  # not there where nothing is compared
 BUDGET = (*NAMES, *MEANS)
+
+
+def records(frame: pd.DataFrame) -> list[Row]:
+    """Its rows, in order."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def averages(scores: pd.DataFrame) -> dict[tuple[Any, ...], Average]:

@@ -22,6 +22,11 @@ Pending = Mapping[
 ]  # the questions of ONE video that each operating point is to answer
 
 
+def adapters_of(videos: Sequence[Pending]) -> frozenset[str | None]:
+    """Those of all operating points that are to answer, by which the models are loaded."""
+    return frozenset(point.adapter for pending in videos for point in pending)
+
+
 class Given(NamedTuple):
     """An answer on its way to its run folder."""
 
@@ -55,7 +60,7 @@ class InProcess(Executor):
         """As Executor; no model is loaded where there is nothing to answer."""
         if videos:
             log.info("loading the backbone %s", setup.backbone.name)
-            setup.engine  # noqa: B018 – before the first video, so that the progress bar counts answering alone
+            setup.engine.frame_encoders(adapters_of(videos))  # here, so that the progress bar counts answering alone
         yield (
             Given(place, point, answer)
             for place, pending in enumerate(videos)

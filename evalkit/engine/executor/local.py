@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from multiprocessing.reduction import ForkingPickler
@@ -14,7 +14,7 @@ import torch
 
 from evalkit import machine
 from evalkit.data import protocols
-from evalkit.engine.executor.base import Executor, Given, InProcess, Pending
+from evalkit.engine.executor.base import Executor, Given, InProcess, Pending, adapters_of
 from evalkit.engine.executor.pool import Pool
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -36,20 +36,25 @@ class EngineDescription:
 
     setup: Mapping[str, Any]
     protocol: str | Protocol  # its name where one can be found by it, as its parts may not be sent
+    adapters: Collection[str | None]  # of the operating points that are to answer
 
     def __call__(self) -> Engine:
-        """The engine, loaded."""
+        """The engine, its models loaded."""
         protocol = protocols.get(self.protocol) if isinstance(self.protocol, str) else self.protocol
-        return EngineSetup(protocol=protocol, **self.setup).engine
+        engine = EngineSetup(protocol=protocol, **self.setup).engine
+        engine.frame_encoders(self.adapters)
+        return engine
 
 
-def description(setup: EngineSetup, device: str, threads: int | None) -> EngineDescription:
+def description(
+    setup: EngineSetup, device: str, threads: int | None, adapters: Collection[str | None]
+) -> EngineDescription:
     """Of the engine of `setup` on another device, with so many threads; nothing that is loaded already is in it."""
     kept = {field.name: getattr(setup, field.name) for field in fields(setup) if field.name != "protocol"}
     kept["backbone"] = replace(setup.backbone, device=device, threads=threads)
     own, name = setup.protocol, setup.protocol.name
     known = name.removesuffix("_subtitles") in protocols.REGISTRY and protocols.get(name) == own
-    return EngineDescription(kept, name if known else own)
+    return EngineDescription(kept, name if known else own, adapters)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class LocalExecutor(Executor):
         """
         wanted = min(len(videos), fitting(setup.backbone) if self.workers is None else self.workers)
         places = placement(setup.backbone, wanted)
-        described = [description(setup, device, threads) for device, threads in places]
+        described = [description(setup, device, threads, adapters_of(videos)) for device, threads in places]
         reason = unsendable([described, list(videos[0])]) if wanted > 1 else ""
         if reason and self.workers is not None:
             raise ConfigError(f"executor.workers={self.workers}: {reason}, or give executor.workers=1 (workers=1)")
