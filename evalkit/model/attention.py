@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.attention.bias import causal_lower_right
+import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
@@ -34,11 +34,23 @@ def attend(
     the output as (1, S, H, d), as transformers expects, and no weights.
     """
     chunk, length = query.shape[2], key.shape[2]
-    bias = attention_mask
-    if bias is None and chunk > 1:
-        bias = causal_lower_right(chunk, length)
-    out = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling, enable_gqa=True)
+    bias, alone = attention_mask, attention_mask is None and chunk == length  # then both corners are the same
+    if attention_mask is None and 1 < chunk < length:
+        bias = _causal(chunk, length, query.device)
+    out = scaled_dot_product_attention(
+        query, key, value, attn_mask=bias, is_causal=alone, scale=scaling, enable_gqa=True
+    )
     return out.transpose(1, 2).contiguous(), None
+
+
+def _causal(chunk: int, length: int, device: torch.device) -> Tensor:
+    """Each of the last `chunk` tokens sees what is before it, and itself."""
+    if device.type == "cpu":  # where torch's own object below would make the very same mask
+        return torch.ones(chunk, length, dtype=torch.bool).tril(length - chunk)
+    from torch.nn.attention.bias import causal_lower_right  # brings torch's compiler: seconds of every start
+
+    bias: Tensor = causal_lower_right(chunk, length)  # by which flash attention needs no mask
+    return bias
 
 
 def register() -> str:

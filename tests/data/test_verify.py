@@ -19,6 +19,7 @@ from evalkit.data.prepare.worker_pool import Worker, ask_all
 from evalkit.errors import ConfigError, EvalkitError, VideoError
 from evalkit.types import Benchmark
 from tests.support import clips, rows
+from tests.support.faulty_decoder import fine_or_not
 
 ANNOTATIONS = Path(__file__).parents[3] / "shared" / "annotations"
 PROMPT, LONG = 0.1, 600.0  # seconds: for a process that hangs on purpose, and for one that does not
@@ -28,20 +29,6 @@ def change_spec(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """LVBench's spec with other fields."""
     spec = replace(benchmarks.REGISTRY["lvbench"], **changes)  # type: ignore[arg-type]
     monkeypatch.setitem(benchmarks.REGISTRY.loaded, "lvbench", spec)
-
-
-def fine_or_not(path: Path) -> None:
-    """A decoder that follows the file's name."""
-    if "hang" in path.name:
-        path.with_name("pipe").open()  # nobody ever writes to it
-    if "crash" in path.name:
-        os._exit(7)
-    if "kill" in path.name:
-        os.kill(os.getpid(), 9)
-    if "bad" in path.name:
-        raise VideoError("not a video")
-    if "odd" in path.name:
-        raise ZeroDivisionError("of a library")
 
 
 @pytest.fixture(scope="module")

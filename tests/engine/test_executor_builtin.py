@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +9,18 @@ import pytest
 
 from evalkit.config import build
 from evalkit.tiny.videos.make import make
+from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
 
 pytestmark = pytest.mark.slow
 
 
 def answers(data: Path, results: Path, workers: int) -> dict[tuple[str, str], dict[str, Any]]:
-    """Lines by run folder and question, without what is measured."""
+    """What one run gives."""
     words = ["subset=ci-50", "methods=[retake]", "ratios=[0.25]", f"executor.workers={workers}"]
-    folders, failed = build.grid(composed(f"benchmark.root={data}", f"results_dir={results}", *words)).run()
+    _, failed = build.grid(composed(f"benchmark.root={data}", f"results_dir={results}", *words)).run()
     assert failed == 0
-    found = {}
-    for folder in folders:
-        for text in (folder / "answers.jsonl").read_text().splitlines():
-            line = json.loads(text)
-            del line["ledger"]["seconds"], line["ledger"]["peak_bytes"]
-            found[folder.name, line["question_id"]] = line
-    return found
+    return without_measured(results)
 
 
 def test_two_processes_answer_as_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,20 @@ from evalkit.runs.answer_modules import CANNOT_CHANGE_ANSWERS, CHANGES_ANSWERS
 from tests.support.module_graph import is_empty, modules, reached
 
 
-def on_the_way() -> set[str]:
+@cache
+def on_the_way() -> frozenset[str]:
     """Every module with code that is reached by imports from the engine."""
     start = [name for name in modules() if name.startswith("evalkit.engine")]
     assert len(start) > 5
-    return {name for name in reached(start) if not is_empty(name)}
+    return frozenset(name for name in reached(start) if not is_empty(name))
 
 
 def missing(listed: Iterable[str]) -> set[str]:
-    return on_the_way() - set(listed)
+    return set(on_the_way()) - set(listed)
 
 
 def strangers(listed: Iterable[str]) -> set[str]:
-    return set(listed) - on_the_way()
+    return set(listed) - set(on_the_way())
 
 
 def test_every_module_on_the_way_to_an_answer_is_in_one_list() -> None:

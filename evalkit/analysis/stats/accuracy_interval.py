@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -51,11 +51,16 @@ def accuracy(correct: Sequence[bool], clusters: Sequence[Hashable]) -> Interval:
     share = sum(map(bool, correct)) / n if n else math.nan
     if count < 2:
         return _interval(n, count, share, math.nan, math.nan)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+    quantile = t_quantile(count)
     error = _standard_error(np.asarray(correct, dtype=bool), np.asarray(index))
     if error == 0:
         return _interval(n, count, share, *_wilson(share, count, quantile))
     return _interval(n, count, share, share - quantile * error, share + quantile * error)
+
+
+def t_quantile(clusters: int) -> float:
+    """Of Student's t for the interval of a mean over so many clusters."""
+    return float(stdtrit(clusters - 1, (1 + LEVEL) / 2))
 
 
 def _standard_error(correct: np.ndarray, index: np.ndarray) -> float:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
-from evalkit.analysis.stats.accuracy_interval import LEVEL
+from evalkit.analysis.stats.accuracy_interval import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -46,7 +45,7 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Clu
     n, count = len(values), len(numbers)
     mean = math.fsum(values) / n if n else math.nan
     error = _error(np.asarray(values, dtype=float), index, mean) if count > 1 else math.nan
-    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error if error > 0 else math.nan
+    half = t_quantile(count) * error if error > 0 else math.nan
     return ClusteredMean(n=n, clusters=count, mean=mean, low=mean - half, high=mean + half, error=error)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -71,13 +71,13 @@ def difference(
     found = change(ours, theirs, clusters, seed=seed)
     mine, other = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
     gained, lost = int((mine & ~other).sum()), int((other & ~mine).sum())
-    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p = float(_stats().binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     return Difference(**vars(found), gained=gained, lost=lost, p_mcnemar=p)
 
 
 def expected_ci_half_width(n: int) -> float:
     """Half the 95 % interval of a difference, in percentage points, where 10 % of `n` independent questions flip."""
-    return 100 * float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt(FLIPS / n) if n else math.nan
+    return 100 * float(ndtri((1 + LEVEL) / 2)) * math.sqrt(FLIPS / n) if n else math.nan
 
 
 def holm(values: Sequence[float], *, without: Sequence[bool] = ()) -> list[float]:
@@ -117,7 +117,7 @@ def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, fl
         share: np.ndarray = 100 * k.sum(axis=axis) / m.sum(axis=axis)
         return share
 
-    result = stats.bootstrap(
+    result = _stats().bootstrap(
         (sums, sizes),
         delta_pp,
         paired=True,
@@ -140,7 +140,7 @@ def _sign_flip(sums: np.ndarray, seed: int) -> float:
     """
     if np.count_nonzero(sums) < 2:
         return 1.0  # either sign of a single video is as far from 0
-    result = stats.permutation_test(
+    result = _stats().permutation_test(
         (sums[sums != 0],),  # a video without a difference has no sign
         np.sum,
         permutation_type="samples",
@@ -150,3 +150,10 @@ def _sign_flip(sums: np.ndarray, seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
+
+
+def _stats() -> Any:
+    """scipy's tests, loaded when the first one is made: seconds that no start has to wait."""
+    from scipy import stats
+
+    return stats
