@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import Qwen2ForCausalLM
 
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.tiny.model import random_checkpoint
+from evalkit.tiny.videos.make import make
 from tests.support import qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 
@@ -45,6 +47,16 @@ def golden(request: pytest.FixtureRequest) -> Path:
     """Either, one after the other."""
     found: Path = request.getfixturevalue(f"{request.param}_golden")
     return found
+
+
+@pytest.fixture(scope="session")
+def builtin_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The videos that ci-50 asks about, to be read alone: made once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "builtin"
+    with FileLock(f"{root}.lock"):
+        make(root, subset="ci-50", progress=False)
+    return root
 
 
 @pytest.fixture(scope="session")

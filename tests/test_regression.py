@@ -24,7 +24,6 @@ from evalkit.method import OperatingPoint
 from evalkit.model import chat_template
 from evalkit.model.positions import MRopePositions
 from evalkit.runs import load
-from evalkit.tiny.videos.make import make
 from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
 from tests.support.configs import composed
@@ -37,18 +36,10 @@ FEW = "lvbench"  # three videos with 15 questions each, so that one defect costs
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The videos that ci-50 asks about."""
-    root = tmp_path_factory.mktemp("data")
-    make(root, subset="ci-50", progress=False)
-    return root
-
-
-@pytest.fixture(scope="module")
-def fresh(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh(builtin_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that is gated, answered now."""
     folder = tmp_path_factory.mktemp("fresh")
-    assert run.run(composed("experiment=ci", f"benchmark.root={data}", f"results_dir={folder}")).failed == 0
+    assert run.run(composed("experiment=ci", f"benchmark.root={builtin_data}", f"results_dir={folder}")).failed == 0
     return folder
 
 
@@ -82,16 +73,16 @@ def test_a_renamed_results_folder(fresh: Path, tmp_path: Path) -> None:
     assert gate(fresh, shutil.copytree(fresh, tmp_path / "another" / "name"), SAME) == 0
 
 
-def test_another_chunk_size(data: Path, fresh: Path, tmp_path: Path) -> None:
+def test_another_chunk_size(builtin_data: Path, fresh: Path, tmp_path: Path) -> None:
     """Of a method that keeps what it was given; the cache compressors choose chunk by chunk."""
-    few(data, tmp_path, "methods=[uniform]", "ratios=[1.0]", "backbone.chunk_cells=8")
+    few(builtin_data, tmp_path, "methods=[uniform]", "ratios=[1.0]", "backbone.chunk_cells=8")
     stored = one(fresh, "uniform", 1.0)
     assert gate(stored, tmp_path) == 2  # another setup
     assert main(["gate", "--baseline", str(stored), str(tmp_path), "--agree", AGREE, "--across-setups"]) == 0
 
 
-def test_another_order_of_methods_and_ratios(data: Path, fresh: Path, tmp_path: Path) -> None:
-    few(data, tmp_path, "methods=[retake,uniform]", "ratios=[0.25,1.0]")
+def test_another_order_of_methods_and_ratios(builtin_data: Path, fresh: Path, tmp_path: Path) -> None:
+    few(builtin_data, tmp_path, "methods=[retake,uniform]", "ratios=[0.25,1.0]")
     for method, ratio in (("retake", 0.25), ("uniform", 0.25), ("retake", 1.0), ("uniform", 1.0)):
         assert gate(one(fresh, method, ratio), tmp_path, SAME) == 0
 
@@ -108,7 +99,7 @@ class WrongTokens(ReTaKe):
 
 
 def test_a_method_that_drops_the_wrong_tokens(
-    data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    builtin_data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built = build.points
 
@@ -116,7 +107,7 @@ def test_a_method_that_drops_the_wrong_tokens(
         return [replace(point, method=WrongTokens()) for point in built(cfg)]
 
     monkeypatch.setattr(build, "points", broken)
-    few(data, tmp_path, "methods=[retake]", "ratios=[0.25]")
+    few(builtin_data, tmp_path, "methods=[retake]", "ratios=[0.25]")
     assert gate(one(fresh, "retake", 0.25), tmp_path) == 1
     assert " → " in capsys.readouterr().out.split("answered otherwise")[1]
 
@@ -151,21 +142,21 @@ def _another_system_turn(patch: pytest.MonkeyPatch) -> None:
 def test_wrong_positions_and_prompts(
     defect: Callable[[pytest.MonkeyPatch], None],
     rate: str,
-    data: Path,
+    builtin_data: Path,
     fresh: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     defect(monkeypatch)
-    few(data, tmp_path, "methods=[uniform]", "ratios=[1.0]")
+    few(builtin_data, tmp_path, "methods=[uniform]", "ratios=[1.0]")
     assert gate(one(fresh, "uniform", 1.0), tmp_path, rate) == 1
 
 
 def test_a_changed_question_prompt_cannot_be_compared(
-    data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    builtin_data: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right = LmmsEval.prompt
     monkeypatch.setattr(LmmsEval, "prompt", lambda *args: right(*args) + " ")
-    few(data, tmp_path, "methods=[uniform]", "ratios=[0.25]")
+    few(builtin_data, tmp_path, "methods=[uniform]", "ratios=[0.25]")
     assert gate(one(fresh, "uniform", 0.25), tmp_path) == 2
     assert "protocol differs: other prompts in 45 of 45 questions" in capsys.readouterr().out

@@ -229,7 +229,7 @@ def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path:
 
     def start(*arguments: str) -> subprocess.CompletedProcess[str]:
         common = [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}"]
-        command = [sys.executable, "run_eval.py", *arguments, *common, "sampling.frames=8"]
+        command = [sys.executable, "run_eval.py", *arguments, *common, "sampling.frames=8", "executor.workers=1"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     sweep = start("-m", "method=uniform,blind", "ratio=1.0,0.5")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from evalkit.config import build
-from evalkit.tiny.videos.make import make
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
 
@@ -23,9 +22,8 @@ def answers(data: Path, results: Path, workers: int) -> dict[tuple[str, str], di
     return without_measured(results)
 
 
-def test_two_processes_answer_as_one(tmp_path: Path) -> None:
-    make(tmp_path / "data", subset="ci-50", progress=False)
-    one, two = (answers(tmp_path / "data", tmp_path / str(n), n) for n in (1, 2))
+def test_two_processes_answer_as_one(builtin_data: Path, tmp_path: Path) -> None:
+    one, two = (answers(builtin_data, tmp_path / str(n), n) for n in (1, 2))
     assert len(one) >= 50
     assert len({line["text"] for line in one.values()}) > 3
     assert two == one
