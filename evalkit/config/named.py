@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from evalkit.config import build, checks, choices, compose
+from evalkit.errors import ConfigError
 from evalkit.model import load
 from evalkit.model.checkpoint import locate, read_json
 
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from evalkit.model.checkpoint import Checkpoint
 
 BUILTIN = "tiny"  # the file of conf/backbone that `builtin` stands for
-BY_FAMILY = {  # model_type -> whose options a checkpoint takes
-    "qwen2_vl": "qwen2_vl_7b",
-    "qwen2_5_vl": "qwen2_5_vl_7b",
-    "qwen3_vl": "qwen3_vl_8b",
-    "llava_onevision": "llava_onevision_7b",
-    "llava_qwen": "llava_video_7b",
-}
 
 
 def backbone(name: str, **options: Any) -> Backbone:
@@ -37,8 +31,7 @@ def backbone(name: str, **options: Any) -> Backbone:
     given = {key: value for key, value in options.items() if value is not None}
     if file not in choices.names("backbone"):
         found = locate(name, options.get("revision"))
-        family = (read_json(found, "config.json") or {}).get("model_type")
-        file = BY_FAMILY.get(str(family), BY_FAMILY["qwen2_vl"])
+        file = _of_family(found)
         given = {"dtype": _dtype(found), **given, "name": _label(name), "path": name}
         given["revision"] = options.get("revision")  # never the one of the family's file
     cfg = compose.composed("config", [f"backbone={file}"])
@@ -46,6 +39,17 @@ def backbone(name: str, **options: Any) -> Backbone:
         OmegaConf.update(cfg, f"backbone.{key}", value)
     checks.evaluation(cfg)
     return replace(build.backbone(cfg), sampling=build.sampling(cfg))
+
+
+def _of_family(found: Checkpoint) -> str:
+    """The file of the released backbone whose options this checkpoint takes."""
+    kind = load.family(found)
+    if kind.released_backbone is None:
+        raise ConfigError(
+            f"backbone.path={found.name}: expected the class of its family, {kind.__name__}, to name the backbone "
+            f"whose options other checkpoints take (released_backbone), one of {choices.listed('backbone')}"
+        )
+    return kind.released_backbone
 
 
 def _dtype(found: Checkpoint) -> str:

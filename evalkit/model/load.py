@@ -73,7 +73,7 @@ def load(
             output_loading_info=True,
             attn_implementation=dict(zip(kind.parts, (attention.register(), "sdpa"), strict=True)),
         )
-        tokenizer = _tokenizer(found)
+        tokenizer = _tokenizer(found, config)
     tensors.check_outcome(found, outcome, names)
     generation.applied(model.generation_config)
     if adapter is not None:
@@ -206,12 +206,12 @@ def _has_tokenizer(found: Checkpoint) -> bool:
     return any(found.folder.glob("*token*")) or (found.folder / "vocab.json").exists()
 
 
-def _tokenizer(found: Checkpoint) -> Any:
+def _tokenizer(found: Checkpoint, config: Any) -> Any:
     from transformers import AutoTokenizer
 
     if not _has_tokenizer(found):
         return None  # weights alone, as in parity traces: the caller feeds ids
-    return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(found.folder, config=config, local_files_only=True, trust_remote_code=False)
 
 
 def _normalisation(found: Checkpoint, kind: type[VideoLLM]) -> tuple[tuple[float, ...], tuple[float, ...]]:

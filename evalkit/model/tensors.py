@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +73,30 @@ def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collecti
     if faults:
         raise ConfigError(
             f"backbone.path={found.name}: expected the tensors of its config.json, got {'; '.join(faults)}; "
-            f"{_hint(found, wrong['unexpected'], names)}"
+            f"{_hint(found, wrong['missing'], wrong['unexpected'], names)}"
         )
 
 
-def _hint(found: Checkpoint, unexpected: Sequence[str], names: Collection[str]) -> str:
+def _hint(found: Checkpoint, missing: Sequence[str], unexpected: Sequence[str], names: Collection[str]) -> str:
     if any(".lora_" in name for name in unexpected):
         return "an unmerged LoRA is among them: merge it (peft's merge_and_unload) before saving"
     first = {name.split(".")[0] for name in names}
     if len(first) == 1 and len(unexpected) == len(names):
         return f"every name begins with '{first.pop()}.': save the model without the wrapper that it was trained in"
+    part = _common_module(missing)
+    if not unexpected and part and not any(f".{part.split('.')[-1]}." in f".{name}" for name in names):
+        return (
+            f"the files hold nothing of {part}: where it lies in another repository, save its tensors into this folder "
+            "under these names, and list them in the index"
+        )
     return f"the weights are incomplete or another model's; {found.remedy}"
+
+
+def _common_module(names: Sequence[str]) -> str:
+    """The innermost module that has all of several tensors; empty where there is none."""
+    levels = zip(*(name.split(".") for name in names), strict=False)
+    shared = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
+    return ".".join(shared) if len(names) > 1 else ""
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -35,6 +35,8 @@ class VideoLLM(Decoder):
     mean: ClassVar[Sequence[float]] = CLIP_MEAN  # of pixel values, where the checkpoint names none
     std: ClassVar[Sequence[float]] = CLIP_STD
     yarn_length: ClassVar[int | None] = None  # ids of training that YaRN stretches; None: the checkpoint's limit
+    # by its name in conf/backbone, whose options and sampling any other checkpoint of the family takes
+    released_backbone: ClassVar[str | None] = None
 
     cell_frames: int  # frames of a temporal cell
     # pixels per side of one visual token, of which a frame's sides are multiples; None: frames have `frame_size`
@@ -87,8 +89,8 @@ class VideoLLM(Decoder):
         )
 
     @property
-    def projector(self) -> torch.nn.Module:
-        """The module that takes the vision tower's features to the width of the language model, for tuning."""
+    def projectors(self) -> tuple[torch.nn.Module, ...]:
+        """The modules that take the vision tower's features to the width of the language model, for tuning."""
         raise NotImplementedError
 
     # ---- prompts

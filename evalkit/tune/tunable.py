@@ -17,6 +17,7 @@ from evalkit.model.weights_identity import weights_identity
 from evalkit.tune import forward, states
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from omegaconf import DictConfig
@@ -114,18 +115,18 @@ def _freed(cfg: DictConfig, backbone: VideoLLM) -> nn.Module:
     """The backbone's model with the weights free that `tuned` and `projector` name, and no others."""
     model: nn.Module = backbone.model
     model.requires_grad_(False)
-    projector = backbone.projector
+    projectors = backbone.projectors if cfg.projector else ()
     if cfg.tuned == "lora":
-        return _with_lora(cfg, model, backbone.text, projector)
+        return _with_lora(cfg, model, backbone.text, projectors)
     text = backbone.text  # not as a whole: where tensors keep their published names, the vision side may be inside
     whole = [text.embed_tokens, text.layers, text.norm, backbone.model.lm_head]
     decoder = whole if cfg.depth is None else text.layers[: cfg.depth]
-    for part in (*decoder, *([projector] if cfg.projector else [])):
+    for part in (*decoder, *projectors):
         part.requires_grad_(True)
     return model
 
 
-def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, projector: nn.Module) -> nn.Module:
+def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, projectors: Sequence[nn.Module]) -> nn.Module:
     peft, names = adapter.peft(), {id(module): name for name, module in model.named_modules()}
     layers = re.escape(f"{names[id(text)]}.layers")
     numbers = "|".join(map(str, range(cfg.depth or len(text.layers))))
@@ -135,7 +136,7 @@ def _with_lora(cfg: DictConfig, model: nn.Module, text: Any, projector: nn.Modul
         lora_dropout=cfg.lora.dropout,
         # the vision tower has modules of the same names
         target_modules=rf"{layers}\.({numbers})\..*\.({'|'.join(map(re.escape, cfg.lora.targets))})",
-        modules_to_save=[names[id(projector)]] if cfg.projector else None,
+        modules_to_save=[names[id(module)] for module in projectors] or None,
     )
     try:
         with adapter.without_old_names():

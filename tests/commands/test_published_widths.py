@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evalkit.runs.folder import ANSWERS
-from tests.support import clips, llava, qwen3_vl, rows, videochat_flash
+from tests.support import clips, llava, qwen2_vl, qwen3_vl, rows, videochat_flash
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -39,9 +39,20 @@ def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("name", ["qwen2_vl_7b", "qwen2_5_vl_7b"])
+def test_qwen2_vl(name: str, tmp_path: Path) -> None:
+    """A vocabulary of 152,064 with the published special tokens, and the repetition penalty of both."""
+    own = qwen2_vl.QWEN2 if name == "qwen2_vl_7b" else qwen2_vl.QWEN2_5
+    folder = qwen2_vl.published(tmp_path / name, own, layers=1, depth=2)
+    options = [f"backbone={name}", "methods=[retake]", "sampling.frames=8", "sampling.min_pixels=3136"]
+    spent = answered(folder, tmp_path, *options)["ledger"]
+    assert spent["tokens_dense"] == 4 * 5 * 7
+    assert spent["ratio_achieved"] == pytest.approx(0.5, rel=0.05)
+
+
 def test_qwen3_vl(tmp_path: Path) -> None:
     """Qwen3-VL-4B's: a vocabulary of 151,936, its generation settings, its settings as transformers 4 wrote them."""
-    folder = qwen3_vl.published_widths(tmp_path / "qwen3", layers=2, depth=3)
+    folder = qwen3_vl.published(tmp_path / "qwen3", layers=2, depth=3)
     # the default protocol: 16 new tokens
     options = ["backbone=qwen3_vl_4b", "methods=[retake]", "sampling.frames=8", "sampling.min_pixels=4096"]
     spent = answered(folder, tmp_path, *options)["ledger"]
@@ -52,7 +63,7 @@ def test_qwen3_vl(tmp_path: Path) -> None:
 
 def test_videochat_flash(tmp_path: Path) -> None:
     """VideoChat-Flash-2B's: frames of 448 x 448 pixels, clips of 4, LP-Comp."""
-    folder = videochat_flash.published_widths(tmp_path / "flash", layers=2, depth=1)
+    folder = videochat_flash.published(tmp_path / "flash", layers=2, depth=1)
     options = ["backbone=videochat_flash_2b", "protocol=xcomp", "methods=[lpcomp]"]
     answer = answered(folder, tmp_path, *options, "sampling.frames=8", "sampling.min_frames=8")
     assert answer["prompt"].startswith("The video lasts for 1.60 seconds, and 8 frames are uniformly sampled from it. ")
@@ -63,7 +74,7 @@ def test_videochat_flash(tmp_path: Path) -> None:
 
 def test_llava_onevision(tmp_path: Path) -> None:
     """LLaVA-OneVision-7B's: llava-hf's names, float16 taken as bfloat16, 196 tokens a frame, one newline at the end."""
-    folder = llava.onevision_of_published_widths(tmp_path / "onevision", layers=1, depth=2)
+    folder = llava.onevision_published(tmp_path / "onevision", layers=1, depth=2)
     options = ["backbone=llava_onevision_7b", "methods=[retake]", "sampling.frames=1"]
     spent = answered(folder, tmp_path, *options)["ledger"]
     assert spent["tokens_dense"] == 14 * 14
@@ -72,8 +83,8 @@ def test_llava_onevision(tmp_path: Path) -> None:
 
 
 def test_llava_video(tmp_path: Path) -> None:
-    """LLaVA-Video-7B's: lmms-lab's names, no preprocessor settings, 169 tokens a frame, a newline for each row left."""
-    folder = llava.video_of_published_widths(tmp_path / "llava_video", layers=1, depth=2)
+    """LLaVA-Video-7B's: lmms-lab's names and `model_type` llava, 169 tokens a frame, a newline for each row left."""
+    folder = llava.video_published(tmp_path / "llava_video", layers=1, depth=2)
     options = ["backbone=llava_video_7b", "methods=[retake]", "sampling.frames=1"]
     spent = answered(folder, tmp_path, *options)["ledger"]
     assert spent["tokens_dense"] == 13 * 13

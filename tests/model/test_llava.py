@@ -20,7 +20,6 @@ from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.llava import Llava
 from evalkit.model.families.llava_onevision import LlavaOnevision
 from evalkit.model.families.llava_video import LlavaVideo
-from evalkit.model.families.llava_video_model import LlavaVideoConfig
 from evalkit.model.load import check, load, skeleton
 from evalkit.tune import forward
 from evalkit.types import VisualTokens
@@ -28,7 +27,15 @@ from methods.lpcomp import LPComp
 from methods.pivotkv import PivotKV
 from tests.support import clips
 from tests.support.flop_counter import counted
-from tests.support.llava import PIXELS, published_name, random_onevision, random_video, video_settings, write
+from tests.support.llava import (
+    PIXELS,
+    native_config,
+    published_name,
+    random_onevision,
+    random_video,
+    video_settings,
+    write,
+)
 from tests.support.loop import DENSE, answer, answer_key, engine, question
 from tests.support.methods import NAMES, built
 from tests.support.visual_tokens import noise
@@ -180,7 +187,7 @@ def by_hand(folder: Path) -> tuple[Tensor, Tensor, Qwen2ForCausalLM]:
     """Features (F, 9, D) and the whole prompt's embeddings, from the tensors of the file; and the plain Qwen2."""
     state = load_file(folder / "model.safetensors")
     settings = json.loads((folder / "config.json").read_text())
-    stock = Qwen2ForCausalLM(LlavaVideoConfig(**settings)).eval()
+    stock = Qwen2ForCausalLM(native_config(settings)).eval()
     stock.load_state_dict({k: v for k, v in state.items() if not re.search(r"vision_tower|mm_projector|newline", k)})
     tower = {k.removeprefix("model.vision_tower.vision_tower.vision_model."): v for k, v in state.items()}
     x = F.conv2d(normalised(), tower["embeddings.patch_embedding.weight"], tower["embeddings.patch_embedding.bias"], 6)
@@ -270,12 +277,25 @@ PUBLISHED_KEYS = {
 }
 
 
+def test_both_of_its_model_types_load(video_folder: Path, tmp_path: Path) -> None:
+    """`llava` as it is published, in transformers another model, and `llava_qwen` as training writes it."""
+    settings = video_settings()
+    assert settings["model_type"] == "llava"
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "model_type": "llava_qwen"}))
+    one, other = (skeleton(str(folder)).model.config for folder in (video_folder, tmp_path))
+    assert one.to_dict() == other.to_dict()
+    assert one.model_type == "llava_qwen"
+
+
 def test_a_checkpoint_without_its_tower_is_refused(video_folder: Path, tmp_path: Path) -> None:
     folder = write(tmp_path / "headless", random_video(), video_settings())
     state = {k: v for k, v in load_file(folder / "model.safetensors").items() if "vision_tower" not in k}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     for refuse in (check, load):
-        with pytest.raises(ConfigError, match=r"missing \(model\.vision_tower\.vision_tower\.vision_model"):
+        part = r"model\.vision_tower\.vision_tower\.vision_model"
+        with pytest.raises(
+            ConfigError, match=rf"missing \({part}.*the files hold nothing of {part}: .*, save its tensors"
+        ):
             refuse(str(folder))
 
 

@@ -12,7 +12,7 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 
 from evalkit.model.families.llava_video_model import LlavaVideoConfig, LlavaVideoForCausalLM
 from evalkit.tiny import tokenizer
-from tests.support import published_widths
+from tests.support import published_widths, qwen_tokenizer
 
 PIXELS, PATCH = 45, 6  # 7 × 7 patches, as odd as 27 × 27: 4 × 4 tokens bilinear, 3 × 3 averaged
 TEXT = {
@@ -24,7 +24,7 @@ TEXT = {
     "max_position_embeddings": 32768,
 }
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": PIXELS}
-# what the published config.json of LLaVA-Video has beside sizes
+# what the published config.json of LLaVA-Video has beside sizes; in transformers `llava` is the type of another model
 PUBLISHED_VIDEO = {
     "architectures": ["LlavaQwenForCausalLM"],
     "image_aspect_ratio": "anyres_max_9",
@@ -36,7 +36,7 @@ PUBLISHED_VIDEO = {
     "mm_vision_select_feature": "patch",
     "mm_vision_select_layer": -2,
     "mm_vision_tower": "google/siglip-so400m-patch14-384",
-    "model_type": "llava_qwen",
+    "model_type": "llava",
     "rope_scaling": None,
     "rope_theta": 1000000.0,
     "tie_word_embeddings": False,
@@ -61,7 +61,26 @@ VISION_7B = {
     "num_attention_heads": 16,
     "patch_size": 14,
 }
-GENERATION = {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.7, "top_k": 20, "top_p": 0.8}  # Qwen2's
+GENERATION = {  # Qwen2's
+    "bos_token_id": 151643,
+    "do_sample": True,
+    "eos_token_id": [151645, 151643],
+    "pad_token_id": 151643,
+    "repetition_penalty": 1.05,
+    "temperature": 0.7,
+    "top_k": 20,
+    "top_p": 0.8,
+}
+PIXELS_7B: dict[str, Any] = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+    "resample": 3,
+    "size": {"height": 384, "width": 384},
+}
 # of llava-hf's checkpoint: parts of its names, as they stand in transformers 5 and as they are published
 _PUBLISHED_NAMES = (
     (r"^model\.language_model\.", "language_model.model."),
@@ -115,68 +134,64 @@ def published_name(name: str) -> str:
     return next((re.sub(now, then, name) for now, then in _PUBLISHED_NAMES if re.match(now, name)), name)
 
 
-def onevision_of_published_widths(folder: Path, *, layers: int, depth: int) -> Path:
+def onevision_published(folder: Path, *, layers: int, depth: int) -> Path:
     """The 7B checkpoint's widths and files: `layers` decoder layers, `depth` of the tower; random, in float16."""
     text = {"model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
+    text |= {"bos_token_id": 151643, "eos_token_id": 151645, "num_hidden_layers": layers, "vocab_size": 152000}
     vision = {"model_type": "siglip_vision_model", "num_hidden_layers": depth, "vision_use_head": False}
-    built = tokenizer.save(folder)
+    qwen_tokenizer.save(folder, qwen_tokenizer.LLAVA_HF)
     settings = {
         "architectures": ["LlavaOnevisionForConditionalGeneration"],
         "model_type": "llava_onevision",
-        "image_token_index": built.convert_tokens_to_ids("<|image_pad|>"),
+        "image_token_index": 151646,
         "projector_hidden_act": "gelu",
-        "text_config": text | TEXT_7B | _ids() | {"num_hidden_layers": layers, "vocab_size": 152000},
+        "text_config": text | TEXT_7B,
         "tie_word_embeddings": False,
         "torch_dtype": "float16",
         "transformers_version": "4.45.0.dev0",
         "use_image_newline_parameter": True,
-        "video_token_index": built.convert_tokens_to_ids("<|video_pad|>"),
+        "video_token_index": 151647,
         "vision_aspect_ratio": "anyres_max_9",
         "vision_config": vision | VISION_7B,
         "vision_feature_layer": -1,
         "vision_feature_select_strategy": "full",
     }
+    generation = {"_from_model_config": True, "bos_token_id": 151643, "eos_token_id": 151645}
+    frames = {"image_processor_type": "LlavaOnevisionVideoProcessor"}
+    own = {"config": settings, "generation_config": generation, "video_preprocessor_config": PIXELS_7B | frames}
+    own["preprocessor_config"] = PIXELS_7B | {"image_processor_type": "LlavaOnevisionImageProcessor", "do_pad": True}
+    _write_files(folder, own)
     config = LlavaOnevisionConfig(**json.loads(json.dumps(settings)))
-    published_widths.write(
+    return published_widths.write(
         folder,
         lambda: LlavaOnevisionForConditionalGeneration(config),
         named=published_name,
         dtype=torch.float16,
     )
-    pixels: dict[str, Any] = {
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "resample": 3,
-    }
-    pixels |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 384, "width": 384}}
-    kinds = {"preprocessor_config": {"image_processor_type": "LlavaOnevisionImageProcessor", "do_pad": True}}
-    kinds["video_preprocessor_config"] = {"image_processor_type": "LlavaOnevisionVideoProcessor"}
-    for name, kind in kinds.items():
-        (folder / f"{name}.json").write_text(json.dumps(pixels | kind))
-    return _with_settings(folder, settings)
 
 
-def video_of_published_widths(folder: Path, *, layers: int, depth: int) -> Path:
-    """The 7B checkpoint's widths and files, which bring no preprocessor settings; random, in bfloat16."""
-    tokenizer.save(folder)
+def video_published(folder: Path, *, layers: int, depth: int) -> Path:
+    """The 7B checkpoint's widths and files; random, in bfloat16."""
+    qwen_tokenizer.save(folder, qwen_tokenizer.LLAVA)
     sizes = {"num_hidden_layers": layers, "vocab_size": 152064, "mm_hidden_size": 1152}
-    settings = {**PUBLISHED_VIDEO, **TEXT_7B, **_ids(), **sizes, "torch_dtype": "bfloat16"}
+    ids = {"bos_token_id": 151643, "eos_token_id": 151645}
+    settings = {**PUBLISHED_VIDEO, **TEXT_7B, **ids, **sizes, "torch_dtype": "bfloat16"}
     settings |= {"mm_vision_layers": depth + 1}  # not published: as many as the tower has
-    config = LlavaVideoConfig(**json.loads(json.dumps(settings)))
-    published_widths.write(folder, lambda: LlavaVideoForCausalLM(config))
-    return _with_settings(folder, settings)
+    processor = {"image_processor_type": "SiglipImageProcessor", "processor_class": "LlavaProcessor"}
+    own = {"config": settings, "generation_config": GENERATION, "preprocessor_config": PIXELS_7B | processor}
+    _write_files(folder, own)
+    return published_widths.write(folder, lambda: LlavaVideoForCausalLM(native_config(settings)))
 
 
-def _with_settings(folder: Path, settings: dict[str, Any]) -> Path:
-    """config.json, and Qwen2's settings of generation, which both checkpoints bring."""
-    built = tokenizer.build()
-    ends = [built.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
-    generation = GENERATION | {"bos_token_id": ends[1], "eos_token_id": ends, "pad_token_id": ends[1]}
-    (folder / "config.json").write_text(json.dumps(settings))
-    (folder / "generation_config.json").write_text(json.dumps(generation))
-    return folder
+def _write_files(folder: Path, files: dict[str, Any]) -> None:
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+
+
+def native_config(settings: dict[str, Any]) -> LlavaVideoConfig:
+    """What a config.json of LLaVA-Video says; its `model_type` is not our class's."""
+    own: dict[str, Any] = json.loads(json.dumps(settings))
+    return LlavaVideoConfig(**{key: value for key, value in own.items() if key != "model_type"})
 
 
 def video_settings(**changes: Any) -> dict[str, Any]:
@@ -196,7 +211,7 @@ def random_video(seed: int = 0, **changes: Any) -> LlavaVideoForCausalLM:
     """The native class with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _randomised(LlavaVideoForCausalLM(LlavaVideoConfig(**video_settings(**changes))))
+        return _randomised(LlavaVideoForCausalLM(native_config(video_settings(**changes))))
 
 
 def write(folder: Path, model: Any, settings: dict[str, Any] | None = None) -> Path:

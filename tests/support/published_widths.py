@@ -21,17 +21,18 @@ def write(
     folder: Path,
     model: Callable[[], torch.nn.Module],
     *,
-    named: Callable[[str], str] = str,
+    named: Callable[[str], str | None] = str,
     dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
     """Random weights for the tensors of what `model` makes, in shards with an index.
 
-    `named`: the published name of a tensor, from the one in the model. Values repeat after a million: so many random
-    numbers as a vocabulary of 152,000 takes would cost more than the rest of a test.
+    `named`: the published name of a tensor, from the one in the model; None: the files have none. Values repeat after
+    a million: so many random numbers as a vocabulary of 152,000 takes would cost more than the rest of a test.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
-        shapes = {named(key): tensor.shape for key, tensor in model().state_dict().items()}
+        own = {key: tensor.shape for key, tensor in model().state_dict().items()}
+    shapes = {name: shape for key, shape in own.items() if (name := named(key)) is not None}
     values = torch.empty(_PERIOD).normal_(std=_SCALE, generator=torch.Generator().manual_seed(0)).to(dtype)
     shards = _shards({key: shape.numel() * dtype.itemsize for key, shape in shapes.items()})
     names = [f"model-{place:05}-of-{len(shards):05}.safetensors" for place in range(1, len(shards) + 1)]
@@ -41,6 +42,11 @@ def write(
     where = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return folder
+
+
+def untied(name: str) -> str | None:
+    """The name of a tensor where the output layer is the embedding, and no tensor of its own."""
+    return None if name == "lm_head.weight" else name
 
 
 def _shards(sizes: dict[str, int]) -> list[list[str]]:

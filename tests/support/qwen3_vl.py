@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from evalkit.tiny import tokenizer
+from tests.support import published_widths, qwen_tokenizer
 
 # as Qwen/Qwen3-VL-4B-Instruct publishes them
 TEXT_4B: dict[str, Any] = {
@@ -100,31 +101,31 @@ def tiny(folder: Path) -> Path:
     text["vocab_size"] = -(-len(built) // 64) * 64
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Qwen3VLForConditionalGeneration(_config(built, text, vision, tie_word_embeddings=False))
+        model = Qwen3VLForConditionalGeneration(_config(built.get_vocab(), text, vision, tie_word_embeddings=False))
         for name, weight in model.named_parameters():  # norms of Qwen3 start as the identity, and would hide a mistake
             if name.endswith("norm.weight") or ".norm" in name:
                 weight.data.add_(torch.randn_like(weight), alpha=0.2)
     model.eval().save_pretrained(folder)
-    _write_settings(built, folder)
+    built.save_pretrained(folder)
+    _write_settings(built.get_vocab(), folder)
     return folder
 
 
-def published_widths(folder: Path, *, layers: int, depth: int, shard: str = "400MB") -> Path:
+def published(folder: Path, *, layers: int, depth: int) -> Path:
     """The 4B checkpoint's widths and files with `layers` decoder layers and `depth` blocks; random bfloat16 weights."""
-    built = _tokenizer()
+    qwen_tokenizer.save(folder, qwen_tokenizer.QWEN2_VL, chat_template=CHAT_TEMPLATE)
     vision = VISION_4B | {"depth": depth, "deepstack_visual_indexes": [*range(min(3, depth))]}
-    config = _config(built, TEXT_4B | {"num_hidden_layers": layers}, vision, tie_word_embeddings=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = Qwen3VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size=shard)
-    del model
-    _write_settings(built, folder)
+    ids = qwen_tokenizer.QWEN2_VL
+    config = _config(ids, TEXT_4B | {"num_hidden_layers": layers}, vision, tie_word_embeddings=True)
+    config.save_pretrained(folder)
     flat = json.loads((folder / "config.json").read_text())
     rope = flat["text_config"].pop("rope_parameters")
     flat["text_config"] |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}  # as transformers 4 wrote it
     (folder / "config.json").write_text(json.dumps(flat))
-    return folder
+    _write_settings(ids, folder)
+    return published_widths.write(
+        folder, lambda: Qwen3VLForConditionalGeneration(config), named=published_widths.untied
+    )
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -133,16 +134,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return built
 
 
-def _config(built: PreTrainedTokenizerFast, text: dict[str, Any], vision: dict[str, Any], **more: Any) -> Qwen3VLConfig:
-    ids = {f"{name}_token_id": built.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
-    ids |= {f"{name}_token_id": built.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
-    end = built.convert_tokens_to_ids("<|im_end|>")
-    return Qwen3VLConfig(text_config=text | {"eos_token_id": end}, vision_config=vision, **ids, **more)
+def _config(vocab: dict[str, int], text: dict[str, Any], vision: dict[str, Any], **more: Any) -> Qwen3VLConfig:
+    ids = {f"{name}_token_id": vocab[f"<|{name}|>"] for name in ("vision_start", "vision_end")}
+    ids |= {f"{name}_token_id": vocab[f"<|{name}_pad|>"] for name in ("image", "video")}
+    return Qwen3VLConfig(text_config=text | {"eos_token_id": vocab["<|im_end|>"]}, vision_config=vision, **ids, **more)
 
 
-def _write_settings(built: PreTrainedTokenizerFast, folder: Path) -> None:
-    built.save_pretrained(folder)
-    ends = [built.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
+def _write_settings(vocab: dict[str, int], folder: Path) -> None:
+    ends = [vocab[token] for token in ("<|im_end|>", "<|endoftext|>")]
     generation = GENERATION | {"eos_token_id": ends, "pad_token_id": ends[1]}
     (folder / "generation_config.json").write_text(json.dumps(generation))
     kinds = {"preprocessor_config": {"image_processor_type": "Qwen2VLImageProcessorFast"}}

@@ -10,6 +10,7 @@ import torch
 
 from evalkit.model.families.videochat_flash_model import VideoChatFlashConfig, VideoChatFlashForCausalLM
 from evalkit.tiny import tokenizer
+from tests.support import published_widths, qwen_tokenizer
 
 PIXELS = 96  # per side of a frame: 6 × 6 patches, which merging takes to 16
 SIZES = {
@@ -73,19 +74,17 @@ def random_model(seed: int = 0, **changes: Any) -> VideoChatFlashForCausalLM:
     return model.eval()
 
 
-def published_widths(folder: Path, *, layers: int, depth: int) -> Path:
+def published(folder: Path, *, layers: int, depth: int) -> Path:
     """The 2B checkpoint's widths, frame size and files; `layers` decoder layers, `depth` blocks run, in bfloat16."""
     sizes = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "vocab_size": 151936}
     sizes |= {"num_hidden_layers": layers, "mm_hidden_size": 1024, "mm_vision_layers": depth + 1}
-    sizes |= {"mm_vision_heads": 16, "mm_frame_pixels": None, "torch_dtype": "bfloat16"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = VideoChatFlashForCausalLM._from_config(VideoChatFlashConfig(**settings(**sizes)), dtype=torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size="400MB")
-    tokenizer.save(folder)
-    (folder / "config.json").write_text(json.dumps(settings(**sizes)))
-    return folder
+    own = settings(**sizes, mm_vision_heads=16, mm_frame_pixels=None, torch_dtype="bfloat16")
+    ids = qwen_tokenizer.QWEN2
+    qwen_tokenizer.save(folder, ids)
+    own |= {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"]}
+    (folder / "config.json").write_text(json.dumps(own))
+    config = VideoChatFlashConfig(**json.loads(json.dumps(own)))
+    return published_widths.write(folder, lambda: VideoChatFlashForCausalLM(config), named=published_widths.untied)
 
 
 def random_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:

@@ -34,10 +34,9 @@ class Llava(VideoLLM):
         self.vision, self.frame_size = tower, tower.frame_size
 
     @property
-    def projector(self) -> torch.nn.Module:
+    def projectors(self) -> tuple[torch.nn.Module, ...]:
         """The module that takes patches to the width of the language model."""
-        found: torch.nn.Module = self.vision.projector
-        return found
+        return (self.vision.projector,)
 
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a frame's visual tokens, the same for every video."""

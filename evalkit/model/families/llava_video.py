@@ -30,6 +30,7 @@ class LlavaVideo(Llava):
     config_class = LlavaVideoConfig
     model_class = LlavaVideoForCausalLM
     own_code = True
+    released_backbone = "llava_video_7b"
     parts = ("", "vision_config")  # the language model's settings are the checkpoint's; the vision side has no section
 
     @classmethod
@@ -42,14 +43,16 @@ class LlavaVideo(Llava):
     @classmethod
     def read_config(cls, found: Checkpoint) -> Any:
         """The checkpoint's configuration. ConfigError for another model of LLaVA-Video's `model_type`."""
-        newlines = (read_json(found, "config.json") or {}).get("mm_newline_position")
+        settings = read_json(found, "config.json") or {}
+        newlines = settings.get("mm_newline_position")
         if newlines != "grid":
             raise ConfigError(
                 f"backbone.path={found.name}: expected mm_newline_position grid in config.json, got {newlines!r}: of "
                 "the models of this model_type LLaVA-Video is supported; for LLaVA-OneVision take a checkpoint of "
                 "llava-hf"
             )
-        return super().read_config(found)
+        # not by from_pretrained, which warns of the published model_type: in transformers `llava` is another model
+        return cls.config_class.from_dict({**settings, "model_type": cls.config_class.model_type})
 
     def separators(self, tokens: VisualTokens) -> Separators | None:
         """A newline behind every row that has a token left."""

@@ -22,6 +22,7 @@ class Qwen2VL(VideoLLM):
     positions_type: ClassVar[type[Positions]] = MRopePositions
     tower_type: ClassVar[type[VisionTower]] = VisionTower
     cell_frames = VisionTower.cell_frames
+    released_backbone = "qwen2_vl_7b"
 
     def __init__(
         self,
@@ -39,10 +40,9 @@ class Qwen2VL(VideoLLM):
         self.pixels_per_token = self.vision.pixels_per_token
 
     @property
-    def projector(self) -> torch.nn.Module:
+    def projectors(self) -> tuple[torch.nn.Module, ...]:
         """The merger."""
-        found: torch.nn.Module = self.model.model.visual.merger
-        return found
+        return (self.model.model.visual.merger,)
 
     def encode(self, pixels: np.ndarray, *, slice_cells: int) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> features after the merger (T·P, D), `slice_cells` cells at a time.
@@ -61,4 +61,5 @@ class Qwen25VL(Qwen2VL):
 
     positions_type = TimedMRopePositions
     tower_type = WindowedVisionTower
+    released_backbone = "qwen2_5_vl_7b"
     yarn_length = 32_768  # source: Qwen2.5-VL's model card; the checkpoint's own limit of 128,000 is no YaRN parameter

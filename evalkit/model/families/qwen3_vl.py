@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 
 
 class Qwen3VL(Qwen2VL):
-    """A dense Qwen3-VL checkpoint behind the engine's few calls; `projector` is not that of deepstack features."""
+    """A dense Qwen3-VL checkpoint behind the engine's few calls."""
 
     positions_type: ClassVar[type[Positions]] = TimestampMRopePositions
     tower_type = DeepstackVisionTower
     vision: DeepstackVisionTower
+    released_backbone = "qwen3_vl_8b"
     mean: ClassVar[Sequence[float]] = SIGLIP_MEAN
     std: ClassVar[Sequence[float]] = SIGLIP_STD
+
+    @property
+    def projectors(self) -> tuple[torch.nn.Module, ...]:
+        """The merger, and those of the deepstack features."""
+        return (*super().projectors, *self.model.model.visual.deepstack_merger_list)
 
     def prompt(
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""

@@ -14,7 +14,8 @@ FAMILIES: Registry[type[VideoLLM]] = Registry(
     {
         "qwen2_vl": "evalkit.model.families.qwen2_vl:Qwen2VL",
         "llava_onevision": "evalkit.model.families.llava_onevision:LlavaOnevision",
-        "llava_qwen": "evalkit.model.families.llava_video:LlavaVideo",
+        "llava": "evalkit.model.families.llava_video:LlavaVideo",  # as lmms-lab's repositories have it
+        "llava_qwen": "evalkit.model.families.llava_video:LlavaVideo",  # as LLaVA-NeXT's training writes it
         "qwen2_5_vl": "evalkit.model.families.qwen2_vl:Qwen25VL",
         "videochat_flash_qwen": "evalkit.model.families.videochat_flash:VideoChatFlash",
         "qwen3_vl": "evalkit.model.families.qwen3_vl:Qwen3VL",

@@ -38,6 +38,7 @@ class VideoChatFlash(VideoLLM):
     config_class = VideoChatFlashConfig
     model_class = VideoChatFlashForCausalLM
     own_code = True
+    released_backbone = "videochat_flash_2b"
     parts = ("", "vision_config")  # the language model's settings are the checkpoint's; the vision side has no section
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     yarn_length = 32_768  # source: Qwen2 and Qwen2.5; VideoChat-Flash's needle test stretches from there, too
@@ -62,10 +63,9 @@ class VideoChatFlash(VideoLLM):
         return int(self.model.config.mm_local_num_frames)
 
     @property
-    def projector(self) -> torch.nn.Module:
+    def projectors(self) -> tuple[torch.nn.Module, ...]:
         """What merges and projects patches."""
-        found: torch.nn.Module = self.model.projector
-        return found
+        return (self.model.projector,)
 
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """One row: merged tokens have no place in a frame."""
