@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import pytest
 
 from evalkit.runs.folder import ANSWERS
 from tests.support import clips, llava, qwen2_vl, qwen3_vl, rows, videochat_flash
+from tests.support.run_eval import run_eval
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
@@ -25,13 +23,12 @@ def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     video = root / "video" / "1_plotQA" / "street_1.mp4"
     video.parent.mkdir(parents=True)
     clips.make(video, frames=40, size=(128, 192))
-    command = [sys.executable, "run_eval.py", "benchmark=mlvu", f"benchmark.root={root}"]
-    command += [f"backbone.path={checkpoint}", "backbone.revision=null", "backbone.device=cpu", "backbone.threads=2"]
-    command += ["ratios=[0.5]", f"results_dir={tmp_path / 'results'}", "report=false", *options]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    settings = ["benchmark=mlvu", f"benchmark.root={root}", f"backbone.path={checkpoint}", "backbone.revision=null"]
+    settings += ["backbone.device=cpu", "backbone.threads=1", "ratios=[0.5]", f"results_dir={tmp_path / 'results'}"]
+    code = run_eval("report=false", *settings, *options)
     for shard in checkpoint.glob("model-*.safetensors"):
         shard.unlink()  # gigabytes, which pytest would keep with the folders of its last sessions
-    assert run.returncode == 0, run.stderr
+    assert code == 0
     files = sorted((tmp_path / "results").rglob(ANSWERS))
     (answer,) = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert answer["error"] is None
@@ -44,9 +41,9 @@ def test_qwen2_vl(name: str, tmp_path: Path) -> None:
     """A vocabulary of 152,064 with the published special tokens, and the repetition penalty of both."""
     own = qwen2_vl.QWEN2 if name == "qwen2_vl_7b" else qwen2_vl.QWEN2_5
     folder = qwen2_vl.published(tmp_path / name, own, layers=1, depth=2)
-    options = [f"backbone={name}", "methods=[retake]", "sampling.frames=8", "sampling.min_pixels=3136"]
+    options = [f"backbone={name}", "methods=[retake]", "sampling.frames=2", "sampling.min_pixels=3136"]
     spent = answered(folder, tmp_path, *options)["ledger"]
-    assert spent["tokens_dense"] == 4 * 5 * 7
+    assert spent["tokens_dense"] == 5 * 7
     assert spent["ratio_achieved"] == pytest.approx(0.5, rel=0.05)
 
 

@@ -1,20 +1,21 @@
-"""Checkpoints of published widths with few layers: random bfloat16 weights in shards, made in seconds."""
+"""Checkpoints of published widths with few layers: random half-precision weights in shards, made in a second or two."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
-from safetensors.torch import save_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _SHARD_BYTES = 600 * 10**6  # a larger tensor has a shard of its own
 _SCALE = 0.02
 _PERIOD = 1_000_003  # a prime, so that rows of a matrix differ
+_VOCABULARY, _ENDS = 100_000, 1024  # rows of a matrix that is one of a vocabulary, and how many at each end are random
+_DTYPES = {torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
 def write(
@@ -27,18 +28,19 @@ def write(
     """Random weights for the tensors of what `model` makes, in shards with an index.
 
     `named`: the published name of a tensor, from the one in the model; None: the files have none. Values repeat after
-    a million: so many random numbers as a vocabulary of 152,000 takes would cost more than the rest of a test.
+    a million. Of a matrix with a row for each token the first and last thousand rows are random, which are those of the
+    words and of the special tokens; the others are zero and holes of the file: writing a vocabulary of 152,000 whole
+    would cost more than the rest of a test.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
         own = {key: tensor.shape for key, tensor in model().state_dict().items()}
     shapes = {name: shape for key, shape in own.items() if (name := named(key)) is not None}
-    values = torch.empty(_PERIOD).normal_(std=_SCALE, generator=torch.Generator().manual_seed(0)).to(dtype)
+    values = torch.empty(_PERIOD).normal_(std=_SCALE, generator=torch.Generator().manual_seed(0))
     shards = _shards({key: shape.numel() * dtype.itemsize for key, shape in shapes.items()})
     names = [f"model-{place:05}-of-{len(shards):05}.safetensors" for place in range(1, len(shards) + 1)]
     for name, keys in zip(names, shards, strict=True):
-        tensors = {key: _filled(shapes[key], values, around=float(_is_scale(key))) for key in keys}
-        save_file(tensors, folder / name, metadata={"format": "pt"})
+        _save(folder / name, {key: shapes[key] for key in keys}, values, dtype)
     where = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return folder
@@ -59,10 +61,38 @@ def _shards(sizes: dict[str, int]) -> list[list[str]]:
     return shards
 
 
-def _is_scale(key: str) -> bool:
-    return "norm" in key and key.endswith("weight")
+def _save(file: Path, shapes: dict[str, torch.Size], values: torch.Tensor, dtype: torch.dtype) -> None:
+    """A safetensors file; what is not written is zero."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts, end = [], 0
+    for name, shape in shapes.items():
+        starts.append(end)
+        end += shape.numel() * dtype.itemsize
+        header[name] = {"dtype": _DTYPES[dtype], "shape": [*shape], "data_offsets": [starts[-1], end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    weights, scales = (x.to(dtype).view(torch.int16).numpy().tobytes() for x in (values, values + 1.0))
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        data = stream.tell()
+        for start, (name, shape) in zip(starts, shapes.items(), strict=True):
+            for offset, size in _random_parts(shape, dtype.itemsize):
+                stream.seek(data + start + offset)
+                _repeated(stream, scales if "norm" in name and name.endswith("weight") else weights, size)
+        stream.truncate(data + end)
 
 
-def _filled(shape: torch.Size, values: torch.Tensor, *, around: float) -> torch.Tensor:
-    found = values.repeat(-(-shape.numel() // len(values)))[: shape.numel()].view(shape)
-    return found + around if around else found
+def _random_parts(shape: torch.Size, itemsize: int) -> Iterator[tuple[int, int]]:
+    """Where in a tensor's bytes random ones are, and how many."""
+    whole = shape.numel() * itemsize
+    if len(shape) == 2 and shape[0] > _VOCABULARY:
+        ends = _ENDS * shape[1] * itemsize
+        yield from ((0, ends), (whole - ends, ends))
+    else:
+        yield 0, whole
+
+
+def _repeated(stream: BinaryIO, period: bytes, size: int) -> None:
+    for _ in range(size // len(period)):
+        stream.write(period)
+    stream.write(period[: size % len(period)])
