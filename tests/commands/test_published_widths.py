@@ -71,7 +71,7 @@ def test_videochat_flash(tmp_path: Path) -> None:
 
 def test_llava_onevision(tmp_path: Path) -> None:
     """LLaVA-OneVision-7B's: llava-hf's names, float16 taken as bfloat16, 196 tokens a frame, one newline at the end."""
-    folder = llava.onevision_published(tmp_path / "onevision", layers=1, depth=2)
+    folder = llava.onevision_published(tmp_path / "onevision", layers=1, depth=1)
     options = ["backbone=llava_onevision_7b", "methods=[retake]", "sampling.frames=1"]
     spent = answered(folder, tmp_path, *options)["ledger"]
     assert spent["tokens_dense"] == 14 * 14
@@ -81,7 +81,7 @@ def test_llava_onevision(tmp_path: Path) -> None:
 
 def test_llava_video(tmp_path: Path) -> None:
     """LLaVA-Video-7B's: lmms-lab's names and `model_type` llava, 169 tokens a frame, a newline for each row left."""
-    folder = llava.video_published(tmp_path / "llava_video", layers=1, depth=2)
+    folder = llava.video_published(tmp_path / "llava_video", layers=1, depth=1)
     options = ["backbone=llava_video_7b", "methods=[retake]", "sampling.frames=1"]
     spent = answered(folder, tmp_path, *options)["ledger"]
     assert spent["tokens_dense"] == 13 * 13
