@@ -250,7 +250,9 @@ def test_a_lora_that_does_not_fit(checkpoint: Path, data: Path, tmp_path: Path) 
     """On a model without weights, as a run looks at it before it has a folder."""
     model = load(str(checkpoint), device="cpu").model
     config = adapter.peft().LoraConfig(r=2, target_modules=r".*language_model\.layers\.\d+\.mlp\.up_proj")
-    adapter.save_lora(adapter.peft().get_peft_model(model, config), tmp_path / "lora", {"backbone": "tiny"})
+    with adapter.without_old_names():
+        wrapped = adapter.peft().get_peft_model(model, config)
+    adapter.save_lora(wrapped, tmp_path / "lora", {"backbone": "tiny"})
     assert check(str(checkpoint), adapter=str(tmp_path / "lora")) == {}
     file = tmp_path / "lora" / "adapter_model.safetensors"
     tensors = load_file(file)

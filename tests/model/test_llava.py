@@ -156,7 +156,8 @@ def test_the_feature_layer_is_the_configured_one(layer: int) -> None:
         theirs = stock.model.get_video_features(
             normalised()[None], vision_feature_layer=layer, vision_feature_select_strategy="full"
         ).pooler_output[0]
-    torch.testing.assert_close(tokens(mine).features, theirs, rtol=0, atol=1e-5)
+    found = tokens(mine).features
+    torch.testing.assert_close(found, theirs[: len(found)], rtol=0, atol=1e-5)  # the newline behind them: from 5.24 on
 
 
 @pytest.mark.parametrize("changes", [{"vision_feature_layer": [-1, -2]}, {"vision_feature_select_strategy": "default"}])

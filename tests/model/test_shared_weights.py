@@ -26,7 +26,8 @@ def folder(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) -> 
     saved = ["merger.mlp.2"] if "whole" in request.param else None
     wanted = r".*language_model\.layers\.[01]\.mlp\.up_proj"
     config = adapter.peft().LoraConfig(r=2, target_modules=wanted, modules_to_save=saved, init_lora_weights=False)
-    model = adapter.peft().get_peft_model(load(str(checkpoint), device="cpu").model, config)
+    with adapter.without_old_names():
+        model = adapter.peft().get_peft_model(load(str(checkpoint), device="cpu").model, config)
     for parameter in model.parameters():  # what peft saves whole is a copy that tuning would change
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
