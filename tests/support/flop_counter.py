@@ -8,9 +8,9 @@ from dataclasses import astuple
 
 import pytest
 import torch
+from torch.nn.attention import bias
 from torch.utils.flop_counter import FlopCounterMode
 
-from evalkit.model import attention
 from evalkit.types import Answer
 
 
@@ -39,7 +39,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlopCounterMode]:
         torch.ops.aten.bmm: product,
     }
     with monkeypatch.context() as patch:
-        patch.setattr(attention, "causal_lower_right", lower_right)
+        patch.setattr(bias, "causal_lower_right", lower_right)
         with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
             yield counter
 
