@@ -14,7 +14,8 @@ import torch
 
 from evalkit import machine
 from evalkit.data import protocols
-from evalkit.engine.executor.base import Executor, Given, InProcess, Pending, adapters_of
+from evalkit.engine.encoded_video import Pending
+from evalkit.engine.executor.base import Executor, Given, InProcess, adapters_of
 from evalkit.engine.executor.pool import Pool
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -41,9 +42,10 @@ class EngineDescription:
     def __call__(self) -> Engine:
         """The engine, its models loaded."""
         protocol = protocols.get(self.protocol) if isinstance(self.protocol, str) else self.protocol
-        engine = EngineSetup(protocol=protocol, **self.setup).engine
-        engine.frame_encoders(self.adapters)
-        return engine
+        setup = EngineSetup(protocol=protocol, **self.setup)
+        setup.source.start()
+        setup.engine.frame_encoders(self.adapters)
+        return setup.engine
 
 
 def description(
@@ -70,7 +72,8 @@ class LocalExecutor(Executor):
         """
         wanted = min(len(videos), fitting(setup.backbone) if self.workers is None else self.workers)
         places = placement(setup.backbone, wanted)
-        described = [description(setup, device, threads, adapters_of(videos)) for device, threads in places]
+        beside = replace(setup, processes=max(1, wanted))
+        described = [description(beside, device, threads, adapters_of(videos)) for device, threads in places]
         reason = unsendable([described, list(videos[0])]) if wanted > 1 else ""
         if reason and self.workers is not None:
             raise ConfigError(f"executor.workers={self.workers}: {reason}, or give executor.workers=1 (workers=1)")
