@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +30,8 @@ from evalkit.model.shared_weights import same_encoder
 from evalkit.types import Answer, Question, VisualTokens
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from evalkit.data.protocols import Protocol
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
@@ -77,18 +79,21 @@ class Engine:
         path = next(iter(pending.values()))[0].video_path
         encoders, meter = self.frame_encoders({point.adapter for point in pending}), self.meter
         clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
-        planned, left = [], dict(pending)
+        planned: list[PlannedVideo] = []
+        left = [(point, batch) for point, questions in pending.items() for batch in _planned_alike(point, questions)]
         try:
             video = video_file.probe(path)
-            for point in pending:
+            for point, batch in list(left):
                 try:
-                    planned.append(encoders[point.adapter].plan(point, video))
+                    asked = replace(video, frame_scores=batch[0].frame_scores)
+                    planned.append(replace(encoders[point.adapter].plan(point, asked), questions=batch))
                 except MethodError as error:  # this method makes no plan here, the others do
-                    yield from _lost({point: left.pop(point)}, error)
+                    left.remove((point, batch))
+                    yield from _lost({point: batch}, error)
             with clock.stage("decode"):
                 frames = next(iter(encoders.values())).decode(video, [one.frames for one in planned])
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
-            yield from _lost(left, error)
+            yield from _lost(_joined(left), error)
             return
         union = len({i for plan in frames for i in plan.indices})
         for group in _encoded_alike(planned):
@@ -100,13 +105,13 @@ class Engine:
                 with torch.inference_mode(), encoding.stage("encode"):
                     tokens = encoder.encode(video, plan, frames[plan]) if plan in frames else None
             except Exception as error:  # noqa: BLE001 – as above
-                yield from _lost({one.point: pending[one.point] for one in group}, error)
+                yield from _lost(_joined((one.point, one.questions) for one in group), error)
                 continue
             dense = group[0].budget.frames  # the same at every ratio
             encoded = EncodedVideo(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
             passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
             for one in group:
-                yield from self._answer_all(one, encoded, pending[one.point], passes[id(one.backbone)])
+                yield from self._answer_all(one, encoded, one.questions, passes[id(one.backbone)])
 
     def _answer_all(
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
@@ -170,13 +175,13 @@ class Engine:
                 question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
                 selected = method.select(tokens, planned.budget, question_attention)
         held = last if last is not None and _reusable(last, prefix_ids, selected) else None
+        hidden = None
         if held is not None:  # counts in full for each question, as everything that questions share
             state = held.state
             clock.spent["prefill"] += held.clock.spent["prefill"]
         else:
             with clock.stage("prefill"):
-                following = len(suffix_ids) if method.query_aware else 0
-                state = self._prefilled_state(planned, prefix_ids, selected, following)
+                state, hidden = self._prefilled_state(planned, prefix_ids, selected, suffix_ids)
         return PrefilledVideo(
             planned.point,
             planned.budget,
@@ -190,23 +195,28 @@ class Engine:
             reused_op_counts=OpCounts() if question_attention is None else question_attention.reused_op_counts,
             prefix_ids=tuple(prefix_ids),
             shared=len(questions) > 1 or held is not None,
+            hidden=hidden,
         )
 
     def _prefilled_state(
-        self, planned: PlannedVideo, prefix_ids: Sequence[int], selected: VisualTokens | None, suffix_tokens: int
-    ) -> PrefillState:
-        state = planned.backbone.new_state()
-        planned.backbone.prefill_text(state, prefix_ids)
+        self,
+        planned: PlannedVideo,
+        prefix_ids: Sequence[int],
+        selected: VisualTokens | None,
+        suffix_ids: Sequence[int],
+    ) -> tuple[PrefillState, Tensor | None]:
+        """What has been read, and the last hidden state where the question is in it."""
+        backbone, method, budget = planned.backbone, planned.point.method, planned.budget
+        state = backbone.new_state()
+        if method.whole and selected is not None:
+            return state, backbone.prefill_whole(state, prefix_ids, selected, suffix_ids, method, budget)
+        backbone.prefill_text(state, prefix_ids)
         if selected is not None:
-            planned.backbone.prefill_video(
-                state,
-                selected,
-                planned.point.method,
-                planned.budget,
-                chunk_cells=self.chunk_cells,
-                suffix_tokens=suffix_tokens,
+            following = len(suffix_ids) if method.query_aware else 0
+            backbone.prefill_video(
+                state, selected, method, budget, chunk_cells=self.chunk_cells, suffix_tokens=following
             )
-        return state
+        return state, None
 
     def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
         backbone, state = prefilled.backbone, prefilled.state
@@ -215,7 +225,8 @@ class Engine:
         clock, mark = Clock(self.meter), state.mark()
         try:
             with clock.stage("prefill"):
-                logits = backbone.score_next(state, backbone.prefill_text(state, suffix_ids))
+                hidden = prefilled.hidden if prefilled.hidden is not None else backbone.prefill_text(state, suffix_ids)
+                logits = backbone.score_next(state, hidden)
                 first = backbone.choose(state, logits)
             visual, before = tuple(state.visual), state.op_counts
             with clock.stage("generate"):
@@ -269,6 +280,21 @@ class Engine:
         )
 
 
+def _planned_alike(point: OperatingPoint, questions: Sequence[Question]) -> list[tuple[Question, ...]]:
+    """Questions for which a method wants the same frames: all of them, unless it chooses frames for each."""
+    return [(one,) for one in questions] if point.method.needs_frame_scores else [tuple(questions)]
+
+
+def _joined(
+    batches: Iterable[tuple[OperatingPoint, Sequence[Question]]],
+) -> dict[OperatingPoint, list[Question]]:
+    """The questions of each operating point."""
+    joined: dict[OperatingPoint, list[Question]] = {}
+    for point, questions in batches:
+        joined.setdefault(point, []).extend(questions)
+    return joined
+
+
 def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:
     """Those that want the same frames from the very same vision weights: they are encoded once."""
     groups: list[list[PlannedVideo]] = []
@@ -283,8 +309,11 @@ def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:
 
 
 def _reusable(held: PrefilledVideo, prefix_ids: Sequence[int], selected: VisualTokens | None) -> bool:
-    """Whether what is held was prefilled from the same text and tokens; `evict` may look at the question's length."""
-    if type(held.point.method).evict is not Method.evict or held.selected is None or selected is None:
+    """Whether what is held was prefilled from the same text and tokens; `evict` may look at the question's length, and
+    a `whole` feed has the question in it.
+    """
+    method = held.point.method
+    if type(method).evict is not Method.evict or method.whole or held.selected is None or selected is None:
         return False
     return held.prefix_ids == tuple(prefix_ids) and held.selected.same(selected)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
+from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head
 from evalkit.types import LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class VideoChunk:
     budget: Budget
     max_keep: int  # tokens of the chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt
+    text: tuple[int, int] = (0, 0)  # tokens of the prompt that are fed with it, before and after
 
     def overrides(self, verb: str) -> bool:
         """Whether the method has this verb of its own."""
@@ -72,7 +74,7 @@ class LayerHooks:
     ) -> None:
         self.layers, self.positions, self.state, self.ids = layers, positions, state, ids
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
-        self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids)
+        self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids, chunk.text)
         self._projected: dict[str, Tensor] = {}
 
     @contextmanager
@@ -81,19 +83,24 @@ class LayerHooks:
         handles: list[Any] = []
         try:
             for i, layer in enumerate(self.layers):
-                handles.append(layer.register_forward_pre_hook(self._before(i), with_kwargs=True))
-                if self.observe is not None or (self.chunk is not None and self.chunk.overrides("evict")):
-                    handles += self._watch(i, layer.self_attn)
+                handles += self._hooked(i, layer)
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def _hooked(self, i: int, layer: Any) -> list[Any]:
+        """The hooks on layer i."""
+        handles = [layer.register_forward_pre_hook(self._before(i), with_kwargs=True)]
+        if self.observe is not None or (self.chunk is not None and self.chunk.overrides("evict")):
+            handles += self._watch(i, layer.self_attn)
+        return handles
+
     # ---- before a layer
 
     def _before(self, i: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            hidden = self._pruned(i, self._deepened(i, args[0]))
+            hidden = self._pruned(i, self._deepened(i, args[0]))[0]
             if hidden.shape[1] == 0:  # nothing of the chunk is left
                 raise StopForward
             ids = self._ids_at(i)
@@ -114,15 +121,22 @@ class LayerHooks:
             return hidden
         return self.live.with_visual(hidden, levels[:, i - 1])
 
-    def _pruned(self, i: int, hidden: Tensor) -> Tensor:
-        """Hidden states (1, n, D) without those of the tokens that are dropped here."""
+    def _pruned(self, i: int, hidden: Tensor, *, between: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Hidden states (1, n, D) without those of the tokens that are dropped here, and which stay; None: all."""
         if self.chunk is None or self.live is None or not self.chunk.overrides("prune"):
-            return hidden
-        pruned = self.live.prune(self.chunk.method, i, len(self.layers), self.chunk.budget, self.positions)
+            return hidden, None
+        view = self._view(i, hidden, self.live, between=between)
+        pruned = self.live.prune(self.chunk.method, i, len(self.layers), self.chunk.budget, self.positions, view)
+        self.state.count(OpCounts(extra=view.flops))
         if pruned is None:
-            return hidden
+            return hidden, None
         self.state.count(OpCounts(extra=pruned.flops))
-        return hidden[:, pruned.index.to(hidden.device)]
+        left = hidden[:, pruned.index.to(hidden.device)]
+        return left if pruned.states is None else self.live.replaced(left, pruned.states), pruned.index
+
+    def _view(self, i: int, hidden: Tensor, live: LiveTokens, *, between: bool) -> LayerView | NoView:
+        """What `prune` may look at."""
+        return NO_VIEW
 
     def _ids_at(self, i: int) -> Tensor:
         """Ids (R, S) that hold at layer i; `self.ids` itself where they are as in the uncompressed layout."""
@@ -148,7 +162,7 @@ class LayerHooks:
         ]
 
     def _attended(self, i: int, attention: Any) -> None:
-        queries, keys = (_heads(self._projected.pop(name), attention) for name in "qk")
+        queries, keys = (by_head(self._projected.pop(name), attention) for name in "qk")
         if self.live is None:
             if self.observe is not None:
                 self.observe(i, queries, keys, None)
@@ -195,8 +209,3 @@ class LayerHooks:
             max_keep=max(1, chunk.max_keep * size // len(chunk.tokens)),
             prompt_tokens=chunk.prompt_tokens,
         )
-
-
-def _heads(projected: Tensor, attention: Any) -> Tensor:
-    """(1, S, heads·d) or (1, S, heads, d) -> (heads, S, d)."""
-    return projected.view(projected.shape[1], -1, int(attention.head_dim)).transpose(0, 1)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from evalkit.types import Evicted
 
 
+SEPARATOR = -1  # in the place of a temporal cell
+
+
 @dataclass(frozen=True)
 class Mark:
     """A point to which a state can be cut back."""
@@ -125,8 +128,9 @@ class PrefillState:
     def append(self, layer: int, ids: Tensor, *, cells: Tensor | None = None, renumbered: bool = False) -> None:
         """Record the entries that a layer is about to add to its cache and attend from, at ids (R, S).
 
-        `cells` (S,): the temporal cells that they come from, -1 of a separator; None for text. `renumbered`: their ids
-        count the layer's entries without gaps, and so does what follows.
+        `cells` (S,): the temporal cells that they come from, -1 of a separator, -2 of text that is fed with the video;
+        None where all is text. `renumbered`: their ids count the layer's entries without gaps, and so does what
+        follows.
         """
         self.positions[layer] = torch.cat([self.positions[layer], ids], dim=1)
         size, length = int(ids.shape[1]), int(self.positions[layer].shape[1])
@@ -148,7 +152,7 @@ class PrefillState:
     ) -> None:
         """Of a video's entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
 
-        A separator's cell is -1.
+        A separator's cell is -1, that of text -2.
 
         Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
         where their ids are new; `align_text`: whether following text then moves in all rows.
@@ -168,7 +172,7 @@ class PrefillState:
     def _count_video(self, layer: int, cells: Tensor, sign: int = 1) -> None:
         visual = cells[cells >= 0]
         self.visual[layer] += sign * len(visual)
-        self.separators[layer] += sign * (len(cells) - len(visual))
+        self.separators[layer] += sign * int((cells == SEPARATOR).sum())
         found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
         found[: len(self.visual_per_cell)] += self.visual_per_cell
         self.visual_per_cell = found
