@@ -33,6 +33,7 @@ from tests.support.closeness import RTOL, apart
 
 SCORES = 1e-6  # absolute
 WEIGHTS = "tiny_qwen2"
+INPUTS = "inputs.safetensors"  # ids and video, where the cases of all folders share them
 Trace = Mapping[str, Tensor]
 
 METHODS: Mapping[str, Callable[[dict[str, Any]], Method]] = {
@@ -75,13 +76,17 @@ class Found:
 
 
 def decoder_of(folder: Path, sections: list[int] | None) -> Decoder:
-    """The traces' language model: a Qwen2, or with M-RoPE of these sections the one inside a Qwen2-VL."""
+    """The traces' language model: a Qwen2, or with M-RoPE of these sections the one inside a Qwen2-VL.
+
+    Layers whose weights a folder has not are zero, and let everything pass unchanged.
+    """
     settings = json.loads((folder / "weights.json").read_text())["config"]
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": settings.pop("rope_theta")}
     weights, name = load_file(folder / "weights.safetensors"), attention.register()
     if sections is None:
         plain = Qwen2ForCausalLM(Qwen2Config(**settings, rope_parameters=rope, attn_implementation=name))
-        plain.load_state_dict(weights)
+        zeros = {key: torch.zeros_like(weight) for key, weight in plain.state_dict().items()}
+        plain.load_state_dict({**zeros, **weights})
         return Qwen2(plain.eval())
     text = {**settings, "rope_parameters": {**rope, "mrope_section": sections}}
     vision = {"depth": 1, "embed_dim": 16, "num_heads": 1, "mlp_ratio": 1, "hidden_size": settings["hidden_size"]}
@@ -195,7 +200,7 @@ def watching(decoder: Decoder, seen: Seen) -> Iterator[None]:
 @torch.inference_mode()
 def replay(decoder: Decoder, file: Path, method: Method | None = None) -> Found:
     """One case with the method of its settings, or another."""
-    case, trace = json.loads(file.with_suffix(".json").read_text()), load_file(file)
+    case, trace = json.loads(file.with_suffix(".json").read_text()), read(file)
     calls: list[Call] = []
     seen, state, video = Seen(), decoder.new_state(), video_of(trace)
     watched = recording(method or METHODS[case["method"]](case), calls)
@@ -207,10 +212,13 @@ def replay(decoder: Decoder, file: Path, method: Method | None = None) -> Found:
     assert seen.last is not None
     positions, lengths = [p.clone() for p in state.positions], list(state.lengths)
     keys = {i: layer.keys[0, :, :8].clone() for i, layer in enumerate(state.layers)}
-    logits = decoder.model.lm_head(seen.last[-8:])
     states = {f"hidden.{i}": x for i, x in {**seen.entering, 0: seen.embeds}.items()}
     events = _events(case, trace, calls, states, seen, len(head))
     steps, exact = _decoded(decoder, state, hidden, case)
+    full = "decode.logits" in trace  # a part of a trace whose weights are not all there has no logits
+    logits = {"logits": decoder.model.lm_head(seen.last[-8:]), "decode.logits": steps}
+    if not full:
+        del exact["tokens"]
     theirs = case.get("lengths") or case["attention_lengths"]
     exact |= {
         "lengths": lengths == theirs,
@@ -220,11 +228,17 @@ def replay(decoder: Decoder, file: Path, method: Method | None = None) -> Found:
     }
     return Found(
         states=max((apart(rows(states[k]), trace[k]) for k in trace if k in states), default=0.0),
-        logits=max(apart(logits, trace["logits"]), apart(steps, trace["decode.logits"])),
-        keys=max(apart(keys[i], theirs) for i, theirs in _numbered(trace, "cache.k.")),
+        logits=max(apart(mine, trace[k]) for k, mine in logits.items()) if full else 0.0,
+        keys=max((apart(keys[i], theirs) for i, theirs in _numbered(trace, "cache.k.")), default=0.0),
         scores=max((_scores_apart(k, x, calls, len(head)) for k, x in trace.items() if "scores" in k), default=0.0),
         exact=exact,
     )
+
+
+def read(file: Path) -> Trace:
+    """A trace, and what it shares with those of the other methods."""
+    beside = file.parents[1] / INPUTS
+    return {**(load_file(beside) if beside.exists() else {}), **load_file(file)}
 
 
 def video_of(trace: Trace) -> VisualTokens:
