@@ -184,6 +184,18 @@ class Method:
         """True: what it does depends on the question, so its prefix is not shared between questions."""
         return self.needs_frame_scores or self.whole
 
+    @property
+    def vacuous(self) -> bool:
+        """True: it acts only after the whole prompt was read, so that the first token, and with it a letter, is the
+        dense run's whatever the ratio; tables say so.
+        """
+        own = {
+            verb
+            for verb in ("frames", "select", "prune", "evict")
+            if getattr(type(self), verb) is not getattr(Method, verb)
+        }
+        return self.whole and own == {"evict"}
+
     def sees_later(self, layer: int, layers: int) -> bool:
         """Of a `whole` feed: whether tokens see later ones in this layer's attention, as some released code has it."""
         return False

@@ -68,6 +68,7 @@ def describe(
         "method": {
             "name": point.name,
             "role": point.method.role,
+            **({"vacuous": True} if point.method.vacuous else {}),
             **parts["method"]["fields"],
             "class": parts["method"]["class"],
         },

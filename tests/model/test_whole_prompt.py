@@ -16,8 +16,9 @@ from evalkit.method import Budget, Method, OperatingPoint, PruneView
 from evalkit.model.decoder import Decoder
 from evalkit.model.load import load
 from evalkit.model.prefill_state import PrefillState
-from evalkit.types import Pruned, VisualTokens
+from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
 from methods.fastv import FastV
+from methods.pivotkv import PivotKV
 from tests.support import clips
 from tests.support.closeness import RTOL, apart
 from tests.support.loop import engine, question
@@ -202,3 +203,21 @@ def test_each_question_has_a_feed_of_its_own(checkpoint: Path, tmp_path: Path) -
     assert together[0].ledger.flops is not None
     # nothing of a feed that has the question in it is another question's, but encoding is
     assert together[0].ledger.own_flops == together[0].ledger.flops.prefill + together[0].ledger.flops.generate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late(Whole):
+    """Keeps every other token in each layer's cache, when all has been read."""
+
+    def evict(self, chunk: LayerChunk) -> Evicted:
+        return Evicted(index=torch.arange(0, chunk.keys.shape[1], 2))
+
+
+def test_what_acts_after_the_whole_prompt_changes_no_first_token(stock: Qwen2ForCausalLM) -> None:
+    decoder, tokens = attached(stock), frames()
+    state, logits = fed(decoder, tokens, Late())
+    assert torch.equal(logits, fed(decoder, tokens, Whole())[1])
+    assert state.lengths == (len(HEAD) + len(tokens) // 2 + len(TAIL),) * 6
+    assert state.visual == [len(tokens) // 2] * 6
+    assert Late().vacuous
+    assert not any(method.vacuous for method in (Whole(), Method(), FastV(), PivotKV()))
