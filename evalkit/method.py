@@ -179,6 +179,10 @@ class Method:
         False  # True: `prune` is called a second time in each layer, before its MLP; needs `whole`
     )
 
+    # True: `evict` sees all of the video in a layer's cache, values included, and chooses among all of it, for each key
+    # head where it wants to; not where text or newlines stand between visual tokens
+    rechooses: ClassVar[bool] = False
+
     @property
     def query_aware(self) -> bool:
         """True: what it does depends on the question, so its prefix is not shared between questions."""
@@ -220,6 +224,10 @@ class Method:
         `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM. A method that is
         `whole` may look at more, which `view` computes; one that also has `between` is called again before each MLP.
         """
+        return None
+
+    def chunks(self, cells: int, budget: Budget) -> tuple[int, ...] | None:
+        """How many of a video's cells are prefilled at a time, one number a chunk; None: as the backbone is set up."""
         return None
 
     def evict(self, chunk: LayerChunk) -> Evicted | None:

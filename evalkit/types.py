@@ -272,6 +272,18 @@ class LayerChunk:
     protected: Tensor = field(repr=False)  # (S,) bool
     max_keep: int  # tokens of this chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
+    cached: CachedVideo | None = field(default=None, repr=False)  # for a method that `rechooses`
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedVideo:
+    """All that a layer's cache holds of the video, V entries, those of the chunk at hand last; views, not copies."""
+
+    keys: Tensor = field(repr=False)  # (G, V, d) rotated
+    values: Tensor = field(repr=False)  # (G, V, d)
+    grid: tuple[int, int]  # rows and columns of visual tokens in a cell
+    cells_left: int  # temporal cells that come after this chunk
+    max_cells: int  # whose worth of entries the ratio leaves at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,9 +302,12 @@ class Pruned:
 
 @dataclass(frozen=True, kw_only=True)
 class Evicted:
-    """Which tokens of a chunk stay in a layer's cache."""
+    """Which tokens of a chunk stay in a layer's cache.
 
-    index: Tensor  # (K,) long, ascending positions in the chunk
+    Of a method that `rechooses`, positions are those in `LayerChunk.cached`, and each key head may have its own K.
+    """
+
+    index: Tensor  # (K,) long, ascending positions in the chunk; (G, K) for a choice of each key head
     # (R, K) new ids; None keeps the old ones. Separators go between them, and what follows continues from there
     positions: Tensor | None = None
     # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the

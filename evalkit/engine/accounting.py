@@ -87,13 +87,13 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     tokens, state = prefilled.encoded.tokens, prefilled.state
     if tokens is None:
         return None
-    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries]
+    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries > 1e-9]
     video, plan, size = prefilled.encoded.video, prefilled.encoded.plan, prefilled.budget.cell_frames
     # the last cell may have fewer frames of its own: its last one is repeated
     ends = [plan.indices[plan.slots[min((cell + 1) * size, len(plan.slots)) - 1]] for cell in cells]
     return KeptOverTime(
         seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
-        tokens=tuple(round(int(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
+        tokens=tuple(round(float(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
         cells=tuple(cells),
         last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
     )

@@ -168,7 +168,8 @@ class Decoder:
         self._record_video(state, tokens, separators)
         position_ids = self.positions.video_ids(start, tokens, separators)
         share = min(1.0, budget.ratio * budget.dense_tokens / count)
-        parts = list(chunks(tokens, chunk_cells))
+        cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
+        parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
         evicts = type(method).evict is not Method.evict
         state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
         for index in parts:
@@ -180,6 +181,7 @@ class Decoder:
                 budget=budget,
                 max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
+                cells_left=cells - 1 - int(tokens.slot[index[-1]]),
             )
             ids = position_ids[:, index if separators is None else separators.positions_beside(index)]
             hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
@@ -313,8 +315,8 @@ def _max_keep(index: Tensor, share: float) -> int:
     return after - before
 
 
-def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
-    """Positions (ascending) of the tokens in each run of `cells` temporal slots; None: of all tokens.
+def chunks(tokens: VisualTokens, cells: float | tuple[int, ...] | None) -> Iterator[Tensor]:
+    """Positions (ascending) of the tokens in each run of `cells` temporal slots, or of so many each; None: of all.
 
     Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
     """
@@ -322,6 +324,9 @@ def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
         yield torch.arange(len(tokens))
         return
     places = tokens.grid[0] * tokens.grid[1]
-    group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
+    if isinstance(cells, tuple):
+        group = torch.searchsorted(torch.tensor(cells).cumsum(0), tokens.slot, right=True)
+    else:
+        group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
     for value in dict.fromkeys(group.tolist()):
         yield (group == value).nonzero()[:, 0]

@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
 from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head
-from evalkit.types import LayerChunk, VisualTokens
+from evalkit.types import CachedVideo, LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +53,7 @@ class VideoChunk:
     max_keep: int  # tokens of the chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt
     text: tuple[int, int] = (0, 0)  # tokens of the prompt that are fed with it, before and after
+    cells_left: int = 0  # temporal cells of the video that come after it
 
     def overrides(self, verb: str) -> bool:
         """Whether the method has this verb of its own."""
@@ -173,6 +177,9 @@ class LayerHooks:
             self._evict(i, self.chunk, self.live, queries, keys)
 
     def _evict(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
+        if chunk.method.rechooses:
+            self._rechoose(i, chunk, live, queries, keys)
+            return
         evicted = chunk.method.evict(self._layer_chunk(i, chunk, live, queries, keys))
         if evicted is None:
             return
@@ -195,6 +202,33 @@ class LayerHooks:
             keys=new,
             align_text=self.positions.aligns(evicted),
         )
+
+    def _rechoose(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
+        name = type(chunk.method).__name__
+        if live.layout is not None and chunk.cells_left:
+            raise MethodError(
+                f"{name} treats the cache as frames of equal length: it is not defined on a backbone that has newlines "
+                "or times between visual tokens"
+            )
+        before, fresh = self.state.video_cells[i], live.tokens.cell
+        cells = torch.cat([before, fresh.expand(*before.shape[:-1], -1)], -1)
+        layer, size = self.state.layers[i], cells.shape[-1]
+        cached = CachedVideo(
+            keys=layer.keys[0, :, -size:],
+            values=layer.values[0, :, -size:],
+            grid=live.tokens.grid,
+            cells_left=chunk.cells_left,
+            max_cells=chunk.budget.cells_at(chunk.budget.ratio),
+        )
+        evicted = chunk.method.evict(replace(self._layer_chunk(i, chunk, live, queries, keys), cached=cached))
+        if evicted is None:
+            self.state.video_cells[i] = cells
+            return
+        index = evicted.index.cpu()
+        for row in index if index.ndim == 2 else [index]:
+            check_index(row, size, f"{name}.evict")
+        on_device = evicted.index.to(keys.device)
+        self.state.rechoose(i, index, cells, on_device=on_device, flops=evicted.flops)
 
     def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
         ids, size = self.state.positions[i][:, -len(live) :], len(live.tokens)

@@ -55,6 +55,8 @@ class PrefillState:
         self.reindexed = [False] * layers  # its ids are new ones: what follows continues from its last stored id
         self.align_text = False  # whether text that follows new ids moves in all rows
         self.visual = [0] * layers  # visual entries per layer
+        # per layer (V,), or (G, V): temporal cell of the video's last V entries, where a method chooses among all again
+        self.video_cells: list[Tensor] = [torch.empty(0, dtype=torch.long) for _ in range(layers)]
         self.separators = [0] * layers  # entries per layer that stand between visual ones: newlines, times as text
         self.separators_fed = 0  # that entered the first layer
         self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
@@ -169,11 +171,31 @@ class PrefillState:
         self._count_video(layer, cells[index])
         self.count(OpCounts(extra=evicted.flops))
 
+    def rechoose(self, layer: int, index: Tensor, cells: Tensor, *, on_device: Tensor, flops: int) -> None:
+        """Of all entries of the video in a layer, of temporal cells `cells` (V,) or (G, V), keep those at `index`.
+
+        `index` (K,), or (G, K) for each key head, is on the CPU; `on_device` is the same where the cache is. Ids are
+        then those of the first head's entries.
+        """
+        size, old = cells.shape[-1], self.positions[layer]
+        self.layers[layer].keep_of_last(size, on_device, None)
+        first = index if index.ndim == 1 else index[0]
+        start = old.shape[1] - size
+        self.positions[layer] = torch.cat([old[:, :start], old[:, start:][:, first]], dim=1)
+        self._count_video(layer, cells, -1)
+        kept = cells[..., index] if cells.ndim == 1 else cells.gather(1, index.expand(len(cells), -1))
+        self._count_video(layer, kept)
+        self.video_cells[layer] = kept
+        self.count(OpCounts(extra=flops))
+
     def _count_video(self, layer: int, cells: Tensor, sign: int = 1) -> None:
-        visual = cells[cells >= 0]
-        self.visual[layer] += sign * len(visual)
+        """`cells` (S,), or (G, S) where each of G key heads has entries of its own: then their mean counts."""
+        visual, heads = cells[cells >= 0], 1 if cells.ndim == 1 else len(cells)
+        self.visual[layer] += sign * (len(visual) // heads)
         self.separators[layer] += sign * int((cells == SEPARATOR).sum())
         found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
+        found = found if heads == 1 else found.double() / heads
+        found = found.to(torch.promote_types(found.dtype, self.visual_per_cell.dtype))
         found[: len(self.visual_per_cell)] += self.visual_per_cell
         self.visual_per_cell = found
 

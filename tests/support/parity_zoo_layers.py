@@ -11,7 +11,7 @@ import numpy as np
 
 from methods.aks import AKS
 from methods.bolt import BOLT
-from tests.support import parity_prune
+from tests.support import parity_evict, parity_prune
 
 Lines = dict[str, tuple[bool, str]]
 
@@ -73,5 +73,6 @@ PRUNING = ("fastv", "pyramiddrop", "framefusion", "holitom_inner", "flashvid_inn
 REPLAYED: dict[str, Callable[[Path], tuple[Lines, list[str]]]] = {
     "aks": aks,
     "bolt": bolt,
+    "infinipot_v": parity_evict.infinipot_v,
     **dict.fromkeys(PRUNING, parity_prune.cases),
 }
