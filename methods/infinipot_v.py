@@ -106,7 +106,8 @@ class InfiniPotV(Method):
             recent = min(int(size // places * self.recent), in_time // places)
             if recent > 0:
                 score = score.scatter(1, unlike_recent(cached.keys, places, in_time, recent), float(score.max()) + 1)
-        return score.argsort(dim=1, descending=True, stable=True)[:, :total].sort(dim=1).values
+        best: Tensor = score.argsort(dim=1, descending=True, stable=True)[:, :total]
+        return best.sort(dim=1).values
 
 
 def unlike_recent(keys: Tensor, places: int, count: int, recent: int) -> Tensor:

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
@@ -205,14 +203,12 @@ class LayerHooks:
 
     def _rechoose(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
         name = type(chunk.method).__name__
-        if live.layout is not None and chunk.cells_left:
+        if chunk.cells_left and live.layout is not None and not bool(live.layout.visual.all()):
             raise MethodError(
                 f"{name} treats the cache as frames of equal length: it is not defined on a backbone that has newlines "
                 "or times between visual tokens"
             )
-        before, fresh = self.state.video_cells[i], live.tokens.cell
-        cells = torch.cat([before, fresh.expand(*before.shape[:-1], -1)], -1)
-        layer, size = self.state.layers[i], cells.shape[-1]
+        layer, size = self.state.layers[i], self.state.extend_video(i, live.tokens.cell)
         cached = CachedVideo(
             keys=layer.keys[0, :, -size:],
             values=layer.values[0, :, -size:],
@@ -222,13 +218,12 @@ class LayerHooks:
         )
         evicted = chunk.method.evict(replace(self._layer_chunk(i, chunk, live, queries, keys), cached=cached))
         if evicted is None:
-            self.state.video_cells[i] = cells
             return
         index = evicted.index.cpu()
         for row in index if index.ndim == 2 else [index]:
             check_index(row, size, f"{name}.evict")
         on_device = evicted.index.to(keys.device)
-        self.state.rechoose(i, index, cells, on_device=on_device, flops=evicted.flops)
+        self.state.rechoose(i, index, on_device=on_device, flops=evicted.flops)
 
     def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
         ids, size = self.state.positions[i][:, -len(live) :], len(live.tokens)

@@ -171,13 +171,23 @@ class PrefillState:
         self._count_video(layer, cells[index])
         self.count(OpCounts(extra=evicted.flops))
 
-    def rechoose(self, layer: int, index: Tensor, cells: Tensor, *, on_device: Tensor, flops: int) -> None:
-        """Of all entries of the video in a layer, of temporal cells `cells` (V,) or (G, V), keep those at `index`.
+    def extend_video(self, layer: int, cells: Tensor) -> int:
+        """Record the temporal cells (S,) of a video's entries that a layer has just added, for `rechoose`.
+
+        Returns how many entries of the video the layer has, V.
+        """
+        before = self.video_cells[layer]
+        self.video_cells[layer] = torch.cat([before, cells.expand(*before.shape[:-1], -1)], -1)
+        return int(self.video_cells[layer].shape[-1])
+
+    def rechoose(self, layer: int, index: Tensor, *, on_device: Tensor, flops: int) -> None:
+        """Of all entries of the video in a layer keep those at `index`.
 
         `index` (K,), or (G, K) for each key head, is on the CPU; `on_device` is the same where the cache is. Ids are
         then those of the first head's entries.
         """
-        size, old = cells.shape[-1], self.positions[layer]
+        cells, old = self.video_cells[layer], self.positions[layer]
+        size = cells.shape[-1]
         self.layers[layer].keep_of_last(size, on_device, None)
         first = index if index.ndim == 1 else index[0]
         start = old.shape[1] - size

@@ -174,9 +174,15 @@ def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget
 
 def video(frames: int) -> Video:
     """The video of such a budget, with scores of its frames for a question."""
-    size = {"frames": 3 * frames, "height": 112, "width": 112}
-    given = scores(range(3 * frames))
-    return Video(path=Path("v.mp4"), duration_s=frames / 8, fps=24.0, **size, frame_scores=given)
+    return Video(
+        path=Path("v.mp4"),
+        duration_s=frames / 8,
+        fps=24.0,
+        frames=3 * frames,
+        height=112,
+        width=112,
+        frame_scores=scores(range(3 * frames)),
+    )
 
 
 @cache
