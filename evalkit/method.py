@@ -175,10 +175,8 @@ class Method:
     # True: prefix, video and question go through the layers together, in one feed without chunks, once for each
     # question; `prune` may then read attention
     whole: ClassVar[bool] = False
-    between: ClassVar[bool] = (
-        False  # True: `prune` is called a second time in each layer, before its MLP; needs `whole`
-    )
-
+    # True: `prune` is called a second time in each layer, before its MLP; needs `whole`
+    between: ClassVar[bool] = False
     # True: `evict` sees all of the video in a layer's cache, values included, and chooses among all of it, for each key
     # head where it wants to; not where text or newlines stand between visual tokens
     rechooses: ClassVar[bool] = False

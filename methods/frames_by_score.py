@@ -50,4 +50,7 @@ class FramesByScore(Method):
 
     def notes(self, *, aligns_text: bool) -> tuple[str, ...]:
         """What a table cannot show."""
-        return ("frames are chosen by scores made elsewhere, whose cost is not in the tables",)
+        return (
+            *super().notes(aligns_text=aligns_text),
+            "frames are chosen by scores made elsewhere, at a cost not shown",
+        )
