@@ -126,6 +126,37 @@ class AttentionFromQuestion(Protocol):
         ...
 
 
+class PruneView(Protocol):
+    """What `prune` may look at beside the tokens, computed when it is asked for and counted then.
+
+    n visual tokens are alive. Attention is that of the prompt's last token, the softmax over all that it sees, text
+    included, in float32, averaged over heads; it exists in a `whole` feed alone, and MethodError says so elsewhere.
+    """
+
+    @property
+    def between(self) -> bool:
+        """Whether this is the call between a layer's attention and its MLP (see `Method.between`)."""
+        ...
+
+    @property
+    def memo(self) -> object:
+        """`Pruned.memo` of the method's last call on this feed that dropped something; None before."""
+        ...
+
+    @property
+    def states(self) -> Tensor:
+        """Hidden states of the visual tokens at this point, (n, D), on the model's device."""
+        ...
+
+    def last_attention(self) -> Tensor:
+        """Of the attention that ran last, (n,) float32 on the CPU: the layer below's; `between`: this layer's own."""
+        ...
+
+    def next_attention(self) -> Tensor:
+        """Of this layer's own attention on the states that are about to enter it, (n,) float32 on the CPU."""
+        ...
+
+
 def no_question(cells: Sequence[int], **_: object) -> Tensor:
     """Stands for `ask` where there is no question: outside a run, for a method that does not ask."""
     raise MethodError(f"ask() was called for {len(cells)} cells where there is no question to ask")
@@ -139,10 +170,36 @@ class Method:
     role: ClassVar[Role] = "method"
     identity_at_one: ClassVar[bool] = True  # False: a control that changes the input at any ratio
     spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
+    # True: `frames` reads `video.frame_scores`, which belong to one question; each question is then decoded for itself
+    needs_frame_scores: ClassVar[bool] = False
+    # True: prefix, video and question go through the layers together, in one feed without chunks, once for each
+    # question; `prune` may then read attention
+    whole: ClassVar[bool] = False
+    # True: `prune` is called a second time in each layer, before its MLP; needs `whole`
+    between: ClassVar[bool] = False
+    # True: `evict` sees all of the video in a layer's cache, values included, and chooses among all of it, for each key
+    # head where it wants to; not where text or newlines stand between visual tokens
+    rechooses: ClassVar[bool] = False
 
     @property
     def query_aware(self) -> bool:
         """True: what it does depends on the question, so its prefix is not shared between questions."""
+        return self.needs_frame_scores or self.whole
+
+    @property
+    def vacuous(self) -> bool:
+        """True: it acts only after the whole prompt was read, so that the first token, and with it a letter, is the
+        dense run's whatever the ratio; tables say so.
+        """
+        own = {
+            verb
+            for verb in ("frames", "select", "prune", "evict")
+            if getattr(type(self), verb) is not getattr(Method, verb)
+        }
+        return self.whole and own == {"evict"}
+
+    def sees_later(self, layer: int, layers: int) -> bool:
+        """Of a `whole` feed: whether tokens see later ones in this layer's attention, as some released code has it."""
         return False
 
     def notes(self, *, aligns_text: bool) -> tuple[str, ...]:
@@ -159,11 +216,16 @@ class Method:
         """After the encoder: which visual tokens go to the LLM. Only a method with `asks` may call `ask`."""
         return tokens
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         """Before decoder layer `layer` (0-based, of `layers`): the tokens that go on to it; None for all.
 
-        `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM.
+        `tokens` are the chunk's survivors so far; their `features` are those that entered the LLM. A method that is
+        `whole` may look at more, which `view` computes; one that also has `between` is called again before each MLP.
         """
+        return None
+
+    def chunks(self, cells: int, budget: Budget) -> tuple[int, ...] | None:
+        """How many of a video's cells are prefilled at a time, one number a chunk; None: as the backbone is set up."""
         return None
 
     def evict(self, chunk: LayerChunk) -> Evicted | None:

@@ -24,6 +24,27 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameScores:
+    """What somebody else's model says about the frames of a video and one question: how well each of some frames
+    matches it, or which frames to show.
+    """
+
+    at: tuple[float, ...]  # frame numbers in the video, or seconds
+    scores: tuple[float, ...] | None = None  # one for each of `at`, which ascend; None: `at` are the frames to show
+    in_seconds: bool = False  # what `at` counts
+
+    def frame_numbers(self, video: Video) -> tuple[int, ...]:
+        """`at` as frame numbers. MethodError for one that the video does not have."""
+        numbers = tuple(round(at * video.fps) if self.in_seconds else round(at) for at in self.at)
+        if numbers and not 0 <= min(numbers) <= max(numbers) < video.frames:
+            raise MethodError(
+                f"{video.path.name}: expected frames 0 to {video.frames - 1}, as the video has, benchmark.frame_scores "
+                f"names {min(numbers)} to {max(numbers)}; they belong to another file of this video"
+            )
+        return numbers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One row of a benchmark."""
 
@@ -41,6 +62,7 @@ class Question:
     subtitle_path: Path | None = None
     duration_s: float | None = None  # from the annotations; None where they do not say
     evidence_s: tuple[tuple[float, float], ...] = ()  # spans of the video that hold the answer; () where not known
+    frame_scores: FrameScores | None = field(default=None, repr=False)  # of a file that the run names; None: of none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +108,8 @@ class Video:
     width: int  # pixels
     # (frames,) when each frame is shown, from the first one's 0 on; None: evenly, at `fps`
     seconds: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
+    # of the question at hand, for a method with `needs_frame_scores`; None: there are none
+    frame_scores: FrameScores | None = field(default=None, repr=False, compare=False)
 
     def shown_at(self, index: int) -> float:
         """Seconds from the first frame to frame `index`."""
@@ -98,13 +122,14 @@ class FramePlan:
 
     `indices` are unique and ascending. `order` says how they fill the cells' frame slots, as positions in `indices`;
     None means each once, in time order (a control may repeat or shuffle). With an order, the slots take the times of as
-    many frames spread by the run's sampling preset.
+    many frames spread by the run's sampling preset, unless the plan `keeps_times`.
     """
 
     indices: tuple[int, ...]  # frame numbers in the video
     height: int  # pixels, a multiple of patch × merge (28 for Qwen2-VL)
     width: int
     order: tuple[int, ...] | None = None
+    keeps_times: bool = False  # True: slots show their own frames' times, which an `order` that only repeats may do
     # height and width to which frames shrink by nearest neighbour on the way to their size; the run's sampling says so
     nearest: tuple[int, int] | None = None
 
@@ -247,6 +272,18 @@ class LayerChunk:
     protected: Tensor = field(repr=False)  # (S,) bool
     max_keep: int  # tokens of this chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
+    cached: CachedVideo | None = field(default=None, repr=False)  # for a method that `rechooses`
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedVideo:
+    """All that a layer's cache holds of the video, V entries, those of the chunk at hand last; views, not copies."""
+
+    keys: Tensor = field(repr=False)  # (G, V, d) rotated
+    values: Tensor = field(repr=False)  # (G, V, d)
+    grid: tuple[int, int]  # rows and columns of visual tokens in a cell
+    cells_left: int  # temporal cells that come after this chunk
+    max_cells: int  # whose worth of entries the ratio leaves at the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,14 +294,20 @@ class Pruned:
     # True: from this layer on they are numbered anew without gaps, after the layer's last id, and what follows after
     # them; False: they keep their ids; None: as the backbone's positions want it (RoPE anew, M-RoPE kept)
     renumber: bool | None = None
+    # (K, D): what goes on as the states of those tokens, such as means with tokens that are dropped; None: their own
+    states: Tensor | None = field(default=None, repr=False)
+    memo: object = None  # for the method's next call on the same feed, where it is `view.memo`
     flops: int = 0  # operations of the matrix products that the choice took
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evicted:
-    """Which tokens of a chunk stay in a layer's cache."""
+    """Which tokens of a chunk stay in a layer's cache.
 
-    index: Tensor  # (K,) long, ascending positions in the chunk
+    Of a method that `rechooses`, positions are those in `LayerChunk.cached`, and each key head may have its own K.
+    """
+
+    index: Tensor  # (K,) long, ascending positions in the chunk; (G, K) for a choice of each key head
     # (R, K) new ids; None keeps the old ones. Separators go between them, and what follows continues from there
     positions: Tensor | None = None
     # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the

@@ -5,7 +5,6 @@ Shape letters: L decoder layers, N visual tokens, T cells.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget, Method, PruneView
 from evalkit.types import FramePlan, Pruned, Video, VisualTokens
+from methods.layer_budget import affordable_cells, spread_cells
 
 DEPTH = 28  # layers of the released models, to which the schedules below belong
 # (layer after which tokens are dropped, share of the video's tokens that goes on), in order
@@ -57,9 +57,7 @@ class HeuristicDrop(Method):
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """As many clips as the budget allows under the schedule, spread over the video by the run's sampling preset."""
-        cells = self.cells(budget)
-        indices = budget.frames if cells == budget.cells else budget.sample(cells * budget.cell_frames)
-        return FramePlan(indices=indices, height=budget.height, width=budget.width)
+        return spread_cells(budget, self.cells(budget))
 
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
@@ -73,7 +71,7 @@ class HeuristicDrop(Method):
                 until[left] = until[left].where(torch.isin(torch.arange(len(left)), kept), layer)
         return tokens if bool((until == budget.layers).all()) else replace(tokens, until=until)
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         """The tokens that `select` lets go on to layer `layer`."""
         if tokens.until is None or layer not in [at for at, _ in self.schedule_at(layers)]:
             return None
@@ -83,8 +81,7 @@ class HeuristicDrop(Method):
         """Cells that are seen, in whole clips."""
         if self.frame_ratio is not None:
             return budget.cells_at(self.frame_ratio)
-        affordable = budget.ratio * budget.cells / self._share(budget.layers) / budget.clip_cells
-        return min(budget.cells, max(1, math.floor(affordable + 1e-9)) * budget.clip_cells)
+        return affordable_cells(budget, self._share(budget.layers))
 
     def schedule_at(self, layers: int) -> list[tuple[int, float]]:
         """(layer, from 0, before which tokens are dropped; share that goes on) in a decoder of `layers`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.types import FramePlan, Pruned, Video, VisualTokens
 
 STAGES = (10 / 28, 20 / 28)  # source: released `EXTRA_PARAM_INNER_CONDENSER_ID` [10, 20] of 28 layers
@@ -58,7 +58,7 @@ class LPComp(Method):
         indices = budget.frames if cells == budget.cells else budget.sample(cells * budget.cell_frames)
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         """The tokens of each cell that layer `layer` still sees; None where it sees what the one before saw."""
         rows, columns = tokens.grid
         stays = self.stays(self.counts(budget)[layer], rows * columns)[tokens.place]

@@ -1,4 +1,7 @@
-"""Replay traces of released code: `python tests/parity.py retake|xcomp|videochat_flash DIR`; exits 1 if one differs."""
+"""Replay traces of released code; exits 1 if one differs.
+
+python tests/parity.py retake|xcomp|videochat_flash|zoo_layers DIR
+"""
 
 import sys
 from pathlib import Path

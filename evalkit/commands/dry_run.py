@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -69,7 +70,9 @@ def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
     groups = benchmark.by_video()
     for questions in groups.values():
         try:
-            found.append((video_file.probe(questions[0].video_path), len(questions)))
+            video = video_file.probe(questions[0].video_path)
+            # methods that choose frames for each question take as many for all
+            found.append((replace(video, frame_scores=questions[0].frame_scores), len(questions)))
         except EvalkitError:
             continue
     return found, len(groups) - len(found)

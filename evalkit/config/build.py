@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from evalkit.config import checks, choices
 from evalkit.config.choices import listed, settings
 from evalkit.data import benchmarks, protocols
-from evalkit.data.benchmarks import evidence_csv
+from evalkit.data.benchmarks import evidence_csv, frame_scores
 from evalkit.data.prepare import subsets, verify
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
@@ -107,6 +107,9 @@ def question_sets(cfg: DictConfig) -> list[Benchmark]:
     evidence = cfg.benchmark.get("evidence")  # a benchmark of another package may have no such setting
     if evidence is not None:
         loaded = evidence_csv.placed(loaded, Path(str(evidence)).expanduser())
+    scores = cfg.benchmark.get("frame_scores")
+    if scores is not None:
+        loaded = frame_scores.placed(loaded, Path(str(scores)).expanduser())
     return narrowed(loaded, cfg.subset)
 
 

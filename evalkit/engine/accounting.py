@@ -30,13 +30,15 @@ def own_flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, g
     """Operations of an answer that no other question about the video needs; the state is back at the question's mark.
 
     The question itself and the reply; under a query-aware method also the video's prefill and the choice of tokens,
-    without the passes over the video that came before any question.
+    without the passes over the video that came before any question; and encoding, where it chooses frames.
     """
     if not prefilled.point.method.query_aware:
         return backbone.flops(before - prefilled.state.op_counts + generated)
     chosen = 0 if prefilled.selected is None else prefilled.selected.flops
     choice = prefilled.selection_op_counts - prefilled.reused_op_counts
-    return backbone.flops(choice + before + generated) + chosen
+    own_frames = prefilled.encoded.tokens if prefilled.point.method.needs_frame_scores else None
+    encoded = 0 if own_frames is None else backbone.encode_flops(len(own_frames.cell_seconds), own_frames.grid)
+    return backbone.flops(choice + before + generated) + chosen + encoded
 
 
 def ledger(
@@ -54,7 +56,9 @@ def ledger(
     `clock` has the seconds of the question and the reply, `own_flops` are operations that no other question needs.
     """
     encoded, dense = prefilled.encoded, prefilled.budget.dense_tokens
-    own = clock.seconds(prefilled.clock) if prefilled.point.method.query_aware else clock.seconds()
+    method = prefilled.point.method
+    alone = [*encoded.clocks] if method.needs_frame_scores else []
+    own = clock.seconds(*alone, prefilled.clock) if method.query_aware else clock.seconds()
     selected = 0 if prefilled.selected is None else len(prefilled.selected)
     return Ledger(
         frames_decoded=len(encoded.plan.indices),
@@ -83,13 +87,13 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     tokens, state = prefilled.encoded.tokens, prefilled.state
     if tokens is None:
         return None
-    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries]
+    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries > 1e-9]
     video, plan, size = prefilled.encoded.video, prefilled.encoded.plan, prefilled.budget.cell_frames
     # the last cell may have fewer frames of its own: its last one is repeated
     ends = [plan.indices[plan.slots[min((cell + 1) * size, len(plan.slots)) - 1]] for cell in cells]
     return KeptOverTime(
         seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
-        tokens=tuple(round(int(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
+        tokens=tuple(round(float(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
         cells=tuple(cells),
         last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
     )

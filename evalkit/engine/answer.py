@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,7 +32,10 @@ from evalkit.types import Answer, Question, Video, VisualTokens
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import Tensor
+
     from evalkit.data.protocols import Protocol
+    from evalkit.engine.encoding import Refused
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
     from evalkit.model.prefill_state import PrefillState
@@ -79,22 +82,23 @@ class Engine:
 
     def _together(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
         begun = self._taken(pending)
-        failure = begun if isinstance(begun, Exception) else self._encode(begun, following)
+        failure = None if isinstance(begun, Exception) else self._encode(begun, following)
         if following is not None:
             self._ahead.append((following, self._begin(following)))
-        refused = {} if isinstance(begun, Exception) else begun.refused
-        for point, error in refused.items():
-            yield from _lost({point: pending[point]}, error)
-        if failure is not None:
-            yield from _lost({point: asked for point, asked in pending.items() if point not in refused}, failure)
+        if isinstance(begun, Exception):
+            yield from _lost(pending, begun)
             return
-        assert isinstance(begun, BegunVideo)
+        for point, batch, error in begun.refused:
+            yield from _lost({point: batch}, error)
+        if failure is not None:
+            yield from _lost(_joined(one for frames in begun.sets for one in frames.planned), failure)
+            return
         shared = sum(map(len, pending.values())) > 1
         union = len({index for one in begun.sets for index in one.indices})
         for one in begun.sets:
             decoding = Clock(self.meter)
             decoding.spent["decode"] = begun.stream.seconds * len(one.indices) / max(1, union)
-            yield from self._answer_set(one, begun.video, decoding, pending, shared=shared)
+            yield from self._answer_set(one, begun.video, decoding, shared=shared)
 
     def _taken(self, pending: Pending) -> BegunVideo | Exception:
         """A video that has been begun ahead, or is begun now."""
@@ -107,12 +111,15 @@ class Engine:
         try:
             encoders = self.frame_encoders({point.adapter for point in pending})
             video = self.source.probe(_path(pending))
-            planned, refused = [], {}
-            for point in pending:
+            planned: list[PlannedVideo] = []
+            refused: list[Refused] = []
+            batches = [(point, batch) for point, asked in pending.items() for batch in _planned_alike(point, asked)]
+            for point, batch in batches:
                 try:
-                    planned.append(encoders[point.adapter].plan(point, video))
+                    seen = replace(video, frame_scores=batch[0].frame_scores)
+                    planned.append(replace(encoders[point.adapter].plan(point, seen), questions=batch))
                 except MethodError as error:  # this method makes no plan here, the others do
-                    refused[point] = error
+                    refused.append((point, batch, error))
             plans = [one.frames for one in planned if one.frames.indices]
             reader = next(iter(encoders.values())).reader
             stream = self.source.frames(video, plans, reader, self.meter.now)
@@ -131,17 +138,17 @@ class Engine:
         return None
 
     def _answer_set(
-        self, frames: FrameSet, video: Video, decoding: Clock, pending: Pending, *, shared: bool
+        self, frames: FrameSet, video: Video, decoding: Clock, *, shared: bool
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
         """The answers of all operating points that want the same frames."""
         try:
             encoded = frames.encoded(video, decoding, shared=shared)
         except Exception as error:  # noqa: BLE001 – as above
-            yield from _lost({one.point: pending[one.point] for one in frames.planned}, error)
+            yield from _lost(_joined(frames.planned), error)
             return
         passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
         for one in frames.planned:
-            yield from self._answer_all(one, encoded, pending[one.point], passes[id(one.backbone)])
+            yield from self._answer_all(one, encoded, one.questions, passes[id(one.backbone)])
 
     def _answer_all(
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
@@ -205,13 +212,13 @@ class Engine:
                 question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
                 selected = method.select(tokens, planned.budget, question_attention)
         held = last if last is not None and _reusable(last, prefix_ids, selected) else None
+        hidden = None
         if held is not None:  # counts in full for each question, as everything that questions share
             state = held.state
             clock.spent["prefill"] += held.clock.spent["prefill"]
         else:
             with clock.stage("prefill"):
-                following = len(suffix_ids) if method.query_aware else 0
-                state = self._prefilled_state(planned, prefix_ids, selected, following)
+                state, hidden = self._prefilled_state(planned, prefix_ids, selected, suffix_ids)
         return PrefilledVideo(
             planned.point,
             planned.budget,
@@ -225,23 +232,28 @@ class Engine:
             reused_op_counts=OpCounts() if question_attention is None else question_attention.reused_op_counts,
             prefix_ids=tuple(prefix_ids),
             shared=len(questions) > 1 or held is not None,
+            hidden=hidden,
         )
 
     def _prefilled_state(
-        self, planned: PlannedVideo, prefix_ids: Sequence[int], selected: VisualTokens | None, suffix_tokens: int
-    ) -> PrefillState:
-        state = planned.backbone.new_state()
-        planned.backbone.prefill_text(state, prefix_ids)
+        self,
+        planned: PlannedVideo,
+        prefix_ids: Sequence[int],
+        selected: VisualTokens | None,
+        suffix_ids: Sequence[int],
+    ) -> tuple[PrefillState, Tensor | None]:
+        """What has been read, and the last hidden state where the question is in it."""
+        backbone, method, budget = planned.backbone, planned.point.method, planned.budget
+        state = backbone.new_state()
+        if method.whole and selected is not None:
+            return state, backbone.prefill_whole(state, prefix_ids, selected, suffix_ids, method, budget)
+        backbone.prefill_text(state, prefix_ids)
         if selected is not None:
-            planned.backbone.prefill_video(
-                state,
-                selected,
-                planned.point.method,
-                planned.budget,
-                chunk_cells=self.chunk_cells,
-                suffix_tokens=suffix_tokens,
+            following = len(suffix_ids) if method.query_aware else 0
+            backbone.prefill_video(
+                state, selected, method, budget, chunk_cells=self.chunk_cells, suffix_tokens=following
             )
-        return state
+        return state, None
 
     def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
         backbone, state = prefilled.backbone, prefilled.state
@@ -250,7 +262,8 @@ class Engine:
         clock, mark = Clock(self.meter), state.mark()
         try:
             with clock.stage("prefill"):
-                logits = backbone.score_next(state, backbone.prefill_text(state, suffix_ids))
+                hidden = prefilled.hidden if prefilled.hidden is not None else backbone.prefill_text(state, suffix_ids)
+                logits = backbone.score_next(state, hidden)
                 first = backbone.choose(state, logits)
             visual, before = tuple(state.visual), state.op_counts
             with clock.stage("generate"):
@@ -308,9 +321,25 @@ def _path(pending: Pending) -> Path:
     return next(iter(pending.values()))[0].video_path
 
 
+def _planned_alike(point: OperatingPoint, questions: Sequence[Question]) -> list[tuple[Question, ...]]:
+    """Questions for which a method wants the same frames: all of them, unless it chooses frames for each."""
+    return [(one,) for one in questions] if point.method.needs_frame_scores else [tuple(questions)]
+
+
+def _joined(planned: Iterable[PlannedVideo]) -> dict[OperatingPoint, list[Question]]:
+    """The questions of each operating point."""
+    joined: dict[OperatingPoint, list[Question]] = {}
+    for one in planned:
+        joined.setdefault(one.point, []).extend(one.questions)
+    return joined
+
+
 def _reusable(held: PrefilledVideo, prefix_ids: Sequence[int], selected: VisualTokens | None) -> bool:
-    """Whether what is held was prefilled from the same text and tokens; `evict` may look at the question's length."""
-    if type(held.point.method).evict is not Method.evict or held.selected is None or selected is None:
+    """Whether what is held was prefilled from the same text and tokens; `evict` may look at the question's length, and
+    a `whole` feed has the question in it.
+    """
+    method = held.point.method
+    if type(method).evict is not Method.evict or method.whole or held.selected is None or selected is None:
         return False
     return held.prefix_ids == tuple(prefix_ids) and held.selected.same(selected)
 

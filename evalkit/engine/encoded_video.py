@@ -10,12 +10,14 @@ from evalkit.method import OperatingPoint
 from evalkit.types import Question
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
-    from evalkit.types import FramePlan, Video, VisualTokens
+    from evalkit.types import FramePlan, Question, Video, VisualTokens
 
 Pending = Mapping[
     OperatingPoint, Sequence[Question]
@@ -30,6 +32,7 @@ class PlannedVideo:
     budget: Budget
     frames: FramePlan
     backbone: VideoLLM  # the model that answers: the run's, or one with the point's own weights
+    questions: tuple[Question, ...] = ()  # that these frames are for
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,5 @@ class PrefilledVideo:
     prefix_ids: tuple[int, ...]  # of the text before the video
     reused_op_counts: OpCounts  # the part of it that all questions about the video have in common
     shared: bool  # several questions are answered from this cache
+    # (D,): the hidden state after the question, where it was fed with the video; None: it comes after `state`
+    hidden: Tensor | None = None

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from evalkit.engine.slice_encoder import SliceEncoder
     from evalkit.errors import MethodError
     from evalkit.method import OperatingPoint
-    from evalkit.types import Video, VisualTokens
+    from evalkit.types import Question, Video, VisualTokens
 
     FrameEncoderOf = Mapping[str | None, FrameEncoder]  # by adapter
+    Refused = tuple[OperatingPoint, Sequence[Question], MethodError]  # whose method makes no plan for these questions
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class BegunVideo:
 
     video: Video
     sets: list[FrameSet]
-    refused: Mapping[OperatingPoint, MethodError]  # whose methods make no plan here
+    refused: Sequence[Refused]
     stream: FrameStream  # every frame that a set wants
 
 

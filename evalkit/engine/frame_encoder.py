@@ -55,6 +55,11 @@ class FrameEncoder:
     def plan(self, point: OperatingPoint, video: Video) -> PlannedVideo:
         """An operating point's limits on a video and the frames that it wants. MethodError for frames out of order."""
         budget = self.budget(point, video)
+        if point.method.needs_frame_scores and video.frame_scores is None:
+            raise MethodError(
+                f"{type(point.method).__name__} chooses frames by scores of the question, and there are none for it; "
+                "name a file that has them: benchmark.frame_scores=FILE.json"
+            )
         plan = point.method.frames(video, budget)
         ascending = all(a < b for a, b in zip(plan.indices, plan.indices[1:], strict=False))
         if not ascending or not self._sized(plan) or (plan.indices and not plan.slots):
@@ -92,8 +97,9 @@ class FrameEncoder:
         """The visual tokens of a plan whose frames have all come."""
         size, slots, seconds = self.backbone.cell_frames, slices.slots, slices.seconds
         features, deepstack = slices.features()
+        own_times = plan.order is None or plan.keeps_times
         shown = torch.tensor(
-            [seconds[slot] for slot in slots] if plan.order is None else self._slot_seconds(video, len(slots)),
+            [seconds[slot] for slot in slots] if own_times else self._slot_seconds(video, len(slots)),
             dtype=torch.float64,
         ).view(-1, size)
         tokens = VisualTokens.dense(
@@ -103,7 +109,7 @@ class FrameEncoder:
             deepstack=deepstack,
         )
         tokens = replace(tokens, mean_seconds=shown.mean(1))
-        return tokens if plan.order is None else replace(tokens, slot_seconds=shown[:, 0])
+        return tokens if own_times else replace(tokens, slot_seconds=shown[:, 0])
 
     def _slot_seconds(self, video: Video, slots: int) -> list[float]:
         """When each of `slots` frames is shown where frames are repeated or reordered, ascending.

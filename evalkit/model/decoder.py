@@ -22,6 +22,7 @@ from evalkit.model.generation import Processors
 from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
+from evalkit.model.whole_prompt import WholePromptHooks
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
@@ -164,15 +165,11 @@ class Decoder:
         start, count, separators = state.next_id, len(tokens), self.separators(tokens)
         between = 0 if separators is None else len(separators)
         prompt = max(state.lengths) + count + between + suffix_tokens
-        placeholders = [] if self.placeholder is None else [self.placeholder] * count
-        state.record_input(
-            placeholders if separators is None else separators.read_as(count, self.placeholder),
-            start + self.positions.ids_after(tokens, separators),
-            separators=between,
-        )
+        self._record_video(state, tokens, separators)
         position_ids = self.positions.video_ids(start, tokens, separators)
         share = min(1.0, budget.ratio * budget.dense_tokens / count)
-        parts = list(chunks(tokens, chunk_cells))
+        cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
+        parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
         evicts = type(method).evict is not Method.evict
         state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
         for index in parts:
@@ -184,11 +181,56 @@ class Decoder:
                 budget=budget,
                 max_keep=_max_keep(index, share),
                 prompt_tokens=prompt,
+                cells_left=cells - 1 - int(tokens.slot[index[-1]]),
             )
             ids = position_ids[:, index if separators is None else separators.positions_beside(index)]
             hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
             features = chunk.tokens.features.to(self.device, self.model.dtype)
             self._run(hooks, (features if beside is None else beside.interleave(features))[None])
+
+    def prefill_whole(
+        self,
+        state: PrefillState,
+        prefix_ids: Sequence[int],
+        tokens: VisualTokens,
+        suffix_ids: Sequence[int],
+        method: Method,
+        budget: Budget,
+    ) -> Tensor:
+        """Feed a new state prefix, visual tokens and suffix at once; returns the last token's hidden state (D,)."""
+        separators, text = self.separators(tokens), (len(prefix_ids), len(suffix_ids))
+        state.record_input(prefix_ids, len(prefix_ids))
+        self._record_video(state, tokens, separators)
+        video_ids = self.positions.video_ids(text[0], tokens, separators)
+        state.record_input(suffix_ids, state.next_id + len(suffix_ids))
+        after = self.positions.ids_after(tokens, separators)
+        ids = self.positions.prompt_ids(text[0], video_ids, after, text[1], renumbered=False)
+        chunk = VideoChunk(
+            tokens=tokens,
+            separators=separators,
+            method=method,
+            budget=budget,
+            max_keep=int(min(1.0, budget.ratio * budget.dense_tokens / len(tokens)) * len(tokens) + 1e-9),
+            prompt_tokens=int(ids.shape[1]),
+            text=text,
+        )
+        features = tokens.features.to(self.device, self.model.dtype)
+        video = features if separators is None else separators.interleave(features)
+        before, behind = (
+            self.text.embed_tokens(torch.tensor(list(part), device=self.device, dtype=torch.long))
+            for part in (prefix_ids, suffix_ids)
+        )
+        hooks = WholePromptHooks(self.text.layers, self.positions, state, ids, chunk=chunk)
+        return self._run(hooks, torch.cat([before, video, behind])[None])
+
+    def _record_video(self, state: PrefillState, tokens: VisualTokens, separators: Separators | None) -> None:
+        """Record visual tokens and what stands between them as read."""
+        placeholders = [] if self.placeholder is None else [self.placeholder] * len(tokens)
+        state.record_input(
+            placeholders if separators is None else separators.read_as(len(tokens), self.placeholder),
+            state.next_id + self.positions.ids_after(tokens, separators),
+            separators=0 if separators is None else len(separators),
+        )
 
     def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
         state, fed = hooks.state, int(hooks.ids.shape[1])
@@ -273,8 +315,8 @@ def _max_keep(index: Tensor, share: float) -> int:
     return after - before
 
 
-def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
-    """Positions (ascending) of the tokens in each run of `cells` temporal slots; None: of all tokens.
+def chunks(tokens: VisualTokens, cells: float | tuple[int, ...] | None) -> Iterator[Tensor]:
+    """Positions (ascending) of the tokens in each run of `cells` temporal slots, or of so many each; None: of all.
 
     Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
     """
@@ -282,6 +324,9 @@ def chunks(tokens: VisualTokens, cells: float | None) -> Iterator[Tensor]:
         yield torch.arange(len(tokens))
         return
     places = tokens.grid[0] * tokens.grid[1]
-    group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
+    if isinstance(cells, tuple):
+        group = torch.searchsorted(torch.tensor(cells).cumsum(0), tokens.slot, right=True)
+    else:
+        group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
     for value in dict.fromkeys(group.tolist()):
         yield (group == value).nonzero()[:, 0]

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
-from evalkit.types import LayerChunk, VisualTokens
+from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head
+from evalkit.types import CachedVideo, LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +50,8 @@ class VideoChunk:
     budget: Budget
     max_keep: int  # tokens of the chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt
+    text: tuple[int, int] = (0, 0)  # tokens of the prompt that are fed with it, before and after
+    cells_left: int = 0  # temporal cells of the video that come after it
 
     def overrides(self, verb: str) -> bool:
         """Whether the method has this verb of its own."""
@@ -72,7 +76,7 @@ class LayerHooks:
     ) -> None:
         self.layers, self.positions, self.state, self.ids = layers, positions, state, ids
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
-        self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids)
+        self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids, chunk.text)
         self._projected: dict[str, Tensor] = {}
 
     @contextmanager
@@ -81,19 +85,24 @@ class LayerHooks:
         handles: list[Any] = []
         try:
             for i, layer in enumerate(self.layers):
-                handles.append(layer.register_forward_pre_hook(self._before(i), with_kwargs=True))
-                if self.observe is not None or (self.chunk is not None and self.chunk.overrides("evict")):
-                    handles += self._watch(i, layer.self_attn)
+                handles += self._hooked(i, layer)
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def _hooked(self, i: int, layer: Any) -> list[Any]:
+        """The hooks on layer i."""
+        handles = [layer.register_forward_pre_hook(self._before(i), with_kwargs=True)]
+        if self.observe is not None or (self.chunk is not None and self.chunk.overrides("evict")):
+            handles += self._watch(i, layer.self_attn)
+        return handles
+
     # ---- before a layer
 
     def _before(self, i: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            hidden = self._pruned(i, self._deepened(i, args[0]))
+            hidden = self._pruned(i, self._deepened(i, args[0]))[0]
             if hidden.shape[1] == 0:  # nothing of the chunk is left
                 raise StopForward
             ids = self._ids_at(i)
@@ -114,15 +123,22 @@ class LayerHooks:
             return hidden
         return self.live.with_visual(hidden, levels[:, i - 1])
 
-    def _pruned(self, i: int, hidden: Tensor) -> Tensor:
-        """Hidden states (1, n, D) without those of the tokens that are dropped here."""
+    def _pruned(self, i: int, hidden: Tensor, *, between: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Hidden states (1, n, D) without those of the tokens that are dropped here, and which stay; None: all."""
         if self.chunk is None or self.live is None or not self.chunk.overrides("prune"):
-            return hidden
-        pruned = self.live.prune(self.chunk.method, i, len(self.layers), self.chunk.budget, self.positions)
+            return hidden, None
+        view = self._view(i, hidden, self.live, between=between)
+        pruned = self.live.prune(self.chunk.method, i, len(self.layers), self.chunk.budget, self.positions, view)
+        self.state.count(OpCounts(extra=view.flops))
         if pruned is None:
-            return hidden
+            return hidden, None
         self.state.count(OpCounts(extra=pruned.flops))
-        return hidden[:, pruned.index.to(hidden.device)]
+        left = hidden[:, pruned.index.to(hidden.device)]
+        return left if pruned.states is None else self.live.replaced(left, pruned.states), pruned.index
+
+    def _view(self, i: int, hidden: Tensor, live: LiveTokens, *, between: bool) -> LayerView | NoView:
+        """What `prune` may look at."""
+        return NO_VIEW
 
     def _ids_at(self, i: int) -> Tensor:
         """Ids (R, S) that hold at layer i; `self.ids` itself where they are as in the uncompressed layout."""
@@ -148,7 +164,7 @@ class LayerHooks:
         ]
 
     def _attended(self, i: int, attention: Any) -> None:
-        queries, keys = (_heads(self._projected.pop(name), attention) for name in "qk")
+        queries, keys = (by_head(self._projected.pop(name), attention) for name in "qk")
         if self.live is None:
             if self.observe is not None:
                 self.observe(i, queries, keys, None)
@@ -159,6 +175,9 @@ class LayerHooks:
             self._evict(i, self.chunk, self.live, queries, keys)
 
     def _evict(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
+        if chunk.method.rechooses:
+            self._rechoose(i, chunk, live, queries, keys)
+            return
         evicted = chunk.method.evict(self._layer_chunk(i, chunk, live, queries, keys))
         if evicted is None:
             return
@@ -182,6 +201,30 @@ class LayerHooks:
             align_text=self.positions.aligns(evicted),
         )
 
+    def _rechoose(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
+        name = type(chunk.method).__name__
+        if chunk.cells_left and live.layout is not None and not bool(live.layout.visual.all()):
+            raise MethodError(
+                f"{name} treats the cache as frames of equal length: it is not defined on a backbone that has newlines "
+                "or times between visual tokens"
+            )
+        layer, size = self.state.layers[i], self.state.extend_video(i, live.tokens.cell)
+        cached = CachedVideo(
+            keys=layer.keys[0, :, -size:],
+            values=layer.values[0, :, -size:],
+            grid=live.tokens.grid,
+            cells_left=chunk.cells_left,
+            max_cells=chunk.budget.cells_at(chunk.budget.ratio),
+        )
+        evicted = chunk.method.evict(replace(self._layer_chunk(i, chunk, live, queries, keys), cached=cached))
+        if evicted is None:
+            return
+        index = evicted.index.cpu()
+        for row in index if index.ndim == 2 else [index]:
+            check_index(row, size, f"{name}.evict")
+        on_device = evicted.index.to(keys.device)
+        self.state.rechoose(i, index, on_device=on_device, flops=evicted.flops)
+
     def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
         ids, size = self.state.positions[i][:, -len(live) :], len(live.tokens)
         return LayerChunk(
@@ -195,8 +238,3 @@ class LayerHooks:
             max_keep=max(1, chunk.max_keep * size // len(chunk.tokens)),
             prompt_tokens=chunk.prompt_tokens,
         )
-
-
-def _heads(projected: Tensor, attention: Any) -> Tensor:
-    """(1, S, heads·d) or (1, S, heads, d) -> (heads, S, d)."""
-    return projected.view(projected.shape[1], -1, int(attention.head_dim)).transpose(0, 1)

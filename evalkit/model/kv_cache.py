@@ -68,13 +68,20 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def keep_of_last(self, size: int, index: Tensor, keys: Tensor | None) -> None:
         """Of the last `size` entries keep those at `index` (K,), with `keys` (1, G, K, d) for theirs where given.
 
-        `index` is on the device of the cache.
+        `index` is on the device of the cache; (G, K) keeps others of each key head.
         """
         assert self._keys is not None
         assert self._values is not None
         start = self.length - size
-        end = start + len(index)
-        kept = self.keys[:, :, start:].index_select(2, index) if keys is None else keys
-        self._values[:, :, start:end] = self.values[:, :, start:].index_select(2, index)
+        end = start + index.shape[-1]
+        kept = _chosen(self.keys[:, :, start:], index) if keys is None else keys
+        self._values[:, :, start:end] = _chosen(self.values[:, :, start:], index)
         self._keys[:, :, start:end] = kept
         self._set_length(end)
+
+
+def _chosen(entries: Tensor, index: Tensor) -> Tensor:
+    """Of entries (1, G, S, d) those at `index` (K,) or (G, K)."""
+    if index.ndim == 1:
+        return entries.index_select(2, index)
+    return entries.gather(2, index[None, :, :, None].expand(-1, -1, -1, entries.shape[3]))

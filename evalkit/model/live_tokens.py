@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.errors import MethodError
-from evalkit.model.separators import SequenceLayout
+from evalkit.model.separators import TEXT, SequenceLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evalkit.method import Budget, Method
+    from evalkit.method import Budget, Method, PruneView
     from evalkit.model.positions import Positions
     from evalkit.model.separators import Separators
     from evalkit.types import Pruned, VisualTokens
 
-NO_CELL = -1  # of an entry that is a separator
+NO_CELL = -1  # of an entry that is a separator; of text that is fed with the video it is separators.TEXT
 
 
 @dataclass
@@ -33,19 +33,26 @@ class LiveTokens:
     ids: Tensor  # (R, n) in the uncompressed layout
     layout: SequenceLayout | None = None  # of the n entries; None: all are visual tokens
     renumbered: bool = False  # from the layer at hand on, ids count the entries of each layer
+    memo: object = None  # what the method left for its next call
 
     @classmethod
-    def of(cls, tokens: VisualTokens, separators: Separators | None, ids: Tensor) -> LiveTokens:
-        """All of them; ids (R, n) of the mixed sequence."""
-        return cls(tokens, ids, None if separators is None else SequenceLayout.of(tokens, separators))
+    def of(
+        cls, tokens: VisualTokens, separators: Separators | None, ids: Tensor, text: tuple[int, int] = (0, 0)
+    ) -> LiveTokens:
+        """All of them; ids (R, n) of the mixed sequence, with so much text before and after what is of the video."""
+        alone = separators is None and not any(text)
+        return cls(tokens, ids, None if alone else SequenceLayout.of(tokens, separators, text))
 
     def __len__(self) -> int:
         return int(self.ids.shape[1])
 
     @property
     def cells(self) -> Tensor:
-        """Temporal cell of each entry, (n,) long; NO_CELL of a separator."""
-        return self.tokens.cell if self.layout is None else self.layout.spread(self.tokens.cell, NO_CELL)
+        """Temporal cell of each entry, (n,) long; NO_CELL of a separator, TEXT of the prompt's text."""
+        if self.layout is None:
+            return self.tokens.cell
+        cells = self.layout.spread(self.tokens.cell, NO_CELL)
+        return cells.masked_fill(self.layout.row == TEXT, TEXT)
 
     def entries(self, index: Tensor) -> Tensor:
         """Entries (n',) that stay where the visual tokens at `index` do, ascending."""
@@ -66,15 +73,32 @@ class LiveTokens:
         where = self.layout.visual.nonzero()[:, 0].to(hidden.device)
         return hidden.index_add(1, where, added[None])
 
-    def prune(self, method: Method, layer: int, layers: int, budget: Budget, positions: Positions) -> Pruned | None:
+    def replaced(self, hidden: Tensor, states: Tensor) -> Tensor:
+        """Hidden states (1, n, D) with `states` (N, D) in the place of the visual tokens'."""
+        states = states.to(hidden.device, hidden.dtype)
+        if self.layout is None:
+            return states[None]
+        where = self.layout.visual.nonzero()[:, 0].to(hidden.device)
+        return hidden.index_copy(1, where, states[None])
+
+    def prune(
+        self, method: Method, layer: int, layers: int, budget: Budget, positions: Positions, view: PruneView
+    ) -> Pruned | None:
         """Ask the method what goes on to `layer` (of `layers`), and keep that; None where everything does.
 
-        The index of what is returned is that of all entries, separators included. Raises MethodError for a wrong index.
+        The index of what is returned is that of all entries, separators included. Raises MethodError for a wrong index
+        or states that do not belong to it.
         """
-        pruned = method.prune(layer, layers, self.tokens, budget)
+        pruned = method.prune(layer, layers, self.tokens, budget, view)
         if pruned is None:
             return None
         index = check_index(pruned.index, len(self.tokens), f"{type(method).__name__}.prune", none=True)
+        if pruned.states is not None and len(pruned.states) != len(index):
+            raise MethodError(
+                f"{type(method).__name__}.prune() must return a state for each of the {len(index)} tokens that go on, "
+                f"got {len(pruned.states)}"
+            )
+        self.memo = pruned.memo
         entries = self.entries(index)
         self.renumbered |= positions.renumbers(pruned)
         self.tokens, self.ids = self.tokens.keep(index), self.ids[:, entries]

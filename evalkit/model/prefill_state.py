@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from evalkit.types import Evicted
 
 
+SEPARATOR = -1  # in the place of a temporal cell
+
+
 @dataclass(frozen=True)
 class Mark:
     """A point to which a state can be cut back."""
@@ -52,6 +55,8 @@ class PrefillState:
         self.reindexed = [False] * layers  # its ids are new ones: what follows continues from its last stored id
         self.align_text = False  # whether text that follows new ids moves in all rows
         self.visual = [0] * layers  # visual entries per layer
+        # per layer (V,), or (G, V): temporal cell of the video's last V entries, where a method chooses among all again
+        self.video_cells: list[Tensor] = [torch.empty(0, dtype=torch.long) for _ in range(layers)]
         self.separators = [0] * layers  # entries per layer that stand between visual ones: newlines, times as text
         self.separators_fed = 0  # that entered the first layer
         self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
@@ -125,8 +130,9 @@ class PrefillState:
     def append(self, layer: int, ids: Tensor, *, cells: Tensor | None = None, renumbered: bool = False) -> None:
         """Record the entries that a layer is about to add to its cache and attend from, at ids (R, S).
 
-        `cells` (S,): the temporal cells that they come from, -1 of a separator; None for text. `renumbered`: their ids
-        count the layer's entries without gaps, and so does what follows.
+        `cells` (S,): the temporal cells that they come from, -1 of a separator, -2 of text that is fed with the video;
+        None where all is text. `renumbered`: their ids count the layer's entries without gaps, and so does what
+        follows.
         """
         self.positions[layer] = torch.cat([self.positions[layer], ids], dim=1)
         size, length = int(ids.shape[1]), int(self.positions[layer].shape[1])
@@ -148,7 +154,7 @@ class PrefillState:
     ) -> None:
         """Of a video's entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
 
-        A separator's cell is -1.
+        A separator's cell is -1, that of text -2.
 
         Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
         where their ids are new; `align_text`: whether following text then moves in all rows.
@@ -165,11 +171,41 @@ class PrefillState:
         self._count_video(layer, cells[index])
         self.count(OpCounts(extra=evicted.flops))
 
+    def extend_video(self, layer: int, cells: Tensor) -> int:
+        """Record the temporal cells (S,) of a video's entries that a layer has just added, for `rechoose`.
+
+        Returns how many entries of the video the layer has, V.
+        """
+        before = self.video_cells[layer]
+        self.video_cells[layer] = torch.cat([before, cells.expand(*before.shape[:-1], -1)], -1)
+        return int(self.video_cells[layer].shape[-1])
+
+    def rechoose(self, layer: int, index: Tensor, *, on_device: Tensor, flops: int) -> None:
+        """Of all entries of the video in a layer keep those at `index`.
+
+        `index` (K,), or (G, K) for each key head, is on the CPU; `on_device` is the same where the cache is. Ids are
+        then those of the first head's entries.
+        """
+        cells, old = self.video_cells[layer], self.positions[layer]
+        size = cells.shape[-1]
+        self.layers[layer].keep_of_last(size, on_device, None)
+        first = index if index.ndim == 1 else index[0]
+        start = old.shape[1] - size
+        self.positions[layer] = torch.cat([old[:, :start], old[:, start:][:, first]], dim=1)
+        self._count_video(layer, cells, -1)
+        kept = cells[..., index] if cells.ndim == 1 else cells.gather(1, index.expand(len(cells), -1))
+        self._count_video(layer, kept)
+        self.video_cells[layer] = kept
+        self.count(OpCounts(extra=flops))
+
     def _count_video(self, layer: int, cells: Tensor, sign: int = 1) -> None:
-        visual = cells[cells >= 0]
-        self.visual[layer] += sign * len(visual)
-        self.separators[layer] += sign * (len(cells) - len(visual))
+        """`cells` (S,), or (G, S) where each of G key heads has entries of its own: then their mean counts."""
+        visual, heads = cells[cells >= 0], 1 if cells.ndim == 1 else len(cells)
+        self.visual[layer] += sign * (len(visual) // heads)
+        self.separators[layer] += sign * int((cells == SEPARATOR).sum())
         found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
+        found = found if heads == 1 else found.double() / heads
+        found = found.to(torch.promote_types(found.dtype, self.visual_per_cell.dtype))
         found[: len(self.visual_per_cell)] += self.visual_per_cell
         self.visual_per_cell = found
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.model.cell_sequences import joined, relaid
 from evalkit.model.decoder import chunks
 from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import StopForward
 from evalkit.model.live_tokens import LiveTokens
+from evalkit.model.prune_view import NO_VIEW
 from evalkit.model.window_attention import WindowAttention
 from evalkit.types import Pruned, VisualTokens
 
@@ -40,9 +41,9 @@ class PruneAlone(Method):
 
     method: Method
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         """As the method."""
-        return self.method.prune(layer, layers, tokens, budget)
+        return self.method.prune(layer, layers, tokens, budget, view)
 
 
 @dataclass
@@ -198,7 +199,9 @@ class QuestionAttention:
         for number, index in enumerate(chunks(tokens, self.chunk_cells)):
             live = LiveTokens(tokens.keep(index), torch.empty(0, len(index)))  # no ids: they follow from what stays
             for layer in range(layers.stop):
-                pruned = live.prune(self.method, layer, self.decoder.layers, self.budget, self.decoder.positions)
+                pruned = live.prune(
+                    self.method, layer, self.decoder.layers, self.budget, self.decoder.positions, NO_VIEW
+                )
                 if pruned is not None:
                     found.append((number, layer, tuple(pruned.index.tolist()), live.renumbered, pruned.flops))
         return tuple(found)

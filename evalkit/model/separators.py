@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evalkit.types import VisualTokens
 
 NO_ROW = -1  # of a separator that stays whatever is dropped
+TEXT = -2  # of a token of the prompt's text that is fed with the video; it stays, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +78,25 @@ class SequenceLayout:
     """What the entries of a mixed sequence are."""
 
     visual: Tensor  # (n,) bool
-    row: Tensor  # (n,) long: the row, counted over all slots, with which an entry goes; NO_ROW
+    row: Tensor  # (n,) long: the row, counted over all slots, with which an entry goes; NO_ROW, TEXT
 
     @classmethod
-    def of(cls, tokens: VisualTokens, separators: Separators) -> SequenceLayout:
-        """Of visual tokens and what stands beside them."""
-        rows = row_of(tokens)
-        theirs = rows[separators.anchor].masked_fill(~separators.with_row, NO_ROW)
-        order = separators.order(len(tokens))
-        return cls(visual=order >= len(separators), row=torch.cat([theirs, rows])[order])
+    def of(cls, tokens: VisualTokens, separators: Separators | None, text: tuple[int, int] = (0, 0)) -> SequenceLayout:
+        """Of visual tokens, what stands beside them, and so many tokens of text before and after all that."""
+        visual, row = torch.ones(len(tokens), dtype=torch.bool), row_of(tokens)
+        if separators is not None:
+            theirs = row[separators.anchor].masked_fill(~separators.with_row, NO_ROW)
+            order = separators.order(len(tokens))
+            visual, row = order >= len(separators), torch.cat([theirs, row])[order]
+        before, after = (torch.full((length,), TEXT) for length in text)
+        return cls(
+            visual=torch.cat([before == 0, visual, after == 0]),
+            row=torch.cat([before, row, after]),
+        )
 
     def entries(self, index: Tensor) -> Tensor:
         """Entries that stay where the visual tokens at `index` (K,) do, ascending."""
-        stays = ~self.visual & ((self.row == NO_ROW) | torch.isin(self.row, self.row[self.visual][index]))
+        stays = ~self.visual & ((self.row < 0) | torch.isin(self.row, self.row[self.visual][index]))
         stays[self.visual.nonzero()[index, 0]] = True
         return stays.nonzero()[:, 0]
 

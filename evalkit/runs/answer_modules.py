@@ -85,6 +85,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.option_margin",
     "evalkit.model.positions",
     "evalkit.model.prefill_state",
+    "evalkit.model.prune_view",
     "evalkit.model.question_attention",
     "evalkit.model.separators",
     "evalkit.model.shared_weights",
@@ -92,6 +93,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.tensors",
     "evalkit.model.video_llm",
     "evalkit.model.vision_tower",
+    "evalkit.model.whole_prompt",
     "evalkit.model.window_attention",
 )
 

@@ -55,6 +55,7 @@ def describe(
         **({} if own is None else {"weights": own.weights}),
         "benchmark": [benchmark.name, benchmark.split, benchmark.generated, rows],
         "method": identity.method(point.method),
+        **({"frame_scores": identity.frame_scores(benchmark)} if point.method.needs_frame_scores else {}),
         "ratio": point.ratio,
     }
     return {
@@ -67,6 +68,7 @@ def describe(
         "method": {
             "name": point.name,
             "role": point.method.role,
+            **({"vacuous": True} if point.method.vacuous else {}),
             **parts["method"]["fields"],
             "class": parts["method"]["class"],
         },

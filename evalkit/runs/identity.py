@@ -41,6 +41,11 @@ def rows(benchmark: Benchmark, *code: object) -> str:
     )
 
 
+def frame_scores(benchmark: Benchmark) -> str:
+    """Hash of what a file says of the frames of a set's videos, for methods that choose frames by it."""
+    return digest([[q.id, None if q.frame_scores is None else asdict(q.frame_scores)] for q in benchmark.questions])
+
+
 def method(method: Method) -> dict[str, Any]:
     """Class, hyper-parameters, and the source of the class and of the modules of its package that it uses."""
     cls = type(method)

@@ -65,6 +65,11 @@ class Run:
         return str(self.config["method"].get("role", "method"))
 
     @property
+    def vacuous(self) -> bool:
+        """Whether the method acts too late to change a reply's first token (Method.vacuous)."""
+        return bool(self.config["method"].get("vacuous", False))
+
+    @property
     def ratio(self) -> float:
         """Nominal ratio, in (0, 1]."""
         return float(self.config["ratio"])

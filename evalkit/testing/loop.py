@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from evalkit.data.protocols.base import Average, PromptContext, Protocol, official_micro
@@ -11,7 +12,7 @@ from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.method import Method, OperatingPoint
 from evalkit.model.video_llm import VideoLLM
-from evalkit.types import Answer, Question, Reply
+from evalkit.types import Answer, FrameScores, Question, Reply
 
 
 class FirstLetterProtocol(Protocol):
@@ -52,8 +53,15 @@ def question(video: Path, number: int, **changes: Any) -> Question:
         "answer": "A",
         "groups": {"task_type": ("count",)},
         "row": {},
+        "frame_scores": scores(range(160), seed=number),
     }
     return Question(**{**fields, **changes})
+
+
+def scores(frames: range, *, seed: int = 0) -> FrameScores:
+    """Scores of frames for a question, drawn at random."""
+    draw = Random(seed)
+    return FrameScores(at=tuple(frames), scores=tuple(draw.random() for _ in frames))
 
 
 def size(backbone: VideoLLM) -> tuple[int, int]:

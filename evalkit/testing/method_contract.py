@@ -19,7 +19,7 @@ import torch
 
 from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.testing import clips
-from evalkit.testing.loop import DENSE, answer, answer_key, engine, question, size
+from evalkit.testing.loop import DENSE, answer, answer_key, engine, question, scores, size
 from evalkit.types import Video, VisualTokens
 
 if TYPE_CHECKING:
@@ -110,8 +110,11 @@ def nothing_is_changed(method: Method) -> None:
     with torch.inference_mode():
         selected = method.select(tokens, limits, question_attention)
         state = model.new_state()
-        model.prefill_text(state, [1])
-        model.prefill_video(state, selected, method, limits, chunk_cells=2)
+        if method.whole:
+            model.prefill_whole(state, [1], selected, [2, 3], method, limits)
+        else:
+            model.prefill_text(state, [1])
+            model.prefill_video(state, selected, method, limits, chunk_cells=2)
     for name, value in before.items():
         now = getattr(tokens, name)
         kept = torch.equal(now, value) if isinstance(value, torch.Tensor) else now == value
@@ -170,8 +173,16 @@ def budget(frames: int, ratio: float, rows: int = 4, columns: int = 4) -> Budget
 
 
 def video(frames: int) -> Video:
-    """The video of such a budget."""
-    return Video(path=Path("v.mp4"), duration_s=frames / 8, fps=24.0, frames=3 * frames, height=112, width=112)
+    """The video of such a budget, with scores of its frames for a question."""
+    return Video(
+        path=Path("v.mp4"),
+        duration_s=frames / 8,
+        fps=24.0,
+        frames=3 * frames,
+        height=112,
+        width=112,
+        frame_scores=scores(range(3 * frames)),
+    )
 
 
 @cache

@@ -20,6 +20,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.live_tokens import LiveTokens
 from evalkit.model.packed_questions import IGNORE, packed_mask
+from evalkit.model.prune_view import NO_VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ def prune_schedule(
     visual = torch.ones(len(tokens), dtype=torch.bool) if live.layout is None else live.layout.visual
     kept_index, counts, ids = [], [], []
     for layer in range(decoder.layers):
-        pruned = live.prune(method, layer, decoder.layers, budget, decoder.positions)
+        pruned = live.prune(method, layer, decoder.layers, budget, decoder.positions, NO_VIEW)
         kept_index.append(None if pruned is None else pruned.index)
         counts.append(len(live))
         ids.append(_ids(decoder, live, n_prefix, suffix_shape, after))

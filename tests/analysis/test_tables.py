@@ -258,3 +258,14 @@ def test_files_change_with_the_answers(tmp_path: Path) -> None:
         run_tables.write(Results(load.load(tmp_path / name), averages), tmp_path / name)
     assert (tmp_path / "a" / "accuracy.csv").read_bytes() != (tmp_path / "b" / "accuracy.csv").read_bytes()
     assert (tmp_path / "a" / "budget.csv").read_bytes() == (tmp_path / "b" / "budget.csv").read_bytes()
+
+
+def test_a_method_that_acts_too_late_is_marked(tmp_path: Path) -> None:
+    """Letters of a method that cuts the cache after the whole prompt are the dense run's: no result of its own."""
+    write_run(tmp_path / "u", MIXED)
+    assert "°" not in run_tables.markdown(Results(load.load(tmp_path), averages))
+    write_run(tmp_path / "l", MIXED, method={"name": "late", "vacuous": True}, identity="2f0c22aa00000000")
+    shown = run_tables.markdown(Results(load.load(tmp_path), averages))
+    assert "late °" in shown
+    assert "uniform °" not in shown
+    assert "is the dense run's at any ratio" in shown

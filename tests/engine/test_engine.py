@@ -13,7 +13,7 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.errors import ConfigError
-from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint, PruneView
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.vision_tower import VisionTower
@@ -119,7 +119,7 @@ class AsksHalfOfTheLayers(Asks):
 
     by_ratio: bool
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         step = 4 if self.by_ratio and budget.ratio < 0.5 else 2
         return Pruned(index=torch.arange(0, len(tokens), step)) if layer == 1 else None
 

@@ -18,6 +18,7 @@ from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
+from evalkit.model.prune_view import NO_VIEW
 from evalkit.types import VisualTokens
 from methods.lpcomp import Keeping, LPComp, Rounding, Schedule, counts, leaving, lifted
 from tests.support.loop import replied
@@ -186,7 +187,7 @@ def test_three_tagged_frames_go_through_all_layers() -> None:
     tokens = VisualTokens.dense(torch.arange(48.0)[:, None], seconds=range(3), grid=(4, 4))
     budget, method = limits(tokens, 28), LPComp(frame_ratio=1.0)
     for layer, n in enumerate(map(int, RELEASED.split())):
-        left = method.prune(layer, 28, tokens, budget)
+        left = method.prune(layer, 28, tokens, budget, NO_VIEW)
         tokens = tokens if left is None else tokens.keep(left.index)
         expected = [16 * frame + place for frame in range(3) for place in range(16 - n, 16)]
         assert tokens.features[:, 0].tolist() == expected

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from evalkit.commands import dry_run
-from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint, PruneView
 from evalkit.model import flops
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.flops import OpCounts
@@ -58,7 +58,7 @@ class Chooser(Method):
         _ = tokens.features[:4] @ tokens.features[:4].T
         return replace(tokens, flops=self.counted * 4 * 4 * tokens.features.shape[1])
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned:
         _ = tokens.features[:4] @ tokens.features[:4].T
         index = torch.arange(len(tokens) - 1) if len(tokens) > 8 else torch.arange(len(tokens))
         return Pruned(index=index, flops=self.counted * 4 * 4 * tokens.features.shape[1])

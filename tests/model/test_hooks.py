@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.model import positions
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.testing.method_contract import hooks
@@ -36,7 +36,7 @@ class EvictByLayer(Method):
 class PruneLate(Method):
     """Before layer 2 every other token goes, before layer 3 the first half of the rest."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         places = torch.arange(len(tokens))
         index = {2: places[1::2], 3: places[len(places) // 2 :]}.get(layer)
         return None if index is None else Pruned(index=index)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import ConfigError, MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.model.families.qwen3_vl import Qwen3VL
 from evalkit.model.load import load
 from evalkit.types import Evicted, LayerChunk, Pruned, VisualTokens
@@ -192,7 +192,7 @@ def test_equals_one_forward_of_transformers(
 class PruneEarly(Method):
     """Before layers 1 and 2, amid the deepstack levels, every other token goes, then the first third."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         places = torch.arange(len(tokens))
         index = {1: places[1::2], 2: places[len(places) // 3 :]}.get(layer)
         return None if index is None else Pruned(index=index)

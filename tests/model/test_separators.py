@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.model.decoder import Decoder
 from evalkit.model.positions import RopePositions, rotate
 from evalkit.model.prefill_state import PrefillState
@@ -138,7 +138,7 @@ class DropRow(Method):
         row = tokens.slot * tokens.grid[0] + tokens.place // tokens.grid[1]
         return (row != EMPTY_ROW) & ((tokens.place % 2 == 0) | (row % 3 == 0))
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         self.seen.append(len(tokens))
         if layer != self.at:
             return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from evalkit.errors import MethodError
-from evalkit.method import Budget, Method
+from evalkit.method import Budget, Method, PruneView
 from evalkit.model import attention
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
@@ -100,7 +100,7 @@ def test_equals_the_engines_path_in_chunks(backbone: Qwen2VL, tokens: VisualToke
 class Prefix(LPComp):
     """Negative control: the same counts, the wrong end of each cell."""
 
-    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget) -> Pruned | None:
+    def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:
         stays = tokens.place < self.counts(budget)[layer]
         return None if bool(stays.all()) else Pruned(index=stays.nonzero()[:, 0])
 

@@ -23,6 +23,10 @@ _ACCURACY_CAPTION = """
 The first column of a benchmark is the protocol's own average. ± is half the 95 % CI of the micro accuracy (every
 question counts once), clustered by video. n counts scored questions: failed ones are excluded from every percentage.
 """
+_VACUOUS_MARK = " °"
+_VACUOUS_CAPTION = """\
+° acts after the whole prompt was read: a reply's first token, and with it a letter, is the dense run's at any ratio.
+"""
 _REPEATED_CAPTION = "repeated counts replies that are one token over and over, up to the limit of new tokens.\n"
 
 _TOKENS = ("frames", "tokens_encoded", "tokens_selected", "llm_tokens_fed", "kv_tokens", "kv_mb", "tflops")
@@ -45,7 +49,9 @@ def accuracy_section(results: Results) -> str:
     parts, scores = ["# Accuracy (percent)\n"], results.accuracy
     for setup, members in results.setups.items():
         parts += [setup_line(setup), head_lines(members), _accuracy_table(members, scores)]
-    return "\n".join(parts) + _ACCURACY_CAPTION + (_REPEATED_CAPTION if scores["repeated"].any() else "")
+    vacuous = any(member.run.vacuous for members in results.setups.values() for member in members)
+    captions = (_REPEATED_CAPTION if scores["repeated"].any() else "") + (_VACUOUS_CAPTION if vacuous else "")
+    return "\n".join(parts) + _ACCURACY_CAPTION + captions
 
 
 def budget_section(results: Results) -> str:
@@ -77,7 +83,9 @@ def _accuracy_table(members: Sequence[NamedRun], scores: pd.DataFrame) -> str:
     columns = list(
         dict.fromkeys(column for name in names.values() for row in cells.values() for column in row.get(name, ()))
     )
-    lines = [_head(row) | _fill(columns, cells[row]) for row in cells]
+    late = {row for row, parts in rows(members).items() if parts[0].run.vacuous}
+    heads = [_head((row[0] + _VACUOUS_MARK if row in late else row[0], row[1])) for row in cells]
+    lines = [head | _fill(columns, cells[row]) for head, row in zip(heads, cells, strict=True)]
     shown = [name for name in ("n", *COUNTS) if name == "n" or any(count[name] for count in counts)]
     return render(
         pd.DataFrame([t | {name: str(c[name]) for name in shown} for t, c in zip(lines, counts, strict=True)])
