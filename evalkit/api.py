@@ -15,6 +15,7 @@ from evalkit.data import benchmarks, protocols
 from evalkit.data import video as video_file
 from evalkit.data.prepare import subsets
 from evalkit.data.protocols.plain import TOKENS, PlainProtocol
+from evalkit.engine.decode import DecodeSettings
 from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
@@ -157,6 +158,7 @@ def evaluate(
             reader=reader,
             seed=seed,
             share=share,
+            decode=DecodeSettings(),
         ),
         results_dir=Path(results_dir),
         order=order,

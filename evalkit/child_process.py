@@ -6,7 +6,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
+import struct
+import subprocess
+import sys
 import threading
+import weakref
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     Answer = Callable[[Any], object]  # of one message; a function of a module or a plain object, for it is sent
 
 START_SECONDS = 300.0  # a process has imported its libraries by then, even on a busy machine
+SILENCE_SECONDS = 60.0  # in the middle of a message
 KILL_SECONDS = 5.0  # until a killed process is gone; one that waits for a broken disk is left behind
 
 TERMINAL = {signal.SIGINT, signal.SIGTERM}  # signals that a whole group of processes gets
@@ -92,6 +98,65 @@ class SpawnedProcess:
         return self._process.exitcode
 
 
+class LightProcess:
+    """One process with a pipe that imports a single module, not the main module of its parent as spawned ones do.
+
+    It starts in a fraction of a second whatever its parent has imported, and needs no `if __name__ == "__main__":`. Its
+    function must end it as soon as the pipe ends, by which it ends with its parent, too.
+    """
+
+    def __init__(self, target: str, *args: int) -> None:
+        """`target`: "module:function", called with the pipe and `args`. OSError where no process can be started."""
+        self.pipe, other = multiprocessing.Pipe()
+        _limit_silence(self.pipe)
+        module, function = target.split(":")
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"from multiprocessing.connection import Connection\nfrom {module} import {function}\n"
+            f"{function}(Connection({other.fileno()}), *{args!r})"
+        )
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                pass_fds=[other.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what a library prints is no result
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        self._end = weakref.finalize(self, _end, self.pipe, self._process)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def stop(self) -> int | None:
+        """Let it end by itself, else kill it; its exit code, where it has one: below 0 for a signal."""
+        self._end()
+        return self._process.returncode
+
+
+def _end(pipe: Connection, process: subprocess.Popen[bytes]) -> None:
+    pipe.close()
+    for _ in range(2):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(KILL_SECONDS)
+            return
+        process.kill()
+
+
+def _limit_silence(pipe: Connection) -> None:
+    """A message that breaks off, or is not taken, is an OSError after SILENCE_SECONDS: its process is stopped."""
+    limit = struct.pack("ll", int(SILENCE_SECONDS), 0)
+    with socket.socket(fileno=os.dup(pipe.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+def how_it_ended(code: int | None) -> str:
+    """An exit code for messages: the name of the signal that ended the process, where one did."""
+    return signal.Signals(-code).name if code and -code in set(signal.Signals) else f"exit code {code}"
+
+
 class ChildProcess(SpawnedProcess):
     """A process that answers messages; SIGINT and logging are off in it."""
 
@@ -116,6 +181,7 @@ class ChildProcess(SpawnedProcess):
 
 def _serve(pipe: Connection, answer: Answer) -> None:
     """The life of the process: a word when it is ready, and an answer to every message until the pipe ends."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)  # what matters is sent
     pipe.send("ready")

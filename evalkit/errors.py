@@ -4,6 +4,7 @@ EvalkitError                  base: the message says what was expected, what cam
 ├── ConfigError               a setting is missing, unknown or contradicts another
 ├── DataError                 an annotation file or folder is missing or malformed
 │   └── VideoError            one video cannot be opened or decoded (recorded as failed rows, never ends a run)
+│       └── DecoderKilledError   the process that decoded it crashed, or was killed at its deadline
 ├── MethodError               a method returned something that its contract forbids
 ├── ModelError                numbers or a cache of the model that no answer can rest on (recorded as failed rows)
 └── RunLockedError               another process is writing to the same run folder
@@ -26,6 +27,10 @@ class DataError(EvalkitError):
 
 class VideoError(DataError):
     """One video cannot be opened or decoded."""
+
+
+class DecoderKilledError(VideoError):
+    """The process that decoded a video crashed, or was killed at its deadline."""
 
 
 class MethodError(EvalkitError):

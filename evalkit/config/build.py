@@ -18,6 +18,7 @@ from evalkit.data.prepare import subsets, verify
 from evalkit.data.protocols import Protocol
 from evalkit.data.sampling import Sampling
 from evalkit.engine.backbone import Backbone
+from evalkit.engine.decode import DecodeSettings
 from evalkit.engine.executor.base import Executor
 from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.grid import Grid
@@ -65,7 +66,14 @@ def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:
         reader=cfg.reader,
         seed=cfg.seed,
         share=cfg.get("share", True),
+        decode=decode(cfg),
     )
+
+
+def decode(cfg: DictConfig) -> DecodeSettings | None:
+    """How videos are decoded; None where a configuration has no such settings, as that of tuning."""
+    chosen = cfg.get("decode")
+    return None if chosen is None else DecodeSettings(ahead=chosen.ahead, deadline=chosen.deadline)
 
 
 def backbone(cfg: DictConfig) -> Backbone:

@@ -68,6 +68,8 @@ EVALUATION: Mapping[str, Rule] = {
     "results_dir": TEXT,
     "executor.name": among("local"),
     "executor.workers": whole(1, optional=True),
+    "decode.ahead": whole(0, optional=True),
+    "decode.deadline": ("a number above 0, or null", lambda v: v is None or between(0, closed=False)[1](v)),
 }
 TUNING: Mapping[str, Rule] = {
     "objective": ("objective=answers or objective=states", among("answers", "states")[1]),

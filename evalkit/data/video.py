@@ -1,16 +1,17 @@
 """Videos as files: what is known before decoding, and exact frames by number with true times.
 
 One pass decodes what all plans of a grid want. Frames shrink to their plan's size as they are decoded, so memory is
-that of the output and a few full-size frames, however long the video is.
+that of what is kept of them and a few full-size frames, however long the video is.
 """
 
 from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections import deque
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from evalkit.errors import VideoError
 from evalkit.types import FramePlan, Frames, Video
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from evalkit.data.readers import Reader
@@ -58,27 +59,49 @@ def probe(path: Path) -> Video:
     )
 
 
-def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
-    """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
+class Picture(NamedTuple):
+    """One wanted frame."""
 
-    Exactly as many frames as asked. Where one does not decode, the last earlier one that does stands in for it; then
-    `indices` and `seconds` are those of the stand-in and a warning is logged. Equal plans share one `Frames`.
+    wanted: int  # its number in the video
+    shown: int  # the frame that stands in for it: itself, where it decodes
+    seconds: float  # when that one is shown
+    pixels: Mapping[Size, np.ndarray]  # (height, width, 3) uint8 RGB for every size that a plan wants of it
+
+
+def pictures(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Picture]:
+    """Every frame that a plan wants, each once and ascending, in one pass; what is yielded is held no longer.
+
+    Where a frame does not decode, the last earlier one that does stands in for it, and a warning is logged at the end.
 
     Raises ValueError for a plan outside the video, ConfigError for an unknown reader, VideoError where the file cannot
-    be read or more than half of the wanted frames do not decode.
+    be read or more than half of the wanted frames do not decode, which is known at the end.
     """
     for plan in plans:
         _check(plan, video)
     read = reader_named(reader)
-    arrays = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
-    if not arrays:
-        return []
+    sizes: dict[int, dict[Size, None]] = {}
+    for plan in plans:
+        for index in plan.indices:
+            sizes.setdefault(index, {})[size_of(plan)] = None
+    if not sizes:
+        return
     file = _timeline(video)
-    shown: dict[int, int] = {}
-    for index, stand_in, rgb in _shots(file, read, sorted({index for plan in plans for index in plan.indices})):
-        shown[index] = stand_in
-        _place(index, rgb, arrays)
-    frames = {key: _frames(file, pixels, [shown[index] for index in key[0]]) for key, pixels in arrays.items()}
+    for index, shown, rgb in _shots(file, read, sorted(sizes)):
+        yield Picture(index, shown, file.seconds(shown), {size: _resized(rgb, size) for size in sizes[index]})
+
+
+def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
+    """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
+
+    Exactly as many frames as asked; `indices` and `seconds` are those of stand-ins where there are any. Equal plans
+    share one `Frames`. Raises as `pictures`.
+    """
+    arrays = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
+    shown: dict[int, tuple[int, float]] = {}
+    for picture in pictures(video, plans, reader):
+        shown[picture.wanted] = picture.shown, picture.seconds
+        _place(picture, arrays)
+    frames = {key: _frames(pixels, [shown[index] for index in key[0]]) for key, pixels in arrays.items()}
     return [frames[_key(plan)] for plan in plans]
 
 
@@ -108,8 +131,18 @@ def resize_nearest(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.NEAREST))
 
 
+def size_of(plan: FramePlan) -> Size:
+    """Height and width of a plan's frames, and the size on the way to them."""
+    return plan.height, plan.width, plan.nearest
+
+
+def _resized(rgb: np.ndarray, size: Size) -> np.ndarray:
+    height, width, nearest = size
+    return resize(rgb if nearest is None else resize_nearest(rgb, *nearest), height, width)
+
+
 def _key(plan: FramePlan) -> Key:
-    return (plan.indices, (plan.height, plan.width, plan.nearest))
+    return plan.indices, size_of(plan)
 
 
 def _check(plan: FramePlan, video: Video) -> None:
@@ -138,54 +171,57 @@ def _timeline(video: Video) -> Timeline:
 
 
 def _shots(file: Timeline, read: Reader, wanted: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(wanted frame, frame shown in its place, pixels) for every wanted frame, each once."""
-    missing = set(wanted)
-    with closing(read(file, wanted)) as shots:
-        for index, rgb in shots:
-            missing.discard(index)
-            yield index, index, rgb
-    if missing:
-        yield from _second_pass(file, sorted(missing), len(wanted))
+    """(wanted frame, frame shown in its place, pixels) for every wanted frame, ascending.
 
+    What the reader leaves out is read from the beginning without seeking, by a second pass that follows the first.
+    """
+    from evalkit.data.readers import pyav
 
-def _second_pass(file: Timeline, missing: Sequence[int], wanted: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """What the reader was not sure of, read from the beginning without seeking; stand-ins for what does not decode."""
-    from evalkit.data.readers import pyav, timeline
-
-    lost = dict.fromkeys(missing, -1)
-    with closing(pyav.nearest(file, missing)) as shots:
-        for index, stand_in, rgb in shots:
-            lost[index] = stand_in
-            yield index, stand_in, rgb
-    lost = {index: stand_in for index, stand_in in lost.items() if index != stand_in}
-    if 2 * len(lost) > wanted or -1 in lost.values():
-        raise VideoError(
-            f"{file.path}: expected at least half of {wanted} wanted frames to decode, "
-            f"got {wanted - len(lost)}; {timeline.REPLACE}"
-        )
+    lost: dict[int, int] = {}
+    left_out: deque[int] = deque()
+    second = pyav.nearest(file, iter(lambda: left_out.popleft() if left_out else None, None))
+    with closing(read(file, wanted)) as sure, closing(second):
+        found = next(sure, None)
+        for index in wanted:
+            if found is not None and found[0] == index:
+                yield index, index, found[1]
+                found = next(sure, None)
+                continue
+            left_out.append(index)
+            near = next(second, None)
+            if near is None:  # no frame of the file decodes
+                raise _too_few(file, 0, len(wanted))
+            if near[1] != index:
+                lost[index] = near[1]
+            yield near
+    if 2 * len(lost) > len(wanted):
+        raise _too_few(file, len(wanted) - len(lost), len(wanted))
     if lost:
-        examples = ", ".join(f"{stand_in} for {index}" for index, stand_in in list(lost.items())[:3])
-        log.warning(
-            "%s: %d of %d wanted frames do not decode; earlier ones stand in: %s",
-            file.path,
-            len(lost),
-            wanted,
-            examples,
-        )
+        _warn(file, lost, len(wanted))
 
 
-def _place(index: int, rgb: np.ndarray, arrays: Mapping[Key, np.ndarray]) -> None:
-    """Put a frame into every plan that wants it, resized once per size."""
-    sizes: dict[Size, np.ndarray] = {}
+def _too_few(file: Timeline, decoded: int, wanted: int) -> VideoError:
+    from evalkit.data.readers import timeline
+
+    return VideoError(
+        f"{file.path}: expected at least half of {wanted} wanted frames to decode, got {decoded}; {timeline.REPLACE}"
+    )
+
+
+def _warn(file: Timeline, lost: Mapping[int, int], wanted: int) -> None:
+    examples = ", ".join(f"{stand_in} for {index}" for index, stand_in in list(lost.items())[:3])
+    log.warning(
+        "%s: %d of %d wanted frames do not decode; earlier ones stand in: %s", file.path, len(lost), wanted, examples
+    )
+
+
+def _place(picture: Picture, arrays: Mapping[Key, np.ndarray]) -> None:
+    """Put a frame into every plan that wants it."""
     for (indices, size), pixels in arrays.items():
-        row = bisect_left(indices, index)
-        if row == len(indices) or indices[row] != index:
-            continue
-        if size not in sizes:
-            height, width, nearest = size
-            sizes[size] = resize(rgb if nearest is None else resize_nearest(rgb, *nearest), height, width)
-        pixels[row] = sizes[size]
+        row = bisect_left(indices, picture.wanted)
+        if row < len(indices) and indices[row] == picture.wanted:
+            pixels[row] = picture.pixels[size]
 
 
-def _frames(file: Timeline, pixels: np.ndarray, shown: Sequence[int]) -> Frames:
-    return Frames(pixels=pixels, indices=tuple(shown), seconds=tuple(file.seconds(index) for index in shown))
+def _frames(pixels: np.ndarray, shown: Sequence[tuple[int, float]]) -> Frames:
+    return Frames(pixels=pixels, indices=tuple(index for index, _ in shown), seconds=tuple(at for _, at in shown))

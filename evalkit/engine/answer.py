@@ -11,25 +11,27 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from evalkit.data import video as video_file
+from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.data.protocols.base import PromptContext
 from evalkit.engine import accounting, records
-from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo, PrefilledVideo
+from evalkit.engine.encoded_video import EncodedVideo, Pending, PlannedVideo, PrefilledVideo
+from evalkit.engine.encoding import BegunVideo, FrameSet, encode_all, frame_sets
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import ConfigError, MethodError
 from evalkit.method import Method, OperatingPoint
 from evalkit.model import option_margin
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import Passes, QuestionAttention
-from evalkit.model.shared_weights import same_encoder
-from evalkit.types import Answer, Question, VisualTokens
+from evalkit.types import Answer, Question, Video, VisualTokens
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evalkit.data.protocols import Protocol
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
@@ -48,6 +50,9 @@ class Engine:
     chunk_cells: int | None = 16  # cells per prefill chunk; None: the whole video at once
     share: bool = True
     gauge: Meter | None = None  # None: the backbone's device
+    source: FrameSource = field(default_factory=DecodeInProcess)
+    # by identity: the video that is decoded while the one before it is answered, or what is wrong with it
+    _begun: dict[int, BegunVideo | Exception] = field(default_factory=dict, repr=False)
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -59,54 +64,78 @@ class Engine:
         """What counts seconds and memory."""
         return self.gauge or Meter(self.frame_encoder.backbone.device)
 
-    def answers(self, pending: Mapping[OperatingPoint, Sequence[Question]]) -> Iterator[tuple[OperatingPoint, Answer]]:
+    def answers(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
         """Answer the questions of ONE video, given per operating point. Failures are answers with status `failed`.
 
-        Raises ConfigError, which concerns the whole run.
+        `following`: what is answered next. Where frames are decoded in another process, its decoding is begun as soon
+        as this video is encoded. Raises ConfigError, which concerns the whole run.
         """
         if self.share:
-            yield from self._together(pending)
+            yield from self._together(pending, following if self.source.ahead else None)
             return
         for point, questions in pending.items():
             for question in questions:
                 yield from self._together({point: [question]})
 
-    def _together(
-        self, pending: Mapping[OperatingPoint, Sequence[Question]]
-    ) -> Iterator[tuple[OperatingPoint, Answer]]:
-        path = next(iter(pending.values()))[0].video_path
-        encoders, meter = self.frame_encoders({point.adapter for point in pending}), self.meter
-        clock, shared = Clock(meter), sum(map(len, pending.values())) > 1
-        planned, left = [], dict(pending)
+    def _together(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
+        begun = self._begun.pop(id(pending), None) or self._begin(pending)
+        failure = begun if isinstance(begun, Exception) else self._encode(begun, following)
+        if following is not None:
+            self._begun[id(following)] = self._begin(following)
+        refused = {} if isinstance(begun, Exception) else begun.refused
+        for point, error in refused.items():
+            yield from _lost({point: pending[point]}, error)
+        if failure is not None:
+            yield from _lost({point: asked for point, asked in pending.items() if point not in refused}, failure)
+            return
+        assert isinstance(begun, BegunVideo)
+        shared = sum(map(len, pending.values())) > 1
+        union = len({index for one in begun.sets for index in one.indices})
+        for one in begun.sets:
+            decoding = Clock(self.meter)
+            decoding.spent["decode"] = begun.pictures.seconds * len(one.indices) / max(1, union)
+            yield from self._answer_set(one, begun.video, decoding, pending, shared=shared)
+
+    def _begin(self, pending: Pending) -> BegunVideo | Exception:
+        """Plan one video's frames and have them decoded; what went wrong is for its turn."""
         try:
-            video = video_file.probe(path)
+            encoders = self.frame_encoders({point.adapter for point in pending})
+            video = self.source.probe(_path(pending))
+            planned, refused = [], {}
             for point in pending:
                 try:
                     planned.append(encoders[point.adapter].plan(point, video))
                 except MethodError as error:  # this method makes no plan here, the others do
-                    yield from _lost({point: left.pop(point)}, error)
-            with clock.stage("decode"):
-                frames = next(iter(encoders.values())).decode(video, [one.frames for one in planned])
+                    refused[point] = error
+            plans = [one.frames for one in planned if one.frames.indices]
+            reader = next(iter(encoders.values())).reader
+            pictures = self.source.pictures(video, plans, reader, self.meter.now)
+            return BegunVideo(video, frame_sets(planned, encoders, self.meter), refused, pictures)
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
-            yield from _lost(left, error)
+            return error
+
+    def _encode(self, begun: BegunVideo, following: Pending | None) -> Exception | None:
+        """Encode a video as its frames come; what went wrong."""
+        try:
+            if following is not None:
+                self.source.announce(_path(following))
+            encode_all(begun.video, begun.pictures, begun.sets)
+        except Exception as error:  # noqa: BLE001 – as above
+            return error
+        return None
+
+    def _answer_set(
+        self, frames: FrameSet, video: Video, decoding: Clock, pending: Pending, *, shared: bool
+    ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        """The answers of all operating points that want the same frames."""
+        try:
+            encoded = frames.encoded(video, decoding, shared=shared)
+        except Exception as error:  # noqa: BLE001 – as above
+            yield from _lost({one.point: pending[one.point] for one in frames.planned}, error)
             return
-        union = len({i for plan in frames for i in plan.indices})
-        for group in _encoded_alike(planned):
-            plan, encoder = group[0].frames, encoders[group[0].point.adapter]
-            decoding = clock.part(len(plan.indices) / union if union else 0.0)
-            encoding = Clock(meter)
-            try:
-                meter.reset_peak()
-                with torch.inference_mode(), encoding.stage("encode"):
-                    tokens = encoder.encode(video, plan, frames[plan]) if plan in frames else None
-            except Exception as error:  # noqa: BLE001 – as above
-                yield from _lost({one.point: pending[one.point] for one in group}, error)
-                continue
-            dense = group[0].budget.frames  # the same at every ratio
-            encoded = EncodedVideo(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
-            passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
-            for one in group:
-                yield from self._answer_all(one, encoded, pending[one.point], passes[id(one.backbone)])
+        passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
+        for one in frames.planned:
+            yield from self._answer_all(one, encoded, pending[one.point], passes[id(one.backbone)])
 
     def _answer_all(
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
@@ -269,17 +298,8 @@ class Engine:
         )
 
 
-def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:
-    """Those that want the same frames from the very same vision weights: they are encoded once."""
-    groups: list[list[PlannedVideo]] = []
-    for one in planned:
-        for group in groups:
-            if group[0].frames == one.frames and same_encoder(group[0].backbone, one.backbone):
-                group.append(one)
-                break
-        else:
-            groups.append([one])
-    return groups
+def _path(pending: Pending) -> Path:
+    return next(iter(pending.values()))[0].video_path
 
 
 def _reusable(held: PrefilledVideo, prefix_ids: Sequence[int], selected: VisualTokens | None) -> bool:

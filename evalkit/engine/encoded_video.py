@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evalkit.method import OperatingPoint
+from evalkit.types import Question
+
 if TYPE_CHECKING:
     from evalkit.engine.stage_times import Clock
-    from evalkit.method import Budget, OperatingPoint
+    from evalkit.method import Budget
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
     from evalkit.types import FramePlan, Video, VisualTokens
+
+Pending = Mapping[
+    OperatingPoint, Sequence[Question]
+]  # the questions of ONE video that each operating point is to answer
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,17 +10,14 @@ import torch
 
 from evalkit.data import video as video_file
 from evalkit.engine.encoded_video import PlannedVideo
+from evalkit.engine.slice_encoder import SliceEncoder
 from evalkit.errors import MethodError
 from evalkit.method import Budget, OperatingPoint
 from evalkit.types import FramePlan, Frames, Video, VisualTokens
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from evalkit.data.sampling import Sampling
     from evalkit.model.video_llm import VideoLLM
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +75,30 @@ class FrameEncoder:
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
         return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
 
+    def slices(self, plan: FramePlan) -> SliceEncoder:
+        """What encodes a plan's frames as they come."""
+        return SliceEncoder(self.backbone, plan, self.encode_cells)
+
     def encode(self, video: Video, plan: FramePlan, frames: Frames) -> VisualTokens:
-        """The visual tokens of a plan."""
-        size = self.backbone.cell_frames
-        slots = list(plan.slots)
-        # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
-        slots += slots[-1:] * (-len(slots) % self.backbone.clip_frames)
-        features, deepstack = self._features(frames.pixels, slots)
+        """The visual tokens of a plan, from its frames."""
+        slices = self.slices(plan)
+        for pixels, seconds in zip(frames.pixels, frames.seconds, strict=True):
+            slices.hold(pixels, seconds)
+            if slices.full:
+                slices.encode_next()
+        return self.tokens(video, plan, slices)
+
+    def tokens(self, video: Video, plan: FramePlan, slices: SliceEncoder) -> VisualTokens:
+        """The visual tokens of a plan whose frames have all come."""
+        size, slots, seconds = self.backbone.cell_frames, slices.slots, slices.seconds
+        features, deepstack = slices.features()
         shown = torch.tensor(
-            [frames.seconds[slot] for slot in slots] if plan.order is None else self._slot_seconds(video, len(slots)),
+            [seconds[slot] for slot in slots] if plan.order is None else self._slot_seconds(video, len(slots)),
             dtype=torch.float64,
         ).view(-1, size)
         tokens = VisualTokens.dense(
             features,
-            seconds=[frames.seconds[slot] for slot in slots[::size]],
+            seconds=[seconds[slot] for slot in slots[::size]],
             grid=self.backbone.token_grid(plan.height, plan.width),
             deepstack=deepstack,
         )
@@ -107,22 +113,3 @@ class FrameEncoder:
         if slots > video.frames:
             return [at * video.duration_s / slots for at in range(slots)]
         return [video.shown_at(index) for index in self.sampling.indices(video, slots)]
-
-    def _features(self, pixels: np.ndarray, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Encode, in smaller slices where memory runs out: the encoder treats cells one by one, so nothing changes."""
-        cells = self.encode_cells
-        while True:
-            try:
-                return self.backbone.encode_with_deepstack(pixels[slots], slice_cells=cells)
-            except (RuntimeError, MemoryError) as error:
-                if cells == 1 or not out_of_memory(error):
-                    raise
-                cells //= 2
-                log.warning("out of memory in the vision encoder: trying slices of %d cells", cells)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """CUDA has an exception of its own for it; torch's CPU allocator raises a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "DefaultCPUAllocator" in str(error)

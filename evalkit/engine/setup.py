@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data import readers
+from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.models import Models
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
+    from evalkit.engine.decode import DecodeSettings
     from evalkit.method import OperatingPoint
     from evalkit.model.video_llm import VideoLLM
 
@@ -37,6 +39,8 @@ class EngineSetup:
     reader: str = "pyav"
     seed: int = 0  # of methods that draw at random
     share: bool = True  # False: decode, encode and prefill anew for every question; the answers are the same
+    decode: DecodeSettings | None = None  # None: in the process that answers
+    processes: int = 1  # that answer on this machine
 
     @cached_property
     def engine(self) -> Engine:
@@ -47,7 +51,15 @@ class EngineSetup:
             chunk_cells=self.backbone.chunk_cells,
             share=self.share,
             gauge=Meter(self.backbone.torch_device),
+            source=self.source,
         )
+
+    @cached_property
+    def source(self) -> FrameSource:
+        """What decodes; nothing is started before it is needed."""
+        if self.decode is None:
+            return DecodeInProcess()
+        return self.decode.source(self.backbone, self.processes)
 
     def frame_encoder(self, model: VideoLLM) -> FrameEncoder:
         """How videos are decoded and encoded by `model`, which may be a skeleton where only plans are wanted."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from evalkit.data import video as video_file
 from evalkit.data.sampling import Sampling
-from evalkit.engine import answer as engine_answer
+from evalkit.engine import encoding
 from evalkit.engine.backbone import Backbone
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -72,10 +72,10 @@ def of(found: Mapping[Key, Answer], *, tuned: bool) -> dict[Key, Answer]:
 def test_one_run_answers_as_two(clip: Path, checkpoint: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded once; encoded once where the adapter leaves vision tower and projector alone, else by each."""
     decoded, encoded = [], []
-    decode, encode = video_file.decode, Qwen2VL.encode
+    decode, encode = video_file.pictures, Qwen2VL.encode
 
     def counted(*args: Any) -> Any:
-        decoded.append(len(args[1]))
+        decoded.append(len(set(args[1])))
         return decode(*args)
 
     def counting(self: Qwen2VL, pixels: np.ndarray, *, slice_cells: int) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_one_run_answers_as_two(clip: Path, checkpoint: Path, folder: str, monke
     questions = [question(clip, n) for n in range(2)]
     base = answer(setup(checkpoint).engine, PLAIN, questions)
     own = answer(setup(checkpoint, folder).engine, PLAIN, questions)
-    monkeypatch.setattr(video_file, "decode", counted)
+    monkeypatch.setattr(video_file, "pictures", counted)
     monkeypatch.setattr(Qwen2VL, "encode", counting)
     both = answer(setup(checkpoint).engine, [*with_own(PLAIN, folder), *PLAIN], questions)
     assert decoded == [1]
@@ -103,7 +103,7 @@ def test_features_shared_across_encoders_would_change_answers(
     """The negative control of the test above."""
     folder = str(tuned(checkpoint, tmp_path / "own", MERGER))
     own = answer(setup(checkpoint, folder).engine, PLAIN, [question(clip, 0)])
-    monkeypatch.setattr(engine_answer, "same_encoder", lambda one, other: True)
+    monkeypatch.setattr(encoding, "same_encoder", lambda one, other: True)
     both = answer(setup(checkpoint).engine, [*PLAIN, *with_own(PLAIN, folder)], [question(clip, 0)])
     assert keys(of(both, tuned=True)) != keys(own)
     assert keys(of(both, tuned=False)) == keys(answer(setup(checkpoint).engine, PLAIN, [question(clip, 0)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.vision_tower import VisionTower
-from evalkit.types import Evicted, FramePlan, Frames, LayerChunk, Pruned, Video, VisualTokens
+from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
 from tests.support import clips
@@ -166,17 +166,17 @@ def test_a_grid_decodes_once_and_encodes_each_set_of_frames_once(
 ) -> None:
     passes: list[int] = []
     encoded: list[int] = []
-    decode, encode = video_file.decode, Qwen2VL.encode
+    decode, encode = video_file.pictures, Qwen2VL.encode
 
-    def counted(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
-        passes.append(len(plans))
+    def counted(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.Picture]:
+        passes.append(len(set(plans)))
         return decode(video, plans, reader)
 
     def counting(self: Qwen2VL, pixels: np.ndarray, *, slice_cells: int) -> torch.Tensor:
         encoded.append(len(pixels))
         return encode(self, pixels, slice_cells=slice_cells)
 
-    monkeypatch.setattr(video_file, "decode", counted)
+    monkeypatch.setattr(video_file, "pictures", counted)
     monkeypatch.setattr(Qwen2VL, "encode", counting)
     questions = [question(clip, n) for n in range(3)]
     points = [

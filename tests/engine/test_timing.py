@@ -6,7 +6,7 @@ Time and memory are pretended: a clock that ticks per unit of work gives the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
 from evalkit.runs.folder import TIMING, RunFolder
-from evalkit.types import Benchmark, FramePlan, Frames, Question, Video, VisualTokens
+from evalkit.types import Benchmark, FramePlan, Question, Video, VisualTokens
 from methods.controls import Blind
 from methods.qccomp import QCComp
 from methods.uniform import Uniform
@@ -79,12 +79,13 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     and 100 per token fed. The encoder holds most.
     """
     found = Ticking()
-    decode, encode, feed = video_file.decode, Qwen2VL.encode, Qwen2VL.prefill_text
+    decode, encode, feed = video_file.pictures, Qwen2VL.encode, Qwen2VL.prefill_text
     prefill_video = Qwen2VL.prefill_video
 
-    def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
-        found.work(max(plan.indices[-1] for plan in plans) + 1, 0, f"decode {video.path.name}")
-        return decode(video, plans, reader)
+    def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.Picture]:
+        if plans:
+            found.work(max(plan.indices[-1] for plan in plans) + 1, 0, f"decode {video.path.name}")
+        yield from decode(video, plans, reader)
 
     def encoding(self: Qwen2VL, pixels: np.ndarray, *, slice_cells: int) -> torch.Tensor:
         found.work(10 * len(pixels), 1000 * len(pixels), "encode")
@@ -98,7 +99,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
         found.work(100 * len(tokens), len(tokens), "feed")
         return prefill_video(self, context, tokens, *args, **kwargs)
 
-    monkeypatch.setattr(video_file, "decode", decoding)
+    monkeypatch.setattr(video_file, "pictures", decoding)
     monkeypatch.setattr(Qwen2VL, "encode", encoding)
     monkeypatch.setattr(Qwen2VL, "prefill_text", feeding)
     monkeypatch.setattr(Qwen2VL, "prefill_video", watching)

@@ -13,7 +13,7 @@ import numpy as np
 from evalkit.data.readers.timeline import Key, Timeline, opened, packets
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.n
                 yield index, upright_rgb(frame)
 
 
-def nearest(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, int, np.ndarray]]:
+def nearest(timeline: Timeline, wanted: Iterable[int]) -> Generator[tuple[int, int, np.ndarray]]:
     """(frame number, number of the frame that stands in for it, upright RGB), without any seek and on one thread.
 
     The stand-in is the frame itself, or the last one before it that decodes, or else the first that decodes.

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from evalkit.engine.encoded_video import Pending
 from evalkit.method import OperatingPoint
-from evalkit.types import Answer, Question
+from evalkit.types import Answer
 
 if TYPE_CHECKING:
     from evalkit.engine.setup import EngineSetup
 
 log = logging.getLogger(__name__)
-
-Pending = Mapping[
-    OperatingPoint, Sequence[Question]
-]  # the questions of ONE video that each operating point is to answer
 
 
 def adapters_of(videos: Sequence[Pending]) -> frozenset[str | None]:
@@ -60,9 +57,13 @@ class InProcess(Executor):
         """As Executor; no model is loaded where there is nothing to answer."""
         if videos:
             log.info("loading the backbone %s", setup.backbone.name)
+            setup.source.start()
             setup.engine.frame_encoders(adapters_of(videos))  # here, so that the progress bar counts answering alone
-        yield (
-            Given(place, point, answer)
-            for place, pending in enumerate(videos)
-            for point, answer in setup.engine.answers(pending)
-        )
+        try:
+            yield (
+                Given(place, point, answer)
+                for place, (pending, following) in enumerate(zip(videos, [*videos[1:], None], strict=True))
+                for point, answer in setup.engine.answers(pending, following)
+            )
+        finally:
+            setup.source.close()

@@ -14,7 +14,8 @@ import torch
 
 from evalkit import machine
 from evalkit.data import protocols
-from evalkit.engine.executor.base import Executor, Given, InProcess, Pending, adapters_of
+from evalkit.engine.encoded_video import Pending
+from evalkit.engine.executor.base import Executor, Given, InProcess, adapters_of
 from evalkit.engine.executor.pool import Pool
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -70,7 +71,8 @@ class LocalExecutor(Executor):
         """
         wanted = min(len(videos), fitting(setup.backbone) if self.workers is None else self.workers)
         places = placement(setup.backbone, wanted)
-        described = [description(setup, device, threads, adapters_of(videos)) for device, threads in places]
+        beside = replace(setup, processes=max(1, wanted))
+        described = [description(beside, device, threads, adapters_of(videos)) for device, threads in places]
         reason = unsendable([described, list(videos[0])]) if wanted > 1 else ""
         if reason and self.workers is not None:
             raise ConfigError(f"executor.workers={self.workers}: {reason}, or give executor.workers=1 (workers=1)")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from evalkit.child_process import SpawnedProcess, signals_blocked
+from evalkit.child_process import SpawnedProcess, how_it_ended, signals_blocked
 from evalkit.engine import records
-from evalkit.engine.executor.base import Given, Pending
+from evalkit.engine.encoded_video import Pending
+from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.worker import Asked, Done, EngineFactory, Logged, Message, Ready, Stopped, Told, serve
 from evalkit.errors import ConfigError, EvalkitError
 
@@ -120,8 +120,7 @@ class Worker:
 
     def end(self, seconds: float = 0.0) -> str:
         """End the process, which has `seconds` to do so by itself; how it ended."""
-        code = self._process.stop(seconds) or 0
-        return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+        return how_it_ended(self._process.stop(seconds))
 
 
 class Pool:

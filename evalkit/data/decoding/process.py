@@ -1,0 +1,217 @@
+"""Decoding in a child process: a decoder that crashes or hangs costs its video, and never the run.
+
+The parent asks for one video after the other and takes the frames as they come. The child decodes on while the parent
+does something else, until as many bytes of frames wait as are allowed; so it is never more than that ahead. Frames go
+through a pipe: shared memory is no faster here and is too small in many containers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from evalkit.child_process import LightProcess, how_it_ended
+from evalkit.data.decoding.child import Decode, Failed, Finished, Logged, Probe, Probed
+from evalkit.data.decoding.source import FrameSource, Pictures
+from evalkit.data.video import Picture
+from evalkit.errors import DecoderKilledError, EvalkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evalkit.data.decoding.child import Message, Request
+    from evalkit.data.decoding.source import Now
+    from evalkit.types import FramePlan, Video
+
+log = logging.getLogger(__name__)
+
+TRIES = 2  # processes that may end at one video
+BASE_SECONDS = 120.0  # of a deadline that is not set: as `data verify` has it
+SCANNED_BYTES = 10e6  # a second, on a slow disk
+NOT_AGAIN = "it is not tried again until the file ({state}) or decode.deadline ({deadline}) changes"
+
+
+class _EndedError(Exception):
+    """The child process has ended; the message says how."""
+
+
+class DecodeInChild(FrameSource):
+    """A child process decodes; it is started when it is needed, and again after its end."""
+
+    def __init__(self, *, limit: int = 0, deadline: float | None = None) -> None:
+        """`limit`: bytes of frames that may wait to be taken; 0: one frame, and no video is begun ahead.
+
+        `deadline`: seconds that its user waits for one video; None: BASE_SECONDS and the video's duration.
+        """
+        self.ahead, self.deadline = limit > 0, deadline
+        self._limit = limit
+        self._process: LightProcess | None = None
+        self._announced: Path | None = None
+        self._unread: Pictures | None = None
+
+    def start(self) -> None:
+        """Start the process, so that it is there when the first video is asked for. EvalkitError where none starts."""
+        if self._process is None:
+            try:
+                self._process = LightProcess("evalkit.data.decoding.child:serve", self._limit)
+            except OSError as error:
+                raise EvalkitError(f"no process for decoding could be started: {error}") from error
+
+    def close(self) -> None:
+        """As FrameSource."""
+        if self._process is not None:
+            self._process.kill()
+            self._ended()
+
+    def announce(self, path: Path) -> None:
+        """As FrameSource: it is probed as soon as everything before it has been taken."""
+        self.ask(Probe(path))
+        self._announced = path
+
+    def probe(self, path: Path) -> Video:
+        """As FrameSource. DecoderKilledError where the process ended twice, or did not answer."""
+        if self._unread is not None or self._announced not in (None, path):
+            self.close()
+        wait = _Wait(path, _scan_seconds(path) if self.deadline is None else self.deadline)
+        while True:
+            if self._announced is None:
+                self.ask(Probe(path))
+            self._announced = None
+            try:
+                message = self.receive(wait)
+            except _EndedError as ended:
+                wait.died(ended, self.deadline)
+            else:
+                assert isinstance(message, Probed)
+                return message.video
+
+    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+        """As FrameSource. DecoderKilledError likewise; `now` is not needed, as the child says what it spent."""
+        if self._unread is not None:
+            self.close()
+        self._unread = _Sent(self, Decode(replace(video, seconds=None), tuple(dict.fromkeys(plans)), reader))
+        return self._unread
+
+    # ---- messages
+
+    def ask(self, request: Request) -> None:
+        """Send a request. That the process has ended is seen where its answer is read."""
+        self.start()
+        assert self._process is not None
+        try:
+            self._process.pipe.send(request)
+        except OSError as error:
+            log.debug("the process that decodes took no request: %s", error)
+
+    def receive(self, wait: _Wait) -> Message:
+        """The next message, log records apart. Raises what the child found wrong, and _EndedError.
+
+        At the deadline the process is killed, and DecoderKilledError raised.
+        """
+        assert self._process is not None
+        pipe = self._process.pipe
+        while True:
+            start = time.monotonic()
+            try:
+                message: Message | None = pipe.recv() if pipe.poll(max(0.0, wait.seconds)) else None
+            except (EOFError, OSError) as error:
+                raise _EndedError(self._ended()) from error
+            wait.seconds -= time.monotonic() - start
+            if message is None:
+                self.close()
+                raise wait.over(self.deadline)
+            if isinstance(message, Logged):
+                logging.getLogger(message.name).log(message.level, "%s", message.text)
+            elif isinstance(message, Failed):
+                self._unread = None
+                raise message.error
+            else:
+                return message
+
+    def ask_again(self, pictures: Pictures, request: Request) -> None:
+        """Ask a new process for what the last one has not sent."""
+        self._unread = pictures
+        self.ask(request)
+
+    def finished(self) -> None:
+        """The frames that were asked for have been taken."""
+        self._unread = None
+
+    def _ended(self) -> str:
+        """Let go of the process, and forget what it was asked; how it ended."""
+        assert self._process is not None
+        process, self._process, self._announced, self._unread = self._process, None, None, None
+        return how_it_ended(process.stop())
+
+
+class _Wait:
+    """What is left of a video's deadline, and how often the process ended at it."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path, self.seconds, self._given, self._deaths = path, seconds, seconds, 0
+
+    def over(self, deadline: float | None) -> DecoderKilledError:
+        """The deadline has passed."""
+        text = f"{self.path}: not decoded within {self._given:.4g} s, at which its process was killed"
+        return DecoderKilledError(f"{text}; {not_again(self.path, deadline)}")
+
+    def died(self, ended: _EndedError, deadline: float | None) -> None:
+        """The process has ended, and is started again; DecoderKilledError where that was the second time."""
+        self._deaths += 1
+        text = f"{self.path}: the process that decodes it ended with {ended}"
+        if self._deaths < TRIES:
+            log.warning("%s; it is tried again", text)
+            return
+        final = "" if str(ended) == "SIGKILL" else f"; {not_again(self.path, deadline)}"  # which may be want of memory
+        raise DecoderKilledError(f"{text}, as did one before it{final}")
+
+
+class _Sent(Pictures):
+    """Frames as they come from the child."""
+
+    def __init__(self, source: DecodeInChild, request: Decode) -> None:
+        self._source, self._request = source, request
+        video, given = request.video, source.deadline
+        self._wait = _Wait(video.path, BASE_SECONDS + video.duration_s if given is None else given)
+        self._taken = self._passed = 0  # of this process, and by the caller
+        source.ask(request)
+
+    def __next__(self) -> Picture:
+        while True:
+            try:
+                message = self._source.receive(self._wait)
+            except _EndedError as ended:
+                self._wait.died(ended, self._source.deadline)
+                self._taken = 0
+                self._source.ask_again(self, self._request)
+                continue
+            if isinstance(message, Finished):
+                self.seconds = message.seconds
+                self._source.finished()
+                raise StopIteration
+            assert isinstance(message, Picture)
+            self._taken += 1
+            if self._taken > self._passed:  # a second process begins anew
+                self._passed += 1
+                return message
+
+
+def _scan_seconds(path: Path) -> float:
+    try:
+        return BASE_SECONDS + path.stat().st_size / SCANNED_BYTES
+    except OSError:
+        return BASE_SECONDS  # the child will say so
+
+
+def not_again(path: Path, deadline: float | None) -> str:
+    """What the error of a row says that is not tried again; the same as long as nothing changes that could help."""
+    try:
+        status = path.stat()
+        state = f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+    except OSError:
+        state = "missing"
+    text = f"{BASE_SECONDS:g} s and the duration" if deadline is None else f"{deadline:g} s"
+    return NOT_AGAIN.format(state=state, deadline=text)

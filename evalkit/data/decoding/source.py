@@ -1,0 +1,74 @@
+"""What the engine asks of whatever decodes, and the plain form that decodes in the engine's own process."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from evalkit.data import video as video_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evalkit.data.video import Picture
+    from evalkit.types import FramePlan, Video
+
+    Now = Callable[[], float]  # seconds from an arbitrary start
+
+
+class Pictures(ABC, Iterator["Picture"]):
+    """The frames of one video on their way, ascending; `seconds` of decoding are complete when the last has come."""
+
+    seconds: float = 0.0
+
+
+class FrameSource(ABC):
+    """Decodes one video after the other."""
+
+    ahead: bool = False  # whether a video may be begun while another is answered
+
+    def start(self) -> None:  # noqa: B027 – nothing to start where nothing runs beside
+        """Be ready for the first video sooner; else what runs is started when it is needed."""
+
+    def announce(self, path: Path) -> None:  # noqa: B027 – likewise
+        """`path` is the next that will be probed."""
+
+    @abstractmethod
+    def probe(self, path: Path) -> Video:
+        """What is known of a video before decoding. VideoError as `evalkit.data.video.probe`."""
+
+    @abstractmethod
+    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+        """What `evalkit.data.video.pictures` yields, begun at once where something runs ahead.
+
+        `now` counts the seconds of decoding where they are spent in this process.
+        """
+
+    def close(self) -> None:  # noqa: B027 – likewise
+        """End what runs beside; it starts again when it is needed."""
+
+
+class DecodeInProcess(FrameSource):
+    """Frames are decoded when they are asked for."""
+
+    def probe(self, path: Path) -> Video:
+        """As FrameSource."""
+        return video_file.probe(path)
+
+    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+        """As FrameSource."""
+        return _Timed(video_file.pictures(video, plans, reader), now)
+
+
+class _Timed(Pictures):
+    def __init__(self, pictures: Iterator[Picture], now: Now) -> None:
+        self._pictures, self._now = pictures, now
+
+    def __next__(self) -> Picture:
+        start = self._now()
+        try:
+            return next(self._pictures)
+        finally:
+            self.seconds += self._now() - start

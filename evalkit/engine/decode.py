@@ -1,0 +1,35 @@
+"""How a run decodes its videos: in a child process, ahead of the model where a core is free for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evalkit import machine
+from evalkit.data.decoding.process import DecodeInChild
+
+if TYPE_CHECKING:
+    from evalkit.engine.backbone import Backbone
+
+MEGABYTE = 1_000_000
+AHEAD = 512  # megabytes, where nothing else is said: thousands of frames of the built-in experiment, hundreds of others
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """Memory and time of decoding; no answer depends on them."""
+
+    ahead: int | None = None  # megabytes of frames that may wait for the model; 0: none; None: AHEAD if a core is free
+    deadline: float | None = None  # seconds that a run waits for one video; None: 120 and its duration
+
+    def source(self, backbone: Backbone, processes: int) -> DecodeInChild:
+        """What decodes in each of `processes` that answer on this machine."""
+        ahead = self.ahead if self.ahead is not None else AHEAD * core_is_free(backbone, processes)
+        return DecodeInChild(limit=ahead * MEGABYTE, deadline=self.deadline)
+
+
+def core_is_free(backbone: Backbone, processes: int) -> bool:
+    """Whether decoding takes no core from the model, when so many processes answer."""
+    if backbone.torch_device.type == "cuda":
+        return machine.cores() > processes
+    return processes * (backbone.threads or machine.cores()) < machine.cores()

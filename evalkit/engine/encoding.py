@@ -1,0 +1,116 @@
+"""From a video's frames, as they come, to the visual tokens of every operating point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from evalkit.data.video import size_of
+from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo
+from evalkit.engine.stage_times import Clock, Meter
+from evalkit.model.shared_weights import same_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from evalkit.data.decoding.source import Pictures
+    from evalkit.data.video import Picture
+    from evalkit.engine.frame_encoder import FrameEncoder
+    from evalkit.engine.slice_encoder import SliceEncoder
+    from evalkit.errors import MethodError
+    from evalkit.method import OperatingPoint
+    from evalkit.types import Video, VisualTokens
+
+    FrameEncoderOf = Mapping[str | None, FrameEncoder]  # by adapter
+
+T = TypeVar("T")
+
+
+@dataclass
+class FrameSet:
+    """Operating points that want the same frames from the very same vision weights: they are encoded once."""
+
+    encoder: FrameEncoder
+    planned: list[PlannedVideo]
+    clock: Clock
+    peak_bytes: int = 0
+    error: Exception | None = None  # of the encoder: it costs these operating points alone
+    slices: SliceEncoder | None = field(init=False, default=None)  # None: no frames are wanted, or all are encoded
+    tokens: VisualTokens | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        plan = self.planned[0].frames
+        self.indices, self.size = frozenset(plan.indices), size_of(plan)
+        if plan.indices:
+            self.slices = self.encoder.slices(plan)
+
+    def add(self, picture: Picture) -> None:
+        """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
+        if self.slices is not None and picture.wanted in self.indices:
+            self.slices.hold(picture.pixels[self.size], picture.seconds)
+            if self.slices.full:
+                self._measured(self.slices.encode_next)
+
+    def finish(self, video: Video) -> None:
+        """All frames have come."""
+        if (slices := self.slices) is not None:
+            plan = self.planned[0].frames
+            self.tokens = self._measured(lambda: self.encoder.tokens(video, plan, slices))
+            self.slices = None
+
+    def _measured(self, encode: Callable[[], T]) -> T | None:
+        """What the encoder gives; None where it raises, which is kept as `error`."""
+        meter = self.clock.meter
+        meter.reset_peak()
+        try:
+            with torch.inference_mode(), self.clock.stage("encode"):
+                return encode()
+        except Exception as error:  # noqa: BLE001 – recorded as failed rows, never the end of a run
+            self.error, self.slices = error, None
+            return None
+        finally:
+            self.peak_bytes = max(self.peak_bytes, meter.peak_bytes())
+
+    def encoded(self, video: Video, decoding: Clock, *, shared: bool) -> EncodedVideo:
+        """For its operating points, which alone hold the tokens from now on. Raises what the encoder raised."""
+        if self.error is not None:
+            raise self.error
+        first, tokens = self.planned[0], self.tokens
+        self.tokens = None
+        dense = first.budget.frames  # the same at every ratio
+        return EncodedVideo(video, first.frames, dense, tokens, (decoding, self.clock), self.peak_bytes, shared)
+
+
+@dataclass(frozen=True)
+class BegunVideo:
+    """One video whose frames are being decoded."""
+
+    video: Video
+    sets: list[FrameSet]
+    refused: Mapping[OperatingPoint, MethodError]  # whose methods make no plan here
+    pictures: Pictures  # every frame that a set wants
+
+
+def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter: Meter) -> list[FrameSet]:
+    """The distinct sets of frames, in the order of the operating points that first want them."""
+    sets: list[FrameSet] = []
+    for one in planned:
+        for found in sets:
+            first = found.planned[0]
+            if first.frames == one.frames and same_encoder(first.backbone, one.backbone):
+                found.planned.append(one)
+                break
+        else:
+            sets.append(FrameSet(encoders[one.point.adapter], [one], Clock(meter)))
+    return sets
+
+
+def encode_all(video: Video, pictures: Iterator[Picture], sets: Sequence[FrameSet]) -> None:
+    """Take all frames of a video, and encode each set as they come. Raises VideoError."""
+    for picture in pictures:
+        for one in sets:
+            one.add(picture)
+    for one in sets:
+        one.finish(video)

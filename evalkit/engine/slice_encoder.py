@@ -1,0 +1,105 @@
+"""Visual tokens of one set of frames, encoded slice by slice as the frames come."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evalkit.model.video_llm import VideoLLM
+    from evalkit.types import FramePlan
+
+log = logging.getLogger(__name__)
+
+
+class SliceEncoder:
+    """Takes a plan's frames in their order; holds those of one slice and the features of the slices before.
+
+    The encoder treats cells one by one, so that slices change nothing. A plan that repeats or reorders frames is held
+    whole, as a cell may need any of them.
+    """
+
+    def __init__(self, backbone: VideoLLM, plan: FramePlan, cells: int) -> None:
+        """`cells` of a slice."""
+        self._backbone, self._plan, self._cells = backbone, plan, cells
+        self.slots = list(plan.slots)
+        # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
+        self.slots += self.slots[-1:] * (-len(self.slots) % backbone.clip_frames)
+        self.seconds: list[float] = []  # of the frames that have come
+        clips = max(1, cells * backbone.cell_frames // backbone.clip_frames)
+        self._slice = min(clips * backbone.clip_frames, len(self.slots))  # frames
+        held = self._slice if plan.order is None else len(plan.indices)
+        self._pixels = np.empty((held, plan.height, plan.width, 3), np.uint8)
+        self._done = 0  # slots
+        self._features: Tensor | None = None
+        self._deepstack: Tensor | None = None
+
+    def hold(self, pixels: np.ndarray, seconds: float) -> None:
+        """The next frame (height, width, 3) uint8, and when it is shown. A `full` slice must be encoded before."""
+        self._pixels[len(self.seconds) - self._first] = pixels
+        self.seconds.append(seconds)
+
+    @property
+    def full(self) -> bool:
+        """Whether the frames that have come make up the next slice."""
+        return self._plan.order is None and len(self.seconds) == self._done + self._slice
+
+    @property
+    def _first(self) -> int:
+        """The frame that is held first."""
+        return self._done if self._plan.order is None else 0
+
+    def encode_next(self) -> None:
+        """Encode the next slice."""
+        if self.full:
+            self._encode(self._pixels)
+        else:
+            slots = self.slots[self._done : self._done + self._slice]
+            self._encode(self._pixels[[slot - self._first for slot in slots]])
+
+    def features(self) -> tuple[Tensor, Tensor | None]:
+        """Features (T·P, D) and deepstack features of all cells, once every frame has come."""
+        while self._done < len(self.slots):
+            self.encode_next()
+        del self._pixels
+        assert self._features is not None
+        return self._features, self._deepstack
+
+    def _encode(self, pixels: np.ndarray) -> None:
+        features, deepstack = self._in_memory(pixels)
+        self._features = self._placed(self._features, features, len(pixels))
+        self._deepstack = None if deepstack is None else self._placed(self._deepstack, deepstack, len(pixels))
+        self._done += len(pixels)
+
+    def _placed(self, whole: Tensor | None, part: Tensor, frames: int) -> Tensor:
+        """The features of all slots with those of the `frames` slots after the ones that are done."""
+        if frames == len(self.slots):
+            return part
+        if whole is None:
+            whole = part.new_empty(len(self.slots) * len(part) // frames, *part.shape[1:])
+        start = self._done * len(part) // frames
+        whole[start : start + len(part)] = part
+        return whole
+
+    def _in_memory(self, pixels: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Encode, in smaller slices where memory runs out."""
+        while True:
+            try:
+                return self._backbone.encode_with_deepstack(pixels, slice_cells=self._cells)
+            except (RuntimeError, MemoryError) as error:
+                if self._cells == 1 or not out_of_memory(error):
+                    raise
+                self._cells //= 2
+                log.warning("out of memory in the vision encoder: trying slices of %d cells", self._cells)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """CUDA has an exception of its own for it; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error)
