@@ -1,0 +1,160 @@
+"""Decoding in a child process: the same frames, whatever dies or hangs, and no more of them in memory than allowed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evalkit.data.decoding import child
+from evalkit.data.decoding.process import DecodeInChild, not_again
+from evalkit.data.decoding.source import DecodeInProcess, FrameSource
+from evalkit.data.video import Picture, probe
+from evalkit.errors import ConfigError, DecoderKilledError, VideoError
+from evalkit.types import FramePlan
+from tests.support import clips, odd_readers
+from tests.support.golden import ROOT
+
+PLANS = [FramePlan(indices=(0, 5, 11), height=48, width=64), FramePlan(indices=(5, 29), height=48, width=64)]
+RESIZED = [*PLANS, FramePlan(indices=(5, 7), height=28, width=28)]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("decoding")
+    with odd_readers.installed(folder):
+        yield clips.make(folder / "clip.mp4", frames=30)
+
+
+@pytest.fixture
+def source(clip: Path) -> Iterator[DecodeInChild]:
+    """Started after the readers were installed."""
+    found = DecodeInChild(limit=1 << 20)
+    yield found
+    found.close()
+
+
+def read(
+    source: FrameSource, path: Path, reader: str = "pyav", plans: Sequence[FramePlan] = PLANS
+) -> list[tuple[object, ...]]:
+    return [flat(picture) for picture in source.pictures(source.probe(path), plans, reader)]
+
+
+def flat(picture: Picture) -> tuple[object, ...]:
+    pixels = {size: rgb.tobytes() for size, rgb in picture.pixels.items()}
+    return picture.wanted, picture.shown, picture.seconds, pixels
+
+
+def test_frames_are_those_of_the_own_process(clip: Path, source: DecodeInChild) -> None:
+    expected = read(DecodeInProcess(), clip, plans=RESIZED)
+    assert [frame[0] for frame in expected] == [0, 5, 7, 11, 29]
+    assert read(source, clip, plans=RESIZED) == expected
+    assert read(source, clip, "swap", RESIZED) != expected  # the negative control
+    other = source.probe(clip)
+    assert (other, other.seconds) == (probe(clip), probe(clip).seconds)
+
+
+def test_what_is_wrong_with_a_file_or_a_setting_is_said(clip: Path, source: DecodeInChild, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match=r"no.mp4: expected a video file") as found:
+        source.probe(tmp_path / "no.mp4")
+    assert type(found.value) is VideoError
+    with pytest.raises(ConfigError, match="expected one of pyav"):
+        read(source, clip, "nothing")
+    source.announce(clip)
+    assert read(source, clip)[0][0] == 0
+
+
+def test_a_process_that_dies_is_replaced_and_two_cost_the_video(
+    clip: Path, source: DecodeInChild, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DecoderKilledError, match="ended with SIGSEGV, as did one before it; it is not tried") as found:
+        read(source, clip, "crash")
+    assert not_again(clip, None) in str(found.value)
+    assert "ended with SIGSEGV; it is tried again" in caplog.text
+    assert read(source, clip) == read(DecodeInProcess(), clip)  # the next video
+    assert read(source, clip, "crash_once") == read(DecodeInProcess(), clip)
+
+
+def test_a_decoder_that_hangs_is_killed_at_the_deadline(clip: Path) -> None:
+    source = DecodeInChild(limit=1 << 20, deadline=0.3)
+    video = probe(clip)
+    with pytest.raises(DecoderKilledError, match=r"clip.mp4: not decoded within 0.3 s"):
+        list(source.pictures(video, PLANS, "hang"))
+    source.close()
+
+
+def test_what_says_that_a_file_is_not_tried_again_changes_with_file_and_deadline(clip: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip.read_bytes())
+    said = not_again(copy, None)
+    assert not_again(copy, None) == said
+    assert not_again(copy, 500.0) != said
+    copy.write_bytes(clip.read_bytes() + b"\0")
+    assert not_again(copy, None) != said
+
+
+@pytest.mark.parametrize(("limit", "held"), [(0, 1), (100, 1), (300, 3), (1000, 10)])
+def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
+    """Nobody reads the pipe: as many frames of 100 bytes are accepted as may wait, beside the one on its way."""
+    here, there = Pipe()
+    outbox = child.Outbox(there, limit)
+    frame = Picture(0, 0, 0.0, {(1, 100, None): np.zeros(1 << 22, np.uint8)})  # more than a pipe takes
+    accepted: list[int] = []
+    full = threading.Event()
+
+    def fill() -> None:
+        for number in range(held + 1):
+            outbox.put(frame, 100)
+            accepted.append(number)
+            if len(accepted) == held:
+                full.set()
+
+    filling = threading.Thread(target=fill, daemon=True)
+    filling.start()
+    assert full.wait(30)
+    assert len(accepted) == held
+    assert here.recv().pixels.keys() == frame.pixels.keys()
+    filling.join(30)
+    assert len(accepted) == held + 1
+    for _ in range(held):
+        here.recv()
+    outbox.drain()
+
+
+def test_a_plan_at_the_size_of_the_file_needs_no_torch(clip: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom evalkit.data.decoding import child\n"
+        "from evalkit.types import FramePlan\n"
+        f"video = child.video_file.probe(Path({str(clip)!r}))\n"
+        "plan = FramePlan(indices=(0, 3), height=video.height, width=video.width)\n"
+        "child._prepare_resizing(video, [plan])\nassert len(list(child.video_file.pictures(video, [plan]))) == 2\n"
+        "assert not {'torch', 'transformers', 'hydra', 'pandas'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_process_ends_with_its_parent(clip: Path) -> None:
+    """A parent that is killed while its child hangs in a decoder."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom evalkit.data.decoding.process import DecodeInChild\n"
+        "from evalkit.types import FramePlan\n"
+        f"sys.path.insert(0, {str(clip.parent)!r})\n"
+        f"source = DecodeInChild()\nvideo = source.probe(Path({str(clip)!r}))\n"
+        "frames = source.pictures(video, [FramePlan(indices=(0, 1), height=48, width=64)], 'hang')\n"
+        "next(frames)\nprint(source._process._process.pid, flush=True)\nnext(frames)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        decoding = os.pidfd_open(int(parent.stdout.readline()))
+        os.kill(parent.pid, signal.SIGKILL)
+    assert select.select([decoding], [], [], 30)[0] == [decoding]
+    os.close(decoding)
