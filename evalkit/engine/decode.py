@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit import machine
-from evalkit.data.decoding.process import DecodeInChild
+from evalkit.data.decoding.process import DecodeInChild, not_again
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from evalkit.engine.backbone import Backbone
 
 MEGABYTE = 1_000_000
@@ -21,6 +23,10 @@ class DecodeSettings:
 
     ahead: int | None = None  # megabytes of frames that may wait for the model; 0: none; None: AHEAD if a core is free
     deadline: float | None = None  # seconds that a run waits for one video; None: 120 and its duration
+
+    def given_up(self, path: Path, error: str) -> bool:
+        """Whether a failed row says that its file ended or held up the decoder, and nothing has changed since."""
+        return not_again(path, self.deadline) in error
 
     def source(self, backbone: Backbone, processes: int) -> DecodeInChild:
         """What decodes in each of `processes` that answer on this machine."""

@@ -82,7 +82,7 @@ class Grid:
     def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> None:
         for benchmark, runs in opened:
             _record_bad_rows(benchmark, runs)
-        work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in _pending(benchmark, runs)]
+        work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in self._pending(benchmark, runs)]
         todo = sum(len(questions) for _, _, pending in work for questions in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
         log.info("%d answers stored already, %d to give", done, todo)
@@ -93,6 +93,24 @@ class Grid:
                 runs[point].append(answer)
                 bar.set_description(benchmark.label, refresh=False)
                 bar.update()
+
+    def _pending(
+        self, benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]
+    ) -> Iterator[dict[OperatingPoint, list[Question]]]:
+        """What each operating point has not answered, video by video."""
+        answered = {point: run.answered() for point, run in runs.items()}
+        for questions in benchmark.by_video().values():
+            asked = {
+                point: [q for q in questions if q.id not in answered[point] and not self._given_up(q, run)]
+                for point, run in runs.items()
+            }
+            if left := {point: some for point, some in asked.items() if some}:
+                yield left
+
+    def _given_up(self, question: Question, run: RunFolder) -> bool:
+        """Whether the file of a failed question would only end the decoder again."""
+        decode = self.setup.decode
+        return decode is not None and decode.given_up(question.video_path, run.errors.get(question.id, ""))
 
     def _time_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> int:
         """Measure each run alone where `timing=N` asks for it; returns how many measurements failed."""
@@ -119,14 +137,3 @@ def _record_bad_rows(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFold
         for row in benchmark.bad_rows:
             if row.id not in run.status:
                 run.append(records.failed(point, row, row.message))
-
-
-def _pending(
-    benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]
-) -> Iterator[dict[OperatingPoint, list[Question]]]:
-    """What each operating point has not answered, video by video."""
-    answered = {point: run.answered() for point, run in runs.items()}
-    for questions in benchmark.by_video().values():
-        asked = {point: [q for q in questions if q.id not in answered[point]] for point in runs}
-        if left := {point: some for point, some in asked.items() if some}:
-            yield left

@@ -47,6 +47,7 @@ class RunFolder:
             self._write(ENVIRONMENT, json.dumps(environment.provenance(config, device), indent=2) + "\n")
             lines = self._mend(ANSWERS)
             self.status = {line["question_id"]: line["status"] for line in lines}
+            self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
             self._out = (path / ANSWERS).open("a", encoding="utf-8")
         except BaseException:
@@ -102,6 +103,7 @@ class RunFolder:
         """Write one answer; it is on disk when this returns."""
         _put(self._out, answer.to_dict())
         self.status[answer.question_id] = answer.status
+        self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
 
     def timings(self) -> list[dict[str, Any]]:

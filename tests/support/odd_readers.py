@@ -14,13 +14,18 @@ from evalkit.data.readers import pyav
 from evalkit.data.readers.timeline import Timeline
 from tests.support.golden import ROOT
 
-NAMES = ("crash", "crash_once", "hang", "swap")
+NAMES = ("crash", "crash_bad", "crash_once", "hang", "swap")
 
 
 def crash(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:
     """A decoder with a defect: it gives one frame and ends its process."""
     yield next(pyav.read(timeline, wanted))
     os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def crash_bad(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:
+    """The same for files that are called so."""
+    yield from (crash if timeline.path.stem == "bad" else pyav.read)(timeline, wanted)
 
 
 def crash_once(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:

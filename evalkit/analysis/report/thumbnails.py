@@ -6,6 +6,7 @@ import base64
 import io
 from bisect import bisect_left
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from PIL import Image
 
 from evalkit.analysis.grid.measured_points import ALL
 from evalkit.analysis.report.flips import changes
-from evalkit.data.readers import timeline
-from evalkit.data.video import decode, probe
+from evalkit.data.decoding.process import DecodeInChild
+from evalkit.data.video import size_of
 from evalkit.errors import EvalkitError
 from evalkit.progress import progress
 from evalkit.types import FramePlan
@@ -74,9 +75,9 @@ def thumbnails(
     sprites: list[dict[VideoKey, Sprite]] = [{} for _ in views]
     wanted = _wanted(views, paths) if megabytes > 0 else []
     unread, left = 0, megabytes * MEGABYTE
-    with progress(len(wanted), "video") as bar:
+    with progress(len(wanted), "video") as bar, closing(DecodeInChild()) as source:
         for one in wanted:
-            sprite = _sprite(one)
+            sprite = _sprite(one, source)
             unread += sprite is None
             left -= 0 if sprite is None else len(sprite.image)
             if left < 0:
@@ -121,10 +122,10 @@ def _flipped(view: SetupView) -> Counter[Key]:
     return flipped
 
 
-def _sprite(one: _Wanted) -> Sprite | None:
+def _sprite(one: _Wanted, source: DecodeInChild) -> Sprite | None:
     """The pictures of one video; None where it cannot be read."""
     try:
-        return None if one.path is None else _drawn(one.path, one.shown)
+        return None if one.path is None else _drawn(one.path, one.shown, source)
     except EvalkitError:
         return None
 
@@ -148,16 +149,17 @@ def _evenly(seconds: Sequence[float]) -> tuple[float, ...]:
     return tuple(seconds[round(place * last / max(1, count - 1))] for place in range(count))
 
 
-def _drawn(path: Path, shown: Mapping[KeptOverTime, tuple[float, ...]]) -> Sprite:
-    video, times = probe(path), timeline.scan(path)
-    moments = [times.seconds(index) for index in range(len(times))]
+def _drawn(path: Path, shown: Mapping[KeptOverTime, tuple[float, ...]], source: DecodeInChild) -> Sprite:
+    video = source.probe(path)
+    moments = [video.shown_at(index) for index in range(video.frames)]
     frames = {second: _nearest(moments, second) for seconds in shown.values() for second in seconds}
     indices = tuple(sorted(set(frames.values())))
     height = max(1, round(WIDTH * video.height / video.width))
-    (found,) = decode(video, [FramePlan(indices=indices, height=height, width=WIDTH)])
+    plan = FramePlan(indices=indices, height=height, width=WIDTH)
+    pictures = [picture.pixels[size_of(plan)] for picture in source.pictures(video, [plan], "pyav")]
     places = {index: place for place, index in enumerate(indices)}
     return Sprite(
-        image=_image(found.pixels),
+        image=_image(pictures),
         height=height,
         seconds=tuple(moments[index] for index in indices),
         tiles={kept: tuple(places[frames[second]] for second in seconds) for kept, seconds in shown.items()},
@@ -169,12 +171,12 @@ def _nearest(moments: Sequence[float], second: float) -> int:
     return min((max(0, after - 1), after), key=lambda index: abs(moments[index] - second))
 
 
-def _image(pixels: np.ndarray) -> str:
-    """Pictures (F, height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
-    count, height, width, _ = pixels.shape
+def _image(pictures: Sequence[np.ndarray]) -> str:
+    """Pictures (height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
+    count, (height, width, _) = len(pictures), pictures[0].shape
     columns = min(COLUMNS, count)
     sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
-    for place, picture in enumerate(pixels):
+    for place, picture in enumerate(pictures):
         sheet.paste(Image.fromarray(picture), (place % columns * width, place // columns * height))
     file = io.BytesIO()
     sheet.save(file, "WEBP", quality=QUALITY, method=4)
