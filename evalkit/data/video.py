@@ -20,7 +20,7 @@ from evalkit.errors import VideoError
 from evalkit.types import FramePlan, Frames, Video
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from evalkit.data.readers import Reader
@@ -59,16 +59,25 @@ def probe(path: Path) -> Video:
     )
 
 
-class Picture(NamedTuple):
-    """One wanted frame."""
+class Shot(NamedTuple):
+    """One wanted frame, as it is in the file."""
 
     wanted: int  # its number in the video
     shown: int  # the frame that stands in for it: itself, where it decodes
     seconds: float  # when that one is shown
-    pixels: Mapping[Size, np.ndarray]  # (height, width, 3) uint8 RGB for every size that a plan wants of it
+    rgb: np.ndarray  # (height, width, 3) uint8
 
 
-def pictures(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Picture]:
+class Picture(NamedTuple):
+    """One wanted frame, at the sizes at which it is wanted."""
+
+    wanted: int
+    shown: int
+    seconds: float
+    pixels: Mapping[Size, np.ndarray]  # (height, width, 3) uint8 RGB
+
+
+def shots(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Shot]:
     """Every frame that a plan wants, each once and ascending, in one pass; what is yielded is held no longer.
 
     Where a frame does not decode, the last earlier one that does stands in for it, and a warning is logged at the end.
@@ -79,22 +88,41 @@ def pictures(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> 
     for plan in plans:
         _check(plan, video)
     read = reader_named(reader)
-    sizes: dict[int, dict[Size, None]] = {}
+    wanted = sorted({index for plan in plans for index in plan.indices})
+    if wanted:
+        file = _timeline(video)
+        for index, shown, rgb in _shots(file, read, wanted):
+            yield Shot(index, shown, file.seconds(shown), rgb)
+
+
+def pictures(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Picture]:
+    """The same frames, resized once for each size at which plans want them. Raises as `shots`."""
+    sizes = wanted_sizes(plans)
+    with closing(shots(video, plans, reader)) as found:
+        for shot in found:
+            yield sized(shot, sizes)
+
+
+def wanted_sizes(plans: Sequence[FramePlan]) -> dict[int, set[Size]]:
+    """At which sizes each frame is wanted."""
+    sizes: dict[int, set[Size]] = {}
     for plan in plans:
         for index in plan.indices:
-            sizes.setdefault(index, {})[size_of(plan)] = None
-    if not sizes:
-        return
-    file = _timeline(video)
-    for index, shown, rgb in _shots(file, read, sorted(sizes)):
-        yield Picture(index, shown, file.seconds(shown), {size: _resized(rgb, size) for size in sizes[index]})
+            sizes.setdefault(index, set()).add(size_of(plan))
+    return sizes
+
+
+def sized(shot: Shot, sizes: Mapping[int, Collection[Size]]) -> Picture:
+    """A frame at the sizes at which it is wanted."""
+    wanted, shown, seconds, rgb = shot
+    return Picture(wanted, shown, seconds, {size: _resized(rgb, size) for size in sizes[wanted]})
 
 
 def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
     """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
 
     Exactly as many frames as asked; `indices` and `seconds` are those of stand-ins where there are any. Equal plans
-    share one `Frames`. Raises as `pictures`.
+    share one `Frames`. Raises as `shots`.
     """
     arrays = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
     shown: dict[int, tuple[int, float]] = {}

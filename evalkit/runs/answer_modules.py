@@ -50,10 +50,12 @@ CHANGES_ANSWERS = (
     "evalkit.engine.answer",
     "evalkit.engine.backbone",
     "evalkit.engine.encoded_video",
+    "evalkit.engine.encoding",
     "evalkit.engine.frame_encoder",
     "evalkit.engine.models",
     "evalkit.engine.records",
     "evalkit.engine.setup",
+    "evalkit.engine.slice_encoder",
     # the model
     "evalkit.model.adapter",
     "evalkit.model.attention",
@@ -94,6 +96,10 @@ CHANGES_ANSWERS = (
 )
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
+    "evalkit.data.decoding.child": "sends on what data.video gives",
+    "evalkit.data.decoding.process": "asks the process that decodes, and starts it again",
+    "evalkit.data.decoding.source": "in which process data.video decodes",
+    "evalkit.engine.decode": "memory and deadline of decoding",
     "evalkit.engine.executor.base": "which process answers a video; the engine in it answers",
     "evalkit.engine.executor.local": "how many processes there are, and on which devices",
     "evalkit.engine.executor.pool": "which worker gets which video, and what is tried again",

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ import pytest
 from evalkit.data.decoding import child
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
-from evalkit.data.video import Picture, probe
+from evalkit.data.video import Picture, Shot, probe, sized, wanted_sizes
 from evalkit.errors import ConfigError, DecoderKilledError, VideoError
 from evalkit.types import FramePlan
 from tests.support import clips, odd_readers
 from tests.support.golden import ROOT
+from tests.support.outbox import Kept
 
 PLANS = [FramePlan(indices=(0, 5, 11), height=48, width=64), FramePlan(indices=(5, 29), height=48, width=64)]
 RESIZED = [*PLANS, FramePlan(indices=(5, 7), height=28, width=28)]
@@ -130,13 +132,30 @@ def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
     outbox.drain()
 
 
-def test_a_plan_at_the_size_of_the_file_needs_no_torch(clip: Path) -> None:
+@pytest.mark.parametrize(("small", "resized"), [(0, 5 * 48 * 64 * 3 + 2 * 28 * 28 * 3 - 48 * 64 * 3), (1 << 20, 0)])
+def test_large_frames_are_resized_in_the_child(
+    small: int, resized: int, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And small ones by the parent, which has torch in any case."""
+    monkeypatch.setattr(child, "SMALL", small)
+    outbox: Any = Kept()
+    child._answer(child.Decode(probe(clip), tuple(RESIZED), "pyav"), outbox)
+    *frames, finished = outbox.messages
+    assert isinstance(finished, child.Finished)
+    assert outbox.bytes == (resized or 5 * 48 * 64 * 3)
+    sizes = wanted_sizes(RESIZED)
+    found = [flat(frame if isinstance(frame, Picture) else sized(frame, sizes)) for frame in frames]
+    assert found == read(DecodeInProcess(), clip, plans=RESIZED)
+    assert all(isinstance(frame, Picture if resized else Shot) for frame in frames)
+
+
+def test_small_frames_need_no_torch(clip: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom evalkit.data.decoding import child\n"
-        "from evalkit.types import FramePlan\n"
+        "from evalkit.types import FramePlan\nfrom tests.support.outbox import Kept\n"
         f"video = child.video_file.probe(Path({str(clip)!r}))\n"
-        "plan = FramePlan(indices=(0, 3), height=video.height, width=video.width)\n"
-        "child._prepare_resizing(video, [plan])\nassert len(list(child.video_file.pictures(video, [plan]))) == 2\n"
+        "plan, outbox = FramePlan(indices=(0, 3), height=28, width=28), Kept()\n"
+        "child._answer(child.Decode(video, (plan,), 'pyav'), outbox)\nassert len(outbox.messages) == 3\n"
         "assert not {'torch', 'transformers', 'hydra', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

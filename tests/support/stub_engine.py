@@ -37,7 +37,9 @@ class StubEngine:
 
     folder: Path
 
-    def answers(self, pending: Mapping[OperatingPoint, Sequence[Question]]) -> Iterator[tuple[OperatingPoint, Answer]]:
+    def answers(
+        self, pending: Mapping[OperatingPoint, Sequence[Question]], following: object = None
+    ) -> Iterator[tuple[OperatingPoint, Answer]]:
         for point, questions in pending.items():
             for question in questions:
                 with (self.folder / "asked").open("a") as file:

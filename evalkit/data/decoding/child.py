@@ -1,13 +1,12 @@
 """The process that decodes: it opens files and sends their frames, as its parent asks, until the pipe ends.
 
-It imports PyAV and numpy; torch only where frames are resized, whose arithmetic is torch's.
+It imports PyAV and numpy; torch only where large frames are resized, whose arithmetic is torch's.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -17,13 +16,16 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.data import video as video_file
-from evalkit.data.video import Picture
+from evalkit.data.video import Picture, Shot
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FramePlan, Video
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator
     from multiprocessing.connection import Connection
+
+
+SMALL = 1_000_000  # bytes of a frame: with torch a process takes seconds to start and 200 MB more
 
 
 class Probe(NamedTuple):
@@ -38,6 +40,11 @@ class Decode(NamedTuple):
     video: Video
     plans: tuple[FramePlan, ...]
     reader: str
+
+    @property
+    def resizes(self) -> bool:
+        """Whether frames are resized here: large ones are, small ones by the parent, so that no torch is loaded."""
+        return self.video.height * self.video.width * 3 > SMALL
 
 
 class Probed(NamedTuple):
@@ -67,7 +74,7 @@ class Logged(NamedTuple):
 
 
 Request = Probe | Decode
-Message = Probed | Picture | Finished | Failed | Logged
+Message = Probed | Shot | Picture | Finished | Failed | Logged
 
 
 class Outbox(logging.Handler):
@@ -140,24 +147,34 @@ def _answer(request: Request, outbox: Outbox) -> None:
     if isinstance(request, Probe):
         outbox.put(Probed(video_file.probe(request.path)))
         return
-    _prepare_resizing(request.video, request.plans)
+    frames: Generator[Shot | Picture]
+    if request.resizes:
+        _use_one_thread()
+        frames = video_file.pictures(*request)
+    else:
+        frames = video_file.shots(*request)
     spent = 0.0
-    with closing(video_file.pictures(*request)) as pictures:
+    with closing(frames):
         while True:
             start = time.perf_counter()
-            picture = next(pictures, None)
+            frame = next(frames, None)
             spent += time.perf_counter() - start
-            if picture is None:
+            if frame is None:
                 break
-            outbox.put(picture, sum(pixels.nbytes for pixels in picture.pixels.values()))
+            outbox.put(frame, _size(frame))
     outbox.put(Finished(spent))
 
 
-def _prepare_resizing(video: Video, plans: Sequence[FramePlan]) -> None:
-    if "torch" not in sys.modules and any((plan.height, plan.width) != (video.height, video.width) for plan in plans):
-        import torch
+def _size(frame: Shot | Picture) -> int:
+    """Bytes of pixels."""
+    return frame.rgb.nbytes if isinstance(frame, Shot) else sum(rgb.nbytes for rgb in frame.pixels.values())
 
-        torch.set_num_threads(1)  # the cores are the model's and the decoder's
+
+def _use_one_thread() -> None:
+    """For resizing: the other cores are the model's and the decoder's."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _plain(error: Exception) -> Exception:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from evalkit.child_process import LightProcess, how_it_ended
 from evalkit.data.decoding.child import Decode, Failed, Finished, Logged, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, Pictures
-from evalkit.data.video import Picture
+from evalkit.data.video import Picture, Shot, sized, wanted_sizes
 from evalkit.errors import DecoderKilledError, EvalkitError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class DecodeInChild(FrameSource):
                 return message.video
 
     def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
-        """As FrameSource. DecoderKilledError likewise; `now` is not needed, as the child says what it spent."""
+        """As FrameSource. DecoderKilledError likewise; `now` is not asked, as it may wait for a GPU."""
         if self._unread is not None:
             self.close()
         self._unread = _Sent(self, Decode(replace(video, seconds=None), tuple(dict.fromkeys(plans)), reader))
@@ -174,6 +174,7 @@ class _Sent(Pictures):
 
     def __init__(self, source: DecodeInChild, request: Decode) -> None:
         self._source, self._request = source, request
+        self._sizes, self._resizing = wanted_sizes(request.plans), 0.0
         video, given = request.video, source.deadline
         self._wait = _Wait(video.path, BASE_SECONDS + video.duration_s if given is None else given)
         self._taken = self._passed = 0  # of this process, and by the caller
@@ -189,14 +190,22 @@ class _Sent(Pictures):
                 self._source.ask_again(self, self._request)
                 continue
             if isinstance(message, Finished):
-                self.seconds = message.seconds
+                self.seconds = message.seconds + self._resizing
                 self._source.finished()
                 raise StopIteration
-            assert isinstance(message, Picture)
             self._taken += 1
             if self._taken > self._passed:  # a second process begins anew
                 self._passed += 1
-                return message
+                return self._sized(message)
+
+    def _sized(self, message: Message) -> Picture:
+        if not isinstance(message, Shot):
+            assert isinstance(message, Picture)
+            return message
+        start = time.perf_counter()
+        picture = sized(message, self._sizes)
+        self._resizing += time.perf_counter() - start
+        return picture
 
 
 def _scan_seconds(path: Path) -> float:
