@@ -125,6 +125,11 @@ class LightProcess:
             )
         self._end = weakref.finalize(self, _end, self.pipe, self._process)
 
+    @property
+    def pid(self) -> int:
+        """The system's number of it."""
+        return self._process.pid
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from evalkit.data.readers import NAMES
+from evalkit.data.readers import REGISTRY
 from evalkit.data.video import decode, probe
 from evalkit.errors import ConfigError
 from evalkit.types import FramePlan, Frames, Video
@@ -34,7 +34,7 @@ def main() -> None:
         print("| reader |" + "".join(f" {n} frames, CPU s |" for n in arguments.frames))
         print("|---|" + "---:|" * len(arguments.frames))
         expected = {n: timed(video, n, "pyav")[0] for n in arguments.frames}
-        for name in NAMES:
+        for name in REGISTRY:
             print(f"| {name} |" + "".join(f" {cell(video, n, name, expected[n])} |" for n in arguments.frames))
 
 

@@ -169,7 +169,7 @@ def test_the_process_ends_with_its_parent(clip: Path) -> None:
         f"sys.path.insert(0, {str(clip.parent)!r})\n"
         f"source = DecodeInChild()\nvideo = source.probe(Path({str(clip)!r}))\n"
         "frames = source.pictures(video, [FramePlan(indices=(0, 1), height=48, width=64)], 'hang')\n"
-        "next(frames)\nprint(source._process._process.pid, flush=True)\nnext(frames)\n"
+        "next(frames)\nprint(source.process_id, flush=True)\nnext(frames)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

@@ -60,6 +60,13 @@ class DecodeInChild(FrameSource):
             except OSError as error:
                 raise EvalkitError(f"no process for decoding could be started: {error}") from error
 
+    @property
+    def process_id(self) -> int:
+        """Of the process, which is started if it does not run."""
+        self.start()
+        assert self._process is not None
+        return self._process.pid
+
     def close(self) -> None:
         """As FrameSource."""
         if self._process is not None:
