@@ -100,7 +100,7 @@ def many_videos(path: Path, videos: int) -> float:
             os.link(path, link)
             video = source.probe(link)
             plan = FramePlan(indices=(0, 4, 8), height=video.height, width=video.width)
-            assert len(list(source.pictures(video, [plan], "pyav"))) == 3
+            assert len(list(source.frames(video, [plan], "pyav"))) == 3
             last = last if number > 4 else resident(source.process_id)
         growth = resident(source.process_id) - last
     source.close()

@@ -26,8 +26,8 @@ from read_video import clip
 
 from evalkit import machine
 from evalkit.data.decoding.process import DecodeInChild
-from evalkit.data.decoding.source import DecodeInProcess, FrameSource, Now, Pictures
-from evalkit.data.video import Picture
+from evalkit.data.decoding.source import DecodeInProcess, FrameSource, FrameStream, Now
+from evalkit.data.video import SizedFrame
 from evalkit.engine.answer import Engine
 from evalkit.engine.encoded_video import Pending
 from evalkit.method import OperatingPoint
@@ -60,26 +60,28 @@ class Replay(FrameSource):
     def __init__(self, source: FrameSource) -> None:
         self._source = source
         self._videos: dict[Path, Video] = {}
-        self._pictures: dict[Path, list[Picture]] = {}
+        self._frames: dict[Path, list[SizedFrame]] = {}
 
     def probe(self, path: Path) -> Video:
         if path not in self._videos:
             self._videos[path] = self._source.probe(path)
         return self._videos[path]
 
-    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
-        if video.path not in self._pictures:
-            self._pictures[video.path] = list(self._source.pictures(video, plans, reader))
-        return Remembered(self._pictures[video.path])
+    def frames(
+        self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
+    ) -> FrameStream:
+        if video.path not in self._frames:
+            self._frames[video.path] = list(self._source.frames(video, plans, reader))
+        return Remembered(self._frames[video.path])
 
 
-class Remembered(Pictures):
+class Remembered(FrameStream):
     """One video's."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._left = iter(pictures)
+    def __init__(self, frames: Sequence[SizedFrame]) -> None:
+        self._left = iter(frames)
 
-    def __next__(self) -> Picture:
+    def __next__(self) -> SizedFrame:
         return next(self._left)
 
 
@@ -89,9 +91,11 @@ class Noted(DecodeInProcess):
     def __init__(self) -> None:
         self.asked: dict[Path, tuple[Sequence[FramePlan], str]] = {}
 
-    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+    def frames(
+        self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
+    ) -> FrameStream:
         self.asked[video.path] = (plans, reader)
-        return super().pictures(video, plans, reader, now)
+        return super().frames(video, plans, reader, now)
 
 
 def answers(own: Engine, work: Sequence[Pending]) -> list[Any]:
@@ -106,7 +110,7 @@ def answers(own: Engine, work: Sequence[Pending]) -> list[Any]:
 def decode_alone(source: DecodeInChild, asked: dict[Path, tuple[Sequence[FramePlan], str]]) -> None:
     """Every frame of all videos, taken as soon as it is there."""
     for path, (plans, reader) in asked.items():
-        for _ in source.pictures(source.probe(path), plans, reader):
+        for _ in source.frames(source.probe(path), plans, reader):
             pass
 
 

@@ -59,7 +59,7 @@ def probe(path: Path) -> Video:
     )
 
 
-class Shot(NamedTuple):
+class RawFrame(NamedTuple):
     """One wanted frame, as it is in the file."""
 
     wanted: int  # its number in the video
@@ -68,7 +68,7 @@ class Shot(NamedTuple):
     rgb: np.ndarray  # (height, width, 3) uint8
 
 
-class Picture(NamedTuple):
+class SizedFrame(NamedTuple):
     """One wanted frame, at the sizes at which it is wanted."""
 
     wanted: int
@@ -77,7 +77,7 @@ class Picture(NamedTuple):
     pixels: Mapping[Size, np.ndarray]  # (height, width, 3) uint8 RGB
 
 
-def shots(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Shot]:
+def raw_frames(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[RawFrame]:
     """Every frame that a plan wants, each once and ascending, in one pass; what is yielded is held no longer.
 
     Where a frame does not decode, the last earlier one that does stands in for it, and a warning is logged at the end.
@@ -91,16 +91,16 @@ def shots(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Gen
     wanted = sorted({index for plan in plans for index in plan.indices})
     if wanted:
         file = _timeline(video)
-        for index, shown, rgb in _shots(file, read, wanted):
-            yield Shot(index, shown, file.seconds(shown), rgb)
+        for index, shown, rgb in _decoded(file, read, wanted):
+            yield RawFrame(index, shown, file.seconds(shown), rgb)
 
 
-def pictures(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[Picture]:
-    """The same frames, resized once for each size at which plans want them. Raises as `shots`."""
+def sized_frames(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[SizedFrame]:
+    """The same frames, resized once for each size at which plans want them. Raises as `raw_frames`."""
     sizes = wanted_sizes(plans)
-    with closing(shots(video, plans, reader)) as found:
-        for shot in found:
-            yield sized(shot, sizes)
+    with closing(raw_frames(video, plans, reader)) as found:
+        for frame in found:
+            yield sized(frame, sizes)
 
 
 def wanted_sizes(plans: Sequence[FramePlan]) -> dict[int, set[Size]]:
@@ -112,23 +112,23 @@ def wanted_sizes(plans: Sequence[FramePlan]) -> dict[int, set[Size]]:
     return sizes
 
 
-def sized(shot: Shot, sizes: Mapping[int, Collection[Size]]) -> Picture:
+def sized(frame: RawFrame, sizes: Mapping[int, Collection[Size]]) -> SizedFrame:
     """A frame at the sizes at which it is wanted."""
-    wanted, shown, seconds, rgb = shot
-    return Picture(wanted, shown, seconds, {size: _resized(rgb, size) for size in sizes[wanted]})
+    wanted, shown, seconds, rgb = frame
+    return SizedFrame(wanted, shown, seconds, {size: _resized(rgb, size) for size in sizes[wanted]})
 
 
 def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
     """The frames of every plan, (F, plan.height, plan.width, 3) uint8 RGB in the order of its indices, in one pass.
 
     Exactly as many frames as asked; `indices` and `seconds` are those of stand-ins where there are any. Equal plans
-    share one `Frames`. Raises as `shots`.
+    share one `Frames`. Raises as `raw_frames`.
     """
     arrays = {_key(plan): np.empty((len(plan.indices), plan.height, plan.width, 3), np.uint8) for plan in plans}
     shown: dict[int, tuple[int, float]] = {}
-    for picture in pictures(video, plans, reader):
-        shown[picture.wanted] = picture.shown, picture.seconds
-        _place(picture, arrays)
+    for frame in sized_frames(video, plans, reader):
+        shown[frame.wanted] = frame.shown, frame.seconds
+        _place(frame, arrays)
     frames = {key: _frames(pixels, [shown[index] for index in key[0]]) for key, pixels in arrays.items()}
     return [frames[_key(plan)] for plan in plans]
 
@@ -198,7 +198,7 @@ def _timeline(video: Video) -> Timeline:
     return file
 
 
-def _shots(file: Timeline, read: Reader, wanted: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
+def _decoded(file: Timeline, read: Reader, wanted: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:
     """(wanted frame, frame shown in its place, pixels) for every wanted frame, ascending.
 
     What the reader leaves out is read from the beginning without seeking, by a second pass that follows the first.
@@ -243,12 +243,12 @@ def _warn(file: Timeline, lost: Mapping[int, int], wanted: int) -> None:
     )
 
 
-def _place(picture: Picture, arrays: Mapping[Key, np.ndarray]) -> None:
+def _place(frame: SizedFrame, arrays: Mapping[Key, np.ndarray]) -> None:
     """Put a frame into every plan that wants it."""
     for (indices, size), pixels in arrays.items():
-        row = bisect_left(indices, picture.wanted)
-        if row < len(indices) and indices[row] == picture.wanted:
-            pixels[row] = picture.pixels[size]
+        row = bisect_left(indices, frame.wanted)
+        if row < len(indices) and indices[row] == frame.wanted:
+            pixels[row] = frame.pixels[size]
 
 
 def _frames(pixels: np.ndarray, shown: Sequence[tuple[int, float]]) -> Frames:

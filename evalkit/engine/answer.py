@@ -51,8 +51,8 @@ class Engine:
     share: bool = True
     gauge: Meter | None = None  # None: the backbone's device
     source: FrameSource = field(default_factory=DecodeInProcess)
-    # by identity: the video that is decoded while the one before it is answered, or what is wrong with it
-    _begun: dict[int, BegunVideo | Exception] = field(default_factory=dict, repr=False)
+    # the video that is decoded while the one before it is answered, or what is wrong with it
+    _ahead: list[tuple[Pending, BegunVideo | Exception]] = field(default_factory=list, repr=False)
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -78,10 +78,10 @@ class Engine:
                 yield from self._together({point: [question]})
 
     def _together(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
-        begun = self._begun.pop(id(pending), None) or self._begin(pending)
+        begun = self._taken(pending)
         failure = begun if isinstance(begun, Exception) else self._encode(begun, following)
         if following is not None:
-            self._begun[id(following)] = self._begin(following)
+            self._ahead.append((following, self._begin(following)))
         refused = {} if isinstance(begun, Exception) else begun.refused
         for point, error in refused.items():
             yield from _lost({point: pending[point]}, error)
@@ -93,8 +93,14 @@ class Engine:
         union = len({index for one in begun.sets for index in one.indices})
         for one in begun.sets:
             decoding = Clock(self.meter)
-            decoding.spent["decode"] = begun.pictures.seconds * len(one.indices) / max(1, union)
+            decoding.spent["decode"] = begun.stream.seconds * len(one.indices) / max(1, union)
             yield from self._answer_set(one, begun.video, decoding, pending, shared=shared)
+
+    def _taken(self, pending: Pending) -> BegunVideo | Exception:
+        """A video that has been begun ahead, or is begun now."""
+        ahead = [begun for asked, begun in self._ahead if asked is pending]
+        self._ahead.clear()
+        return ahead[0] if ahead else self._begin(pending)
 
     def _begin(self, pending: Pending) -> BegunVideo | Exception:
         """Plan one video's frames and have them decoded; what went wrong is for its turn."""
@@ -109,8 +115,8 @@ class Engine:
                     refused[point] = error
             plans = [one.frames for one in planned if one.frames.indices]
             reader = next(iter(encoders.values())).reader
-            pictures = self.source.pictures(video, plans, reader, self.meter.now)
-            return BegunVideo(video, frame_sets(planned, encoders, self.meter), refused, pictures)
+            stream = self.source.frames(video, plans, reader, self.meter.now)
+            return BegunVideo(video, frame_sets(planned, encoders, self.meter), refused, stream)
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             return error
 
@@ -119,7 +125,7 @@ class Engine:
         try:
             if following is not None:
                 self.source.announce(_path(following))
-            encode_all(begun.video, begun.pictures, begun.sets)
+            encode_all(begun.video, begun.stream, begun.sets)
         except Exception as error:  # noqa: BLE001 – as above
             return error
         return None

@@ -15,8 +15,8 @@ from evalkit.model.shared_weights import same_encoder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from evalkit.data.decoding.source import Pictures
-    from evalkit.data.video import Picture
+    from evalkit.data.decoding.source import FrameStream
+    from evalkit.data.video import SizedFrame
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.slice_encoder import SliceEncoder
     from evalkit.errors import MethodError
@@ -46,10 +46,10 @@ class FrameSet:
         if plan.indices:
             self.slices = self.encoder.slices(plan)
 
-    def add(self, picture: Picture) -> None:
+    def add(self, frame: SizedFrame) -> None:
         """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
-        if self.slices is not None and picture.wanted in self.indices:
-            self.slices.hold(picture.pixels[self.size], picture.seconds)
+        if self.slices is not None and frame.wanted in self.indices:
+            self.slices.hold(frame.pixels[self.size], frame.seconds)
             if self.slices.full:
                 self._measured(self.slices.encode_next)
 
@@ -90,7 +90,7 @@ class BegunVideo:
     video: Video
     sets: list[FrameSet]
     refused: Mapping[OperatingPoint, MethodError]  # whose methods make no plan here
-    pictures: Pictures  # every frame that a set wants
+    stream: FrameStream  # every frame that a set wants
 
 
 def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter: Meter) -> list[FrameSet]:
@@ -107,10 +107,10 @@ def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter:
     return sets
 
 
-def encode_all(video: Video, pictures: Iterator[Picture], sets: Sequence[FrameSet]) -> None:
+def encode_all(video: Video, frames: Iterator[SizedFrame], sets: Sequence[FrameSet]) -> None:
     """Take all frames of a video, and encode each set as they come. Raises VideoError."""
-    for picture in pictures:
+    for frame in frames:
         for one in sets:
-            one.add(picture)
+            one.add(frame)
     for one in sets:
         one.finish(video)

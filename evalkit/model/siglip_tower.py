@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from evalkit.errors import ModelError
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import PixelNormalization
+from evalkit.model.normalization import PixelNormalization, to_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,8 @@ class SiglipTower:
 
     def _slice(self, pixels: np.ndarray) -> Tensor:
         weight = self.module.embeddings.patch_embedding.weight
-        hidden = self.module.embeddings(self._normalized(pixels).permute(0, 3, 1, 2).to(weight.device, weight.dtype))
+        channels_first = self._normalized(pixels).permute(0, 3, 1, 2)
+        hidden = self.module.embeddings(to_device(channels_first, weight.device, weight.dtype))
         for layer in self.module.encoder.layers[: self.depth]:
             hidden = layer(hidden, attention_mask=None)
         projected = self.projector(hidden)

@@ -12,7 +12,7 @@ import torch
 
 from evalkit.model import flops
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import PixelNormalization
+from evalkit.model.normalization import PixelNormalization, to_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ class VisionTower:
     def _run(self, patches: Tensor, grid: tuple[int, int, int]) -> Any:
         """transformers' output for normalised patches."""
         device = self.module.device
-        return self.module(patches.to(device, self.module.dtype), grid_thw=torch.tensor([grid], device=device))
+        return self.module(to_device(patches, device, self.module.dtype), grid_thw=torch.tensor([grid], device=device))
 
     def flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""

@@ -19,7 +19,7 @@ import pytest
 from evalkit.data.decoding import child
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
-from evalkit.data.video import Picture, Shot, probe, sized, wanted_sizes
+from evalkit.data.video import RawFrame, SizedFrame, probe, sized, wanted_sizes
 from evalkit.errors import ConfigError, DecoderKilledError, VideoError
 from evalkit.types import FramePlan
 from tests.support import clips, odd_readers
@@ -48,12 +48,12 @@ def source(clip: Path) -> Iterator[DecodeInChild]:
 def read(
     source: FrameSource, path: Path, reader: str = "pyav", plans: Sequence[FramePlan] = PLANS
 ) -> list[tuple[object, ...]]:
-    return [flat(picture) for picture in source.pictures(source.probe(path), plans, reader)]
+    return [flat(frame) for frame in source.frames(source.probe(path), plans, reader)]
 
 
-def flat(picture: Picture) -> tuple[object, ...]:
-    pixels = {size: rgb.tobytes() for size, rgb in picture.pixels.items()}
-    return picture.wanted, picture.shown, picture.seconds, pixels
+def flat(frame: SizedFrame) -> tuple[object, ...]:
+    pixels = {size: rgb.tobytes() for size, rgb in frame.pixels.items()}
+    return frame.wanted, frame.shown, frame.seconds, pixels
 
 
 def test_frames_are_those_of_the_own_process(clip: Path, source: DecodeInChild) -> None:
@@ -90,7 +90,7 @@ def test_a_decoder_that_hangs_is_killed_at_the_deadline(clip: Path) -> None:
     source = DecodeInChild(limit=1 << 20, deadline=0.3)
     video = probe(clip)
     with pytest.raises(DecoderKilledError, match=r"clip.mp4: not decoded within 0.3 s"):
-        list(source.pictures(video, PLANS, "hang"))
+        list(source.frames(video, PLANS, "hang"))
     source.close()
 
 
@@ -109,7 +109,7 @@ def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
     """Nobody reads the pipe: as many frames of 100 bytes are accepted as may wait, beside the one on its way."""
     here, there = Pipe()
     outbox = child.Outbox(there, limit)
-    frame = Picture(0, 0, 0.0, {(1, 100, None): np.zeros(1 << 22, np.uint8)})  # more than a pipe takes
+    frame = SizedFrame(0, 0, 0.0, {(1, 100, None): np.zeros(1 << 22, np.uint8)})  # more than a pipe takes
     accepted: list[int] = []
     full = threading.Event()
 
@@ -144,9 +144,9 @@ def test_large_frames_are_resized_in_the_child(
     assert isinstance(finished, child.Finished)
     assert outbox.bytes == (resized or 5 * 48 * 64 * 3)
     sizes = wanted_sizes(RESIZED)
-    found = [flat(frame if isinstance(frame, Picture) else sized(frame, sizes)) for frame in frames]
+    found = [flat(frame if isinstance(frame, SizedFrame) else sized(frame, sizes)) for frame in frames]
     assert found == read(DecodeInProcess(), clip, plans=RESIZED)
-    assert all(isinstance(frame, Picture if resized else Shot) for frame in frames)
+    assert all(isinstance(frame, SizedFrame if resized else RawFrame) for frame in frames)
 
 
 def test_small_frames_need_no_torch(clip: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_process_ends_with_its_parent(clip: Path) -> None:
         "from evalkit.types import FramePlan\n"
         f"sys.path.insert(0, {str(clip.parent)!r})\n"
         f"source = DecodeInChild()\nvideo = source.probe(Path({str(clip)!r}))\n"
-        "frames = source.pictures(video, [FramePlan(indices=(0, 1), height=48, width=64)], 'hang')\n"
+        "frames = source.frames(video, [FramePlan(indices=(0, 1), height=48, width=64)], 'hang')\n"
         "next(frames)\nprint(source.process_id, flush=True)\nnext(frames)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:

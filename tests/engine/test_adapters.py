@@ -72,7 +72,7 @@ def of(found: Mapping[Key, Answer], *, tuned: bool) -> dict[Key, Answer]:
 def test_one_run_answers_as_two(clip: Path, checkpoint: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded once; encoded once where the adapter leaves vision tower and projector alone, else by each."""
     decoded, encoded = [], []
-    decode, encode = video_file.pictures, Qwen2VL.encode
+    decode, encode = video_file.sized_frames, Qwen2VL.encode
 
     def counted(*args: Any) -> Any:
         decoded.append(len(set(args[1])))
@@ -85,7 +85,7 @@ def test_one_run_answers_as_two(clip: Path, checkpoint: Path, folder: str, monke
     questions = [question(clip, n) for n in range(2)]
     base = answer(setup(checkpoint).engine, PLAIN, questions)
     own = answer(setup(checkpoint, folder).engine, PLAIN, questions)
-    monkeypatch.setattr(video_file, "pictures", counted)
+    monkeypatch.setattr(video_file, "sized_frames", counted)
     monkeypatch.setattr(Qwen2VL, "encode", counting)
     both = answer(setup(checkpoint).engine, [*with_own(PLAIN, folder), *PLAIN], questions)
     assert decoded == [1]

@@ -166,9 +166,9 @@ def test_a_grid_decodes_once_and_encodes_each_set_of_frames_once(
 ) -> None:
     passes: list[int] = []
     encoded: list[int] = []
-    decode, encode = video_file.pictures, Qwen2VL.encode
+    decode, encode = video_file.sized_frames, Qwen2VL.encode
 
-    def counted(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.Picture]:
+    def counted(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.SizedFrame]:
         passes.append(len(set(plans)))
         return decode(video, plans, reader)
 
@@ -176,7 +176,7 @@ def test_a_grid_decodes_once_and_encodes_each_set_of_frames_once(
         encoded.append(len(pixels))
         return encode(self, pixels, slice_cells=slice_cells)
 
-    monkeypatch.setattr(video_file, "pictures", counted)
+    monkeypatch.setattr(video_file, "sized_frames", counted)
     monkeypatch.setattr(Qwen2VL, "encode", counting)
     questions = [question(clip, n) for n in range(3)]
     points = [

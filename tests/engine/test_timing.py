@@ -79,10 +79,10 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     and 100 per token fed. The encoder holds most.
     """
     found = Ticking()
-    decode, encode, feed = video_file.pictures, Qwen2VL.encode, Qwen2VL.prefill_text
+    decode, encode, feed = video_file.sized_frames, Qwen2VL.encode, Qwen2VL.prefill_text
     prefill_video = Qwen2VL.prefill_video
 
-    def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.Picture]:
+    def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.SizedFrame]:
         if plans:
             found.work(max(plan.indices[-1] for plan in plans) + 1, 0, f"decode {video.path.name}")
         yield from decode(video, plans, reader)
@@ -99,7 +99,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
         found.work(100 * len(tokens), len(tokens), "feed")
         return prefill_video(self, context, tokens, *args, **kwargs)
 
-    monkeypatch.setattr(video_file, "pictures", decoding)
+    monkeypatch.setattr(video_file, "sized_frames", decoding)
     monkeypatch.setattr(Qwen2VL, "encode", encoding)
     monkeypatch.setattr(Qwen2VL, "prefill_text", feeding)
     monkeypatch.setattr(Qwen2VL, "prefill_video", watching)

@@ -156,7 +156,7 @@ def _drawn(path: Path, shown: Mapping[KeptOverTime, tuple[float, ...]], source: 
     indices = tuple(sorted(set(frames.values())))
     height = max(1, round(WIDTH * video.height / video.width))
     plan = FramePlan(indices=indices, height=height, width=WIDTH)
-    pictures = [picture.pixels[size_of(plan)] for picture in source.pictures(video, [plan], "pyav")]
+    pictures = [frame.pixels[size_of(plan)] for frame in source.frames(video, [plan], "pyav")]
     places = {index: place for place, index in enumerate(indices)}
     return Sprite(
         image=_image(pictures),
@@ -172,7 +172,7 @@ def _nearest(moments: Sequence[float], second: float) -> int:
 
 
 def _image(pictures: Sequence[np.ndarray]) -> str:
-    """Pictures (height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
+    """FrameStream (height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
     count, (height, width, _) = len(pictures), pictures[0].shape
     columns = min(COLUMNS, count)
     sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.data import video as video_file
-from evalkit.data.video import Picture, Shot
+from evalkit.data.video import RawFrame, SizedFrame
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FramePlan, Video
 
@@ -74,7 +74,7 @@ class Logged(NamedTuple):
 
 
 Request = Probe | Decode
-Message = Probed | Shot | Picture | Finished | Failed | Logged
+Message = Probed | RawFrame | SizedFrame | Finished | Failed | Logged
 
 
 class Outbox(logging.Handler):
@@ -147,12 +147,12 @@ def _answer(request: Request, outbox: Outbox) -> None:
     if isinstance(request, Probe):
         outbox.put(Probed(video_file.probe(request.path)))
         return
-    frames: Generator[Shot | Picture]
+    frames: Generator[RawFrame | SizedFrame]
     if request.resizes:
         _use_one_thread()
-        frames = video_file.pictures(*request)
+        frames = video_file.sized_frames(*request)
     else:
-        frames = video_file.shots(*request)
+        frames = video_file.raw_frames(*request)
     spent = 0.0
     with closing(frames):
         while True:
@@ -165,9 +165,9 @@ def _answer(request: Request, outbox: Outbox) -> None:
     outbox.put(Finished(spent))
 
 
-def _size(frame: Shot | Picture) -> int:
+def _size(frame: RawFrame | SizedFrame) -> int:
     """Bytes of pixels."""
-    return frame.rgb.nbytes if isinstance(frame, Shot) else sum(rgb.nbytes for rgb in frame.pixels.values())
+    return frame.rgb.nbytes if isinstance(frame, RawFrame) else sum(rgb.nbytes for rgb in frame.pixels.values())
 
 
 def _use_one_thread() -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from evalkit.child_process import LightProcess, how_it_ended
 from evalkit.data.decoding.child import Decode, Failed, Finished, Logged, Probe, Probed
-from evalkit.data.decoding.source import FrameSource, Pictures
-from evalkit.data.video import Picture, Shot, sized, wanted_sizes
+from evalkit.data.decoding.source import FrameSource, FrameStream
+from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
 from evalkit.errors import DecoderKilledError, EvalkitError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class DecodeInChild(FrameSource):
         self._limit = limit
         self._process: LightProcess | None = None
         self._announced: Path | None = None
-        self._unread: Pictures | None = None
+        self._unread: FrameStream | None = None
 
     def start(self) -> None:
         """Start the process, so that it is there when the first video is asked for. EvalkitError where none starts."""
@@ -95,7 +95,9 @@ class DecodeInChild(FrameSource):
                 assert isinstance(message, Probed)
                 return message.video
 
-    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+    def frames(
+        self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
+    ) -> FrameStream:
         """As FrameSource. DecoderKilledError likewise; `now` is not asked, as it may wait for a GPU."""
         if self._unread is not None:
             self.close()
@@ -138,9 +140,9 @@ class DecodeInChild(FrameSource):
             else:
                 return message
 
-    def ask_again(self, pictures: Pictures, request: Request) -> None:
+    def ask_again(self, stream: FrameStream, request: Request) -> None:
         """Ask a new process for what the last one has not sent."""
-        self._unread = pictures
+        self._unread = stream
         self.ask(request)
 
     def finished(self) -> None:
@@ -176,7 +178,7 @@ class _Wait:
         raise DecoderKilledError(f"{text}, as did one before it{final}")
 
 
-class _Sent(Pictures):
+class _Sent(FrameStream):
     """Frames as they come from the child."""
 
     def __init__(self, source: DecodeInChild, request: Decode) -> None:
@@ -187,7 +189,7 @@ class _Sent(Pictures):
         self._taken = self._passed = 0  # of this process, and by the caller
         source.ask(request)
 
-    def __next__(self) -> Picture:
+    def __next__(self) -> SizedFrame:
         while True:
             try:
                 message = self._source.receive(self._wait)
@@ -205,14 +207,14 @@ class _Sent(Pictures):
                 self._passed += 1
                 return self._sized(message)
 
-    def _sized(self, message: Message) -> Picture:
-        if not isinstance(message, Shot):
-            assert isinstance(message, Picture)
+    def _sized(self, message: Message) -> SizedFrame:
+        if not isinstance(message, RawFrame):
+            assert isinstance(message, SizedFrame)
             return message
         start = time.perf_counter()
-        picture = sized(message, self._sizes)
+        frame = sized(message, self._sizes)
         self._resizing += time.perf_counter() - start
-        return picture
+        return frame
 
 
 def _scan_seconds(path: Path) -> float:

@@ -12,13 +12,13 @@ from evalkit.data import video as video_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evalkit.data.video import Picture
+    from evalkit.data.video import SizedFrame
     from evalkit.types import FramePlan, Video
 
     Now = Callable[[], float]  # seconds from an arbitrary start
 
 
-class Pictures(ABC, Iterator["Picture"]):
+class FrameStream(ABC, Iterator["SizedFrame"]):
     """The frames of one video on their way, ascending; `seconds` of decoding are complete when the last has come."""
 
     seconds: float = 0.0
@@ -40,8 +40,10 @@ class FrameSource(ABC):
         """What is known of a video before decoding. VideoError as `evalkit.data.video.probe`."""
 
     @abstractmethod
-    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
-        """What `evalkit.data.video.pictures` yields, begun at once where something runs ahead.
+    def frames(
+        self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
+    ) -> FrameStream:
+        """What `evalkit.data.video.sized_frames` yields, begun at once where something runs ahead.
 
         `now` counts the seconds of decoding where they are spent in this process.
         """
@@ -57,18 +59,20 @@ class DecodeInProcess(FrameSource):
         """As FrameSource."""
         return video_file.probe(path)
 
-    def pictures(self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter) -> Pictures:
+    def frames(
+        self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
+    ) -> FrameStream:
         """As FrameSource."""
-        return _Timed(video_file.pictures(video, plans, reader), now)
+        return _Timed(video_file.sized_frames(video, plans, reader), now)
 
 
-class _Timed(Pictures):
-    def __init__(self, pictures: Iterator[Picture], now: Now) -> None:
-        self._pictures, self._now = pictures, now
+class _Timed(FrameStream):
+    def __init__(self, frames: Iterator[SizedFrame], now: Now) -> None:
+        self._frames, self._now = frames, now
 
-    def __next__(self) -> Picture:
+    def __next__(self) -> SizedFrame:
         start = self._now()
         try:
-            return next(self._pictures)
+            return next(self._frames)
         finally:
             self.seconds += self._now() - start

@@ -42,9 +42,10 @@ class EngineDescription:
     def __call__(self) -> Engine:
         """The engine, its models loaded."""
         protocol = protocols.get(self.protocol) if isinstance(self.protocol, str) else self.protocol
-        engine = EngineSetup(protocol=protocol, **self.setup).engine
-        engine.frame_encoders(self.adapters)
-        return engine
+        setup = EngineSetup(protocol=protocol, **self.setup)
+        setup.source.start()
+        setup.engine.frame_encoders(self.adapters)
+        return setup.engine
 
 
 def description(

@@ -14,7 +14,7 @@ from evalkit.model.families.videochat_flash_model import (
     VideoChatFlashForCausalLM,
 )
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD, PixelNormalization
+from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD, PixelNormalization, to_device
 from evalkit.model.positions import RopePositions
 from evalkit.model.video_llm import VideoLLM
 
@@ -97,7 +97,7 @@ class VideoChatFlash(VideoLLM):
 
     def _clip(self, pixels: np.ndarray) -> Tensor:
         """uint8 frames (F, height, width, 3) -> normalised (1, 3, F, height, width)."""
-        return self._normalized(pixels).permute(3, 0, 1, 2)[None].to(self.device, self.model.dtype)
+        return to_device(self._normalized(pixels).permute(3, 0, 1, 2)[None], self.device, self.model.dtype)
 
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells, whole clips."""
