@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,7 +26,7 @@ from read_video import clip
 
 from evalkit import machine
 from evalkit.data.decoding.process import DecodeInChild
-from evalkit.data.decoding.source import DecodeInProcess, FrameSource, FrameStream, Now
+from evalkit.data.decoding.source import DecodeInProcess, FrameSource, FrameStream
 from evalkit.data.video import SizedFrame
 from evalkit.engine.answer import Engine
 from evalkit.engine.encoded_video import Pending
@@ -36,6 +36,9 @@ from evalkit.testing.method_contract import backbone
 from evalkit.types import FramePlan, Video
 from methods.retake import ReTaKe
 from methods.uniform import Uniform
+
+if TYPE_CHECKING:
+    from evalkit.data.decoding.source import Now
 
 BAR = 1.1
 AHEAD = 512_000_000
