@@ -12,6 +12,7 @@ class Seconds:
     """Wall-clock seconds of each stage on a question's whole path.
 
     All but `generate` are over when the scores of the first token are there: their sum is the time to first token.
+    `decode` is what decoding took, also where another process did it and nobody waited.
     Work that questions share counts in full for each; decoding that operating points share is divided among them by
     their frames, so that it depends on what else was run (`Ledger.seconds_shared`).
     """

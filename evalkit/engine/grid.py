@@ -122,7 +122,7 @@ class Grid:
         work = [
             (point, run, questions)
             for benchmark, runs in opened
-            for questions in [timing.drawn(benchmark, self.timed_videos, self.setup.seed)]
+            for questions in [timing.drawn(benchmark, self.timed_videos, self.setup.seed, self.setup.source.probe)]
             for point, run in runs.items()
         ]
         todo = sum(len(timer.missing(run, questions)) for _, run, questions in work)

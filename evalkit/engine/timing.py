@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evalkit.engine.answer import Engine
     from evalkit.method import OperatingPoint
     from evalkit.runs.folder import RunFolder
-    from evalkit.types import Answer, Benchmark, Question
+    from evalkit.types import Answer, Benchmark, Question, Video
 
     Drawn = Sequence[tuple[Question, float]]  # a question and the seconds of its video, by rising duration
 
@@ -34,23 +34,23 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 24  # bytes
 
 
-def drawn(benchmark: Benchmark, videos: int, seed: int) -> Drawn:
+def drawn(benchmark: Benchmark, videos: int, seed: int, probe: Callable[[Path], Video] = video_file.probe) -> Drawn:
     """The first question about each of `videos` videos (or of all, where there are fewer).
 
     The readable videos are ordered by duration and cut into as many strata of equal size as videos are wanted, and one
     is drawn from each: the same ones for the same question set and seed, whatever is measured on them.
     """
-    by_duration = sorted(_readable(benchmark), key=lambda found: (found[1], found[0].video_id))
+    by_duration = sorted(_readable(benchmark, probe), key=lambda found: (found[1], found[0].video_id))
     wanted = min(videos, len(by_duration))
     draw = random.Random(seed)
     bounds = pairwise(len(by_duration) * n // wanted for n in range(wanted + 1)) if wanted else ()
     return [by_duration[draw.randrange(low, high)] for low, high in bounds]
 
 
-def _readable(benchmark: Benchmark) -> Iterable[tuple[Question, float]]:
+def _readable(benchmark: Benchmark, probe: Callable[[Path], Video]) -> Iterable[tuple[Question, float]]:
     for question, *_ in benchmark.by_video().values():
         try:
-            yield question, video_file.probe(question.video_path).duration_s
+            yield question, probe(question.video_path).duration_s
         except VideoError:
             continue  # its questions are failed rows among the answers
 

@@ -126,7 +126,9 @@ class DecodeInChild(FrameSource):
             start = time.monotonic()
             try:
                 message: Message | None = pipe.recv() if pipe.poll(max(0.0, wait.seconds)) else None
-            except (EOFError, OSError) as error:
+            except Exception as error:  # it has ended, or sends what is no message: pickle raises many kinds
+                if not isinstance(error, EOFError):
+                    self._process.kill()
                 raise _EndedError(self._ended()) from error
             wait.seconds -= time.monotonic() - start
             if message is None:
