@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import tracemalloc
@@ -526,3 +527,19 @@ def test_decord_is_refused_what_it_misreads(folder: Path, name: str) -> None:
     ) as caught:
         decode(video, [plan(video, [0])], "decord")
     assert str(video.path) in str(caught.value)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_decoders_are_let_go_at_once(closes: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the garbage collector comes by: frames of many videos would add up. Without the closing they stay."""
+    if not closes:
+        monkeypatch.setattr(pyav.Cursor, "close", lambda _: None)
+    gc.collect()
+    gc.disable()
+    try:
+        file = scan(folder / "dense.mp4")
+        assert len(list(pyav.read(file, [1, 2]))) == len(list(pyav.nearest(file, [1, 2]))) == 2
+        next(pyav.read(file, [0, 1]))
+        assert any(type(one) is pyav.Cursor for one in gc.get_objects()) is not closes
+    finally:
+        gc.enable()

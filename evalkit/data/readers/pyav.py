@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,12 @@ def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.n
     """(frame number, upright RGB) of the `wanted` frames that decode; seeks where that skips a key frame."""
     with opened(timeline.path) as (container, stream):
         stream.thread_type = "AUTO"
-        cursor = Cursor(container, stream, timeline)
-        for index in wanted:
-            cursor.skip_to(timeline.ticks[index])
-            frame = cursor.advance(timeline.ticks[index])
-            if frame is not None and frame.pts == timeline.ticks[index]:
-                yield index, upright_rgb(frame)
+        with closing(Cursor(container, stream, timeline)) as cursor:
+            for index in wanted:
+                cursor.skip_to(timeline.ticks[index])
+                frame = cursor.advance(timeline.ticks[index])
+                if frame is not None and frame.pts == timeline.ticks[index]:
+                    yield index, upright_rgb(frame)
 
 
 def nearest(timeline: Timeline, wanted: Iterable[int]) -> Generator[tuple[int, int, np.ndarray]]:
@@ -37,11 +38,11 @@ def nearest(timeline: Timeline, wanted: Iterable[int]) -> Generator[tuple[int, i
     """
     with opened(timeline.path) as (container, stream):
         stream.thread_type = "NONE"  # which frames around a damage come out must not depend on the number of cores
-        cursor = Cursor(container, stream, timeline)
-        for index in wanted:
-            frame = cursor.advance(timeline.ticks[index]) or cursor.ahead
-            if frame is not None:
-                yield index, timeline.index_at(frame.pts), upright_rgb(frame)
+        with closing(Cursor(container, stream, timeline)) as cursor:
+            for index in wanted:
+                frame = cursor.advance(timeline.ticks[index]) or cursor.ahead
+                if frame is not None:
+                    yield index, timeline.index_at(frame.pts), upright_rgb(frame)
 
 
 def upright_rgb(frame: Any) -> np.ndarray:
@@ -66,6 +67,11 @@ class Cursor:
         self._frames = self._decoded(packets(container, stream))
         self._behind: Any = None  # last frame shown at or before the wanted time
         self.ahead: Any = None  # first frame after it, already decoded
+
+    def close(self) -> None:
+        """Let go of the decoder and its frames at once, without waiting for the garbage collector."""
+        self._frames = iter(())  # what makes frames refers back to this
+        self._behind = self.ahead = None
 
     def advance(self, ticks: int) -> Any | None:
         """The last frame that is shown at or before `ticks` and decodes; None where there is none."""
