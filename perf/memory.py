@@ -41,9 +41,9 @@ NOTE = """
 {frames} frames of {side}×{side} pixels on a small random Qwen2-VL, slices of {cells} cells, at most {ahead} MB
 of frames decoded ahead. Peak: of the answering process above its model, with methods that keep 64 tokens, so
 that no cache is in it. Slice: the peak of a video of one slice. Bar: peak ≤ {bar:g} × (visual tokens + slice).
-Decoding: peak of the process that decodes, above what it held after the short video. Beside that, {videos}
-videos of 1080p one after the other: the process that decodes grew by {growth:.0f} MB between the fifth and the
-last (bar: below {most} MB).
+`mallopt` has malloc return what is freed at once. Decoding: peak of the process that decodes, above what it
+held after the short video. Beside that, {videos} videos of 1080p one after the other: the process that decodes
+grew by {growth:.0f} MB between the fifth and the last (bar: below {most} MB).
 """
 
 

@@ -23,6 +23,10 @@ Pending = Mapping[
     OperatingPoint, Sequence[Question]
 ]  # the questions of ONE video that each operating point is to answer
 
+Pending = Mapping[
+    OperatingPoint, Sequence[Question]
+]  # the questions of ONE video that each operating point is to answer
+
 
 @dataclass(frozen=True)
 class PlannedVideo:

@@ -2,7 +2,7 @@
 
 The parent asks for one video after the other and takes the frames as they come. The child decodes on while the parent
 does something else, until as many bytes of frames wait as are allowed; so it is never more than that ahead. Frames go
-through a pipe: shared memory is no faster here and is too small in many containers.
+through a pipe: shared memory is too small in many containers.
 """
 
 from __future__ import annotations
