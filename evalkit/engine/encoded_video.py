@@ -17,15 +17,10 @@ if TYPE_CHECKING:
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
-    from evalkit.types import FramePlan, Question, Video, VisualTokens
+    from evalkit.types import FramePlan, Video, VisualTokens
 
-Pending = Mapping[
-    OperatingPoint, Sequence[Question]
-]  # the questions of ONE video that each operating point is to answer
-
-Pending = Mapping[
-    OperatingPoint, Sequence[Question]
-]  # the questions of ONE video that each operating point is to answer
+# the questions of ONE video that each operating point is to answer
+Pending = Mapping[OperatingPoint, Sequence[Question]]
 
 
 @dataclass(frozen=True)
