@@ -1,4 +1,4 @@
-"""Replay traces of released code: `python tests/parity.py retake|xcomp|videochat_flash DIR`; exits 1 if one differs."""
+"""Replay traces of released code: `python tests/parity.py NAME DIR` (`--help` has names); exits 1 if one differs."""
 
 import sys
 from pathlib import Path
