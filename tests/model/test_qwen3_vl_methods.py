@@ -19,12 +19,12 @@ from methods.lpcomp import LPComp
 from tests.support import clips
 from tests.support.flop_counter import counted, total
 from tests.support.loop import answer_key, engine, question
-from tests.support.methods import NAMES, built
+from tests.support.methods import WITHIN, built
 from tests.support.parity import budget_of
 from tests.support.visual_tokens import visual
 
 QUICK = ("retake", "xcomp")
-MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*WITHIN, "visionzip")]
 HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 
 
@@ -47,7 +47,7 @@ def on_qwen3(family: Qwen3VL, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WITHIN)
 @pytest.mark.usefixtures("on_qwen3")
 def test_the_contract(name: str) -> None:
     method_contract.answers_are_those_of_the_ratio(built(name).method)

@@ -32,11 +32,11 @@ from tests.support.checkpoints import edit
 from tests.support.closeness import RTOL, apart
 from tests.support.flop_counter import counted
 from tests.support.loop import DENSE, answer, answer_key, engine, question
-from tests.support.methods import NAMES, built
+from tests.support.methods import WITHIN, built
 from tests.support.videochat_flash import PIXELS, random_checkpoint
 
 GRID = (1, 16)
-ON_ONE_SIZE = [name for name in NAMES if name != "lowres"]
+ON_ONE_SIZE = [name for name in (*WITHIN, "divprune") if name != "lowres"]
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +277,19 @@ def test_sharing_and_chunks_change_nothing(name: str, clip: Path, family: VideoC
 def test_smaller_frames_are_refused(clip: Path, family: VideoChatFlash) -> None:
     found = answer(engine(family), [OperatingPoint("lowres", LowRes(), 0.5)], [question(clip, 0)])
     assert "frames all have one size, 96 × 96" in str(found["lowres", 0.5, "q0"].error)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("evs", "compares a place with the same place of another cell"),
+        ("visionzip", "needs attention, keys of the vision encoder, and that of VideoChatFlash gives features alone"),
+    ],
+)
+def test_what_its_tokens_cannot_say_is_refused(name: str, reason: str, clip: Path, family: VideoChatFlash) -> None:
+    found = answer(engine(family), [replace(built(name), ratio=0.5)], [question(clip, 0)])
+    assert reason in str(found[name, 0.5, "q0"].error)
+    assert "not defined on this backbone" in str(found[name, 0.5, "q0"].error)
 
 
 def spent(
