@@ -30,9 +30,12 @@ from evalkit.model.shared_weights import same_encoder
 from evalkit.types import Answer, Question, VisualTokens
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Tensor
 
     from evalkit.data.protocols import Protocol
+    from evalkit.encoder_view import Need
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
     from evalkit.model.prefill_state import PrefillState
@@ -99,19 +102,25 @@ class Engine:
         for group in _encoded_alike(planned):
             plan, encoder = group[0].frames, encoders[group[0].point.adapter]
             decoding = clock.part(len(plan.indices) / union if union else 0.0)
-            encoding = Clock(meter)
+            encoding, reading = Clock(meter), _Reading(meter)
+            needs: frozenset[Need] = frozenset().union(*(one.point.method.needs for one in group))
             try:
                 meter.reset_peak()
                 with torch.inference_mode(), encoding.stage("encode"):
-                    tokens = encoder.encode(video, plan, frames[plan]) if plan in frames else None
+                    tokens = None
+                    if plan in frames:
+                        tokens = encoder.encode(video, plan, frames[plan], needs=needs, timed=reading.stage)
             except Exception as error:  # noqa: BLE001 – as above
                 yield from _lost(_joined((one.point, one.questions) for one in group), error)
                 continue
+            encoding.spent["encode"] -= reading.total  # who did not ask does not pay
             dense = group[0].budget.frames  # the same at every ratio
-            encoded = EncodedVideo(video, plan, dense, tokens, (decoding, encoding), meter.peak_bytes(), shared)
+            clocks, peak = (decoding, encoding), meter.peak_bytes()
+            encoded = EncodedVideo(video, plan, dense, tokens, clocks, peak, reading.clocks, shared)
             passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
             for one in group:
-                yield from self._answer_all(one, encoded, one.questions, passes[id(one.backbone)])
+                seen = encoded.seen_by(one.point.method)
+                yield from self._answer_all(one, seen, one.questions, passes[id(one.backbone)])
 
     def _answer_all(
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
@@ -173,7 +182,8 @@ class Engine:
             selected = None
             if tokens is not None and question_attention is not None:
                 question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
-                selected = method.select(tokens, planned.budget, question_attention)
+                chosen = backbone.ordered(method.select(tokens, planned.budget, question_attention))
+                selected = replace(chosen, encoder=None)  # no later verb reads what the encoder told
         held = last if last is not None and _reusable(last, prefix_ids, selected) else None
         hidden = None
         if held is not None:  # counts in full for each question, as everything that questions share
@@ -293,6 +303,23 @@ def _joined(
     for point, questions in batches:
         joined.setdefault(point, []).extend(questions)
     return joined
+
+
+class _Reading:
+    """Seconds of reading the encoder for methods that need it, by need."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.clocks: dict[Need, Clock] = {}
+
+    def stage(self, need: Need) -> AbstractContextManager[None]:
+        """Around the work for one need: a part of encoding."""
+        return self.clocks.setdefault(need, Clock(self._meter)).stage("encode")
+
+    @property
+    def total(self) -> float:
+        """Seconds of all."""
+        return sum(clock.spent["encode"] for clock in self.clocks.values())
 
 
 def _encoded_alike(planned: Sequence[PlannedVideo]) -> list[list[PlannedVideo]]:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from evalkit.data import video as video_file
+from evalkit.encoder_view import EncoderView
 from evalkit.engine.encoded_video import PlannedVideo
 from evalkit.errors import MethodError
 from evalkit.method import Budget, OperatingPoint
+from evalkit.model.encoder_reader import untimed
 from evalkit.types import FramePlan, Frames, Video, VisualTokens
 
 if TYPE_CHECKING:
     import numpy as np
 
     from evalkit.data.sampling import Sampling
+    from evalkit.encoder_view import Need
+    from evalkit.model.encoder_reader import EncoderReader, Timed
     from evalkit.model.video_llm import VideoLLM
 
 log = logging.getLogger(__name__)
@@ -54,10 +59,12 @@ class FrameEncoder:
             pixels_per_token=backbone.pixels_per_token,
             layers=backbone.layers,
             seed=self.seed,
+            video=video.path.name,
         )
 
     def plan(self, point: OperatingPoint, video: Video) -> PlannedVideo:
         """An operating point's limits on a video and the frames that it wants. MethodError for frames out of order."""
+        self._expect_given(point)
         budget = self.budget(point, video)
         if point.method.needs_frame_scores and video.frame_scores is None:
             raise MethodError(
@@ -74,6 +81,16 @@ class FrameEncoder:
             )
         return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)), self.backbone)
 
+    def _expect_given(self, point: OperatingPoint) -> None:
+        """MethodError where the encoder does not give what the method needs: it is not defined on this backbone."""
+        missing = point.method.needs - self.backbone.gives
+        if missing:
+            raise MethodError(
+                f"{type(point.method).__name__} is not defined on this backbone: it needs "
+                f"{', '.join(sorted(missing))} of the vision encoder, and that of {type(self.backbone).__name__} gives "
+                f"{', '.join(sorted(self.backbone.gives)) or 'features alone'}"
+            )
+
     def _sized(self, plan: FramePlan) -> bool:
         """Whether the backbone takes frames of the plan's size."""
         size, side = (plan.height, plan.width), self.backbone.pixels_per_token
@@ -84,13 +101,23 @@ class FrameEncoder:
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
         return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
 
-    def encode(self, video: Video, plan: FramePlan, frames: Frames) -> VisualTokens:
-        """The visual tokens of a plan."""
+    def encode(
+        self,
+        video: Video,
+        plan: FramePlan,
+        frames: Frames,
+        *,
+        needs: frozenset[Need] = frozenset(),
+        timed: Timed = untimed,
+    ) -> VisualTokens:
+        """The visual tokens of a plan, with what methods need of the encoder; `timed` is around the work for that."""
         size = self.backbone.cell_frames
         slots = list(plan.slots)
         # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
         slots += slots[-1:] * (-len(slots) % self.backbone.clip_frames)
-        features, deepstack = self._features(frames.pixels, slots)
+        grid = self.backbone.token_grid(plan.height, plan.width)
+        reader = self.backbone.reader(needs - {"pixels"}, grid, timed) if needs - {"pixels"} else None
+        features, deepstack = self._features(frames.pixels, slots, reader)
         own_times = plan.order is None or plan.keeps_times
         shown = torch.tensor(
             [frames.seconds[slot] for slot in slots] if own_times else self._slot_seconds(video, len(slots)),
@@ -99,10 +126,15 @@ class FrameEncoder:
         tokens = VisualTokens.dense(
             features,
             seconds=[frames.seconds[slot] for slot in slots[::size]],
-            grid=self.backbone.token_grid(plan.height, plan.width),
+            grid=grid,
             deepstack=deepstack,
         )
-        tokens = replace(tokens, mean_seconds=shown.mean(1))
+        view = EncoderView() if reader is None else reader.view(features, len(shown))
+        if "pixels" in needs:
+            view = replace(view, pixels=torch.from_numpy(frames.pixels[slots]))
+        tokens = replace(
+            tokens, mean_seconds=shown.mean(1), spatial=self.backbone.spatial, encoder=view if needs else None
+        )
         return tokens if own_times else replace(tokens, slot_seconds=shown[:, 0])
 
     def _slot_seconds(self, video: Video, slots: int) -> list[float]:
@@ -114,12 +146,15 @@ class FrameEncoder:
             return [at * video.duration_s / slots for at in range(slots)]
         return [video.shown_at(index) for index in self.sampling.indices(video, slots)]
 
-    def _features(self, pixels: np.ndarray, slots: list[int]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _features(
+        self, pixels: np.ndarray, slots: list[int], reader: EncoderReader | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Encode, in smaller slices where memory runs out: the encoder treats cells one by one, so nothing changes."""
         cells = self.encode_cells
         while True:
             try:
-                return self.backbone.encode_with_deepstack(pixels[slots], slice_cells=cells)
+                with nullcontext() if reader is None else reader.attached():
+                    return self.backbone.encode_with_deepstack(pixels[slots], slice_cells=cells)
             except (RuntimeError, MemoryError) as error:
                 if cells == 1 or not out_of_memory(error):
                     raise

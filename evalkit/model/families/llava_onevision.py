@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class LlavaOnevision(Llava):
     """A checkpoint in the layout of llava-hf/llava-onevision-qwen2-7b-ov-hf."""
 
+    keeps_order = True  # the released order of methods decides ids; there are no newlines between rows
+
     @classmethod
     def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> LlavaOnevision:
         """Around a loaded model; mean and deviation of pixel values in [0, 1].
