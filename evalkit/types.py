@@ -315,6 +315,7 @@ class CachedVideo:
     keys: Tensor = field(repr=False)  # (G, V, d) rotated
     values: Tensor = field(repr=False)  # (G, V, d)
     grid: tuple[int, int]  # rows and columns of visual tokens in a cell
+    spatial: bool = True  # as VisualTokens.spatial
     cells_left: int  # temporal cells that come after this chunk
     max_cells: int  # whose worth of entries the ratio leaves at the end
 

@@ -26,12 +26,18 @@ def cells(tokens: VisualTokens, method: Method, *, same_place: bool = False) -> 
             f"{name} reads whole cells: expected {count} of {tokens.grid} tokens, got {len(tokens)} tokens; "
             "let it select before tokens are dropped"
         )
-    if same_place and not tokens.spatial:
-        raise MethodError(
-            f"{name} compares a place with the same place of another cell, and is not defined on this backbone: its "
-            "encoder merges the patches of a clip, so that a token has no place"
-        )
+    if same_place:
+        expect_places(tokens.spatial, method)
     return tokens.features.reshape(count, places, -1).float()
+
+
+def expect_places(spatial: bool, method: Method) -> None:
+    """MethodError where tokens have no places, for a method that compares a place with the same place elsewhere."""
+    if not spatial:
+        raise MethodError(
+            f"{type(method).__name__} compares a place with the same place of another cell, and is not defined on this "
+            "backbone: its encoder merges the patches of a clip, so that a token has no place"
+        )
 
 
 def highest(score: Tensor, count: int) -> Tensor:

@@ -36,7 +36,8 @@ from tests.support.methods import WITHIN, built
 from tests.support.videochat_flash import PIXELS, random_checkpoint
 
 GRID = (1, 16)
-NOT_DEFINED = ("lowres", "aks", "bolt")  # frames have one size here, and four are seen together
+# frames have one size here, four are seen together, tokens have no places, and the encoder tells features alone
+NOT_DEFINED = ("lowres", "aks", "bolt", "framefusion", "infinipot_v", "holitom", "flashvid")
 ON_ONE_SIZE = [name for name in (*WITHIN, "divprune") if name not in NOT_DEFINED]
 
 
@@ -289,6 +290,8 @@ def test_single_frames_are_refused(name: str, clip: Path, family: VideoChatFlash
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
+        ("framefusion", "compares a place with the same place of another cell"),
+        ("infinipot_v", "compares a place with the same place of another cell"),
         ("evs", "compares a place with the same place of another cell"),
         ("visionzip", "needs attention, keys of the vision encoder, and that of VideoChatFlash gives features alone"),
     ],
