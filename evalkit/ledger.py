@@ -66,6 +66,9 @@ class Ledger:
     # entries in each layer at answer time that stand between visual ones, newlines or times as text: no ratio counts
     # them; () in answers of older versions, whose backbones have none
     kv_separators_per_layer: tuple[int, ...] = ()
+    # encoded tokens that those handed to the LLM stand for, each counted once: more than `tokens_selected` where a
+    # method merged some. None in answers of older versions
+    tokens_represented: int | None = None
     seconds: Seconds = field(default_factory=Seconds)
     flops: Flops | None = None  # None: not counted (answers of older versions)
     # Of `seconds` and `flops`, what no other question about the video needs: the question, the reply, and choice and

@@ -6,6 +6,7 @@ model: it returns indices; the engine gathers, rotates, counts and undoes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -15,6 +16,10 @@ from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualT
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from evalkit.encoder_view import Need
+
+    Draws = Callable[[int], Tensor]  # n -> the next n of a sequence of numbers, (n,) float32 uniform in [0, 1)
 
 
 Role = Literal["reference", "method", "control"]
@@ -40,7 +45,8 @@ class Budget:
     # pixels per side of one visual token (28 for Qwen2-VL); None: the backbone takes frames of this one size
     pixels_per_token: int | None
     layers: int  # decoder layers of the LLM, each with a KV cache
-    seed: int  # of the run; methods that draw at random mix in the video's name
+    seed: int  # of the run
+    video: str = ""  # the video's file name, which goes into what is drawn at random
 
     @classmethod
     def encoded(
@@ -68,6 +74,18 @@ class Budget:
             layers=layers,
             seed=0,
         )
+
+    def seed_for(self, purpose: str) -> int:
+        """A number that depends on the run's seed, the video's file name and `purpose` alone; 64 bits."""
+        key = f"{self.seed}:{self.video}:{purpose}"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+
+    def draws(self, purpose: str) -> Draws:
+        """Random numbers for `purpose`, the same at every call for the same run and video."""
+        import torch
+
+        generator = torch.Generator().manual_seed(self.seed_for(purpose) >> 1)
+        return lambda count: torch.rand(count, generator=generator)
 
     @property
     def cells(self) -> int:
@@ -170,6 +188,7 @@ class Method:
     role: ClassVar[Role] = "method"
     identity_at_one: ClassVar[bool] = True  # False: a control that changes the input at any ratio
     spends: ClassVar[bool] = True  # False: a control that spends nothing of the budget, whatever the ratio
+    off_ratio: ClassVar[str] = ""  # why the share that it spends is by design another than the ratio; "": it is not
     # True: `frames` reads `video.frame_scores`, which belong to one question; each question is then decoded for itself
     needs_frame_scores: ClassVar[bool] = False
     # True: prefix, video and question go through the layers together, in one feed without chunks, once for each
@@ -202,9 +221,14 @@ class Method:
         """Of a `whole` feed: whether tokens see later ones in this layer's attention, as some released code has it."""
         return False
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What of the vision encoder `select` reads in `VisualTokens.encoder`; what is not named is not computed."""
+        return frozenset()
+
     def notes(self, *, aligns_text: bool) -> tuple[str, ...]:
         """What tables say about its settings on a backbone, whose layout of text `aligns_text` names."""
-        return ()
+        return (f"misses the ratio by design: {self.off_ratio}",) if self.off_ratio else ()
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """Before decoding: which frames, at what size."""
@@ -213,7 +237,9 @@ class Method:
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
     ) -> VisualTokens:
-        """After the encoder: which visual tokens go to the LLM. Only a method with `asks` may call `ask`."""
+        """After the encoder: which visual tokens go to the LLM, by `tokens.keep`, or by `tokens.merge` where some are
+        made of several. Only a `query_aware` method may call `attention_from_question`.
+        """
         return tokens
 
     def prune(self, layer: int, layers: int, tokens: VisualTokens, budget: Budget, view: PruneView) -> Pruned | None:

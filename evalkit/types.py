@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import MethodError
+from evalkit.merging import Merged
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from evalkit.encoder_view import EncoderView
     from evalkit.ledger import Ledger
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -154,7 +156,9 @@ class VisualTokens:
     between them are not among them (evalkit.model.separators).
 
     `slot` is the temporal cell whose position a token takes in the LLM: its own cell, unless a method packs survivors
-    into the first `span` slots; text then follows that much earlier. Tokens are ordered by slot, then place.
+    into the first `span` slots; text then follows that much earlier. Tokens are ordered by slot. Inside a slot they
+    have the order that the method gives them where a family keeps it (`Decoder.keeps_order`), else raster order. A
+    merged token has cell, place and slot of one of its sources; two may have the same.
     """
 
     features: Tensor = field(repr=False)  # (N, D)
@@ -175,6 +179,13 @@ class VisualTokens:
     # (N, L, D): what is added to the tokens' hidden states after the LLM's first L layers; None: nothing
     deepstack: Tensor | None = field(default=None, repr=False)
     flops: int = 0  # operations of the matrix products by which a method chose them, two for a multiply-add
+    # False: a token's place says nothing about where in a frame it is, nor in which, as the encoder merged patches
+    spatial: bool = True
+    encoder: EncoderView | None = field(default=None, repr=False)  # what the method `needs`; None: nothing
+    merged: Merged | None = field(default=None, repr=False)  # what they stand for; None: each for itself alone
+    # True: on a family that numbers tokens one after the other they keep the dense run's ids, with gaps, and text
+    # follows where it does there; False: they are numbered anew. Ids of rows, columns and time are kept in any case
+    original_ids: bool = False
 
     def __post_init__(self) -> None:
         if self.deepstack is not None and len(self.deepstack) != len(self.features):
@@ -239,9 +250,11 @@ class VisualTokens:
         def equal(ours: Any, theirs: Any) -> bool:
             if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
                 return torch.equal(ours, theirs)
+            if isinstance(ours, Merged) and isinstance(theirs, Merged):
+                return equal(ours.token, theirs.token) and equal(ours.source, theirs.source)
             return bool(ours is theirs or (type(ours) is type(theirs) and ours == theirs))
 
-        read = [each.name for each in fields(self) if each.name != "flops"]
+        read = [each.name for each in fields(self) if each.name not in ("flops", "encoder")]
         return len(self) == len(other) and all(equal(getattr(self, name), getattr(other, name)) for name in read)
 
     def keep(self, index: Tensor) -> VisualTokens:
@@ -256,6 +269,26 @@ class VisualTokens:
             slot=self.slot[index],
             protected=self.protected[index],
             until=None if self.until is None else self.until[index],
+            encoder=None if self.encoder is None else self.encoder.keep(index),
+            merged=None if self.merged is None else self.merged.keep(index, len(self)),
+        )
+
+    def merge(self, index: Tensor, features: Tensor, *, token: Tensor, source: Tensor) -> VisualTokens:
+        """The tokens at `index` (K,), with `features` (K, D) in place of their own where those are made of several.
+
+        `token` and `source` (M,), in any order, are pairs: a number below K, and the position among these tokens of
+        one that went into it. A token in no pair stands for itself alone. Positions in `index` may occur twice.
+        """
+        encoded = self.cell * (self.grid[0] * self.grid[1]) + self.place
+        if self.merged is not None or len(features) != len(index):
+            raise MethodError(
+                f"merge() needs tokens as they were encoded and a feature for each of {len(index)} kept, got "
+                f"{len(features)} features{'' if self.merged is None else ' and merged tokens'}"
+            )
+        return replace(
+            self.keep(index),
+            features=features.to(self.features.device, self.features.dtype),
+            merged=Merged.of(encoded[index], token, encoded[source]),
         )
 
 
@@ -282,6 +315,7 @@ class CachedVideo:
     keys: Tensor = field(repr=False)  # (G, V, d) rotated
     values: Tensor = field(repr=False)  # (G, V, d)
     grid: tuple[int, int]  # rows and columns of visual tokens in a cell
+    spatial: bool = True  # as VisualTokens.spatial
     cells_left: int  # temporal cells that come after this chunk
     max_cells: int  # whose worth of entries the ratio leaves at the end
 
@@ -338,6 +372,9 @@ class KeptOverTime:
     tokens: tuple[float, ...]  # visual entries of that cell, mean over layers
     cells: tuple[int, ...] | None = None  # index of each cell among those encoded; None in answers of older versions
     last_seconds: tuple[float, ...] | None = None  # true time of each cell's last frame; None as for `cells`
+    # encoded tokens, of any cell, that were merged into this cell's tokens before the LLM, themselves included; None:
+    # nothing was merged there
+    merged: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

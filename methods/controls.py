@@ -6,7 +6,6 @@ question should need: other moments, their order, the video itself.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from evalkit.types import FramePlan, Video
 from methods.uniform import spread
 
 
-def rng_for(budget: Budget, video: Video, purpose: str) -> random.Random:
+def rng_for(budget: Budget, purpose: str) -> random.Random:
     """A generator that depends on the run's seed and the video's file name alone."""
-    key = f"{budget.seed}:{video.path.name}:{purpose}"
-    return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big"))
+    return random.Random(budget.seed_for(purpose))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class RandomFrames(Control):
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """`ratio` of the dense run's clips, in time order; a clip keeps its frames together."""
         size, wanted = budget.clip_frames, budget.cells_at(budget.ratio) // budget.clip_cells
-        clips = sorted(rng_for(budget, video, "frames").sample(range(budget.cells // budget.clip_cells), wanted))
+        clips = sorted(rng_for(budget, "frames").sample(range(budget.cells // budget.clip_cells), wanted))
         indices = tuple(i for clip in clips for i in budget.frames[clip * size : (clip + 1) * size])
         return FramePlan(indices=indices, height=budget.height, width=budget.width)
 
@@ -93,7 +91,7 @@ class Shuffled(Control):
         indices = spread(budget, budget.ratio)
         size = budget.clip_frames
         clips = [tuple(range(i, min(i + size, len(indices)))) for i in range(0, len(indices), size)]
-        rng_for(budget, video, "order").shuffle(clips)
+        rng_for(budget, "order").shuffle(clips)
         order = tuple(slot for clip in clips for slot in clip)
         return FramePlan(indices=indices, height=budget.height, width=budget.width, order=order)
 

@@ -17,6 +17,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method, PruneView
 from evalkit.types import FramePlan, Pruned, Video, VisualTokens
 from methods.layer_budget import affordable_cells, spread_cells
+from methods.selection import expect_places
 
 LEAST = 0.05  # of the tokens is what later layers see at least; below that fewer frames are seen
 
@@ -87,6 +88,7 @@ class FrameFusion(Method):
             return None
         progress = view.memo
         if not isinstance(progress, Progress):
+            expect_places(tokens.spatial, self)
             cost = budget.ratio * budget.dense_tokens / len(tokens) if self.cost is None else self.cost
             progress = Progress(min(1.0, cost))
         over = layers if self.layers is None else self.layers

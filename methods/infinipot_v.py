@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.types import CachedVideo, Evicted, LayerChunk
+from methods.selection import expect_places
 
 WINDOWS = ((3, 7), (2, 5), (1, 3))  # dimensions and width by quarter of the layers; none in the last; source: released
 
@@ -78,6 +79,7 @@ class InfiniPotV(Method):
         """What of the whole cache goes on, (G, T)."""
         cached = chunk.cached
         assert cached is not None
+        expect_places(cached.spatial, self)
         if cached.cells_left == 0:
             return None
         places = cached.grid[0] * cached.grid[1]

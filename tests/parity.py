@@ -1,7 +1,4 @@
-"""Replay traces of released code; exits 1 if one differs.
-
-python tests/parity.py retake|xcomp|videochat_flash|zoo_layers DIR
-"""
+"""Replay traces of released code: `python tests/parity.py NAME DIR` (`--help` has names); exits 1 if one differs."""
 
 import sys
 from pathlib import Path

@@ -19,8 +19,10 @@ SHARED: Mapping[str, set[str]] = {
     "machine": set(),
     "progress": set(),
     "plugins": {"errors"},
-    "types": {"errors", "ledger"},
-    "method": {"errors", "types"},
+    "encoder_view": {"errors"},
+    "merging": {"errors"},
+    "types": {"encoder_view", "errors", "ledger", "merging"},
+    "method": {"encoder_view", "errors", "types"},
 }
 # room -> the rooms that it imports from
 ARROWS: Mapping[str, set[str]] = {

@@ -91,7 +91,7 @@ def _video(
     kept = min(tokens, round(point.ratio * budget.dense_tokens))
     between = separators(model, cells, grid)
     cached = kept + between.fixed + min(between.with_row, kept)
-    vision = model.encode_flops(cells, grid)
+    vision = model.encode_flops(cells, grid) + model.view_flops(point.method.needs, cells, grid)
     flops = vision + model.flops(_work(model.layers, tokens + sum(between), cached, asked))
     return {
         "frames": len(plan.indices),

@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     from evalkit.engine.stage_times import Clock
     from evalkit.model.flops import OpCounts
     from evalkit.model.video_llm import VideoLLM
+    from evalkit.types import VisualTokens
 
 
 def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
     """Operations of each stage; `before` is everything that was computed before the answer's second token."""
-    tokens = prefilled.encoded.tokens
+    tokens, encode = prefilled.encoded.tokens, 0
     chosen = 0 if prefilled.selected is None else prefilled.selected.flops
+    if tokens is not None:
+        cells, needs = len(tokens.cell_seconds), prefilled.point.method.needs
+        encode = backbone.encode_flops(cells, tokens.grid) + backbone.view_flops(needs, cells, tokens.grid)
     return Flops(
-        encode=0 if tokens is None else backbone.encode_flops(len(tokens.cell_seconds), tokens.grid),
+        encode=encode,
         select=backbone.flops(prefilled.selection_op_counts) + chosen,
         prefill=backbone.flops(before),
         generate=backbone.flops(generated),
@@ -60,12 +64,14 @@ def ledger(
     alone = [*encoded.clocks] if method.needs_frame_scores else []
     own = clock.seconds(*alone, prefilled.clock) if method.query_aware else clock.seconds()
     selected = 0 if prefilled.selected is None else len(prefilled.selected)
+    merged = None if prefilled.selected is None else prefilled.selected.merged
     return Ledger(
         frames_decoded=len(encoded.plan.indices),
         cells=0 if encoded.tokens is None else len(encoded.tokens.cell_seconds),
         tokens_dense=dense,
         tokens_encoded=0 if encoded.tokens is None else len(encoded.tokens),
         tokens_selected=selected,
+        tokens_represented=selected if merged is None else int(merged.source.bincount().count_nonzero()),
         llm_tokens_fed=n_text_tokens + selected + prefilled.state.separators_fed + prefilled.selection_tokens,
         kv_tokens_per_layer=visual,
         kv_separators_per_layer=tuple(prefilled.state.separators) if prefilled.state.separators_fed else (),
@@ -96,4 +102,13 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
         tokens=tuple(round(float(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
         cells=tuple(cells),
         last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
+        merged=_merged_into(prefilled.selected, cells),
     )
+
+
+def _merged_into(selected: VisualTokens | None, cells: list[int]) -> tuple[int, ...] | None:
+    """How many encoded tokens the tokens of each of `cells` stand for; None where nothing was merged."""
+    if selected is None or selected.merged is None:
+        return None
+    counts = selected.cell.bincount(selected.merged.counts(len(selected)).double(), minlength=max(cells, default=0) + 1)
+    return tuple(int(counts[cell]) for cell in cells)

@@ -148,7 +148,7 @@ class Engine:
             return
         passes: dict[int, Passes] = defaultdict(dict)  # of each model, over these frames
         for one in frames.planned:
-            yield from self._answer_all(one, encoded, one.questions, passes[id(one.backbone)])
+            yield from self._answer_all(one, encoded.seen_by(one.point.method), one.questions, passes[id(one.backbone)])
 
     def _answer_all(
         self, planned: PlannedVideo, encoded: EncodedVideo, questions: Sequence[Question], passes: Passes
@@ -210,7 +210,8 @@ class Engine:
             selected = None
             if tokens is not None and question_attention is not None:
                 question_attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
-                selected = method.select(tokens, planned.budget, question_attention)
+                chosen = backbone.ordered(method.select(tokens, planned.budget, question_attention))
+                selected = replace(chosen, encoder=None)  # no later verb reads what the encoder told
         held = last if last is not None and _reusable(last, prefix_ids, selected) else None
         hidden = None
         if held is not None:  # counts in full for each question, as everything that questions share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evalkit.method import OperatingPoint
@@ -12,8 +12,9 @@ from evalkit.types import Question
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.encoder_view import Need
     from evalkit.engine.stage_times import Clock
-    from evalkit.method import Budget
+    from evalkit.method import Budget, Method
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
@@ -44,7 +45,17 @@ class EncodedVideo:
     tokens: VisualTokens | None  # None: the plan wants no frames
     clocks: tuple[Clock, ...]  # decoding, encoding
     peak_bytes: int  # of encoding
+    reading: Mapping[Need, Clock]  # what was read of the encoder beside features, and how long that took
     shared: bool  # the video was decoded and encoded for several operating points or questions at once
+
+    def seen_by(self, method: Method) -> EncodedVideo:
+        """With what this method needs of the encoder and its seconds, without what others do."""
+        view = None if self.tokens is None else self.tokens.encoder
+        if self.tokens is None or view is None:
+            return self
+        clocks = [self.reading[need] for need in sorted(method.needs & set(self.reading))]
+        tokens = replace(self.tokens, encoder=view.only(method.needs))
+        return replace(self, tokens=tokens, clocks=(*self.clocks, *clocks))
 
 
 @dataclass(frozen=True)

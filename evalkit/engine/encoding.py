@@ -14,9 +14,11 @@ from evalkit.model.shared_weights import same_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from evalkit.data.decoding.source import FrameStream
     from evalkit.data.video import SizedFrame
+    from evalkit.encoder_view import Need
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.slice_encoder import SliceEncoder
     from evalkit.errors import MethodError
@@ -44,8 +46,10 @@ class FrameSet:
     def __post_init__(self) -> None:
         plan = self.planned[0].frames
         self.indices, self.size = frozenset(plan.indices), size_of(plan)
+        needs: frozenset[Need] = frozenset().union(*(one.point.method.needs for one in self.planned))
+        self._reading: dict[Need, Clock] = {}  # seconds of reading the encoder
         if plan.indices:
-            self.slices = self.encoder.slices(plan)
+            self.slices = self.encoder.slices(plan, needs, self._read)
 
     def add(self, frame: SizedFrame) -> None:
         """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
@@ -60,6 +64,10 @@ class FrameSet:
             plan = self.planned[0].frames
             self.tokens = self._measured(lambda: self.encoder.tokens(video, plan, slices))
             self.slices = None
+
+    def _read(self, need: Need) -> AbstractContextManager[None]:
+        """Around the work for one need, which is a part of encoding."""
+        return self._reading.setdefault(need, Clock(self.clock.meter)).stage("encode")
 
     def _measured(self, encode: Callable[[], T]) -> T | None:
         """What the encoder gives; None where it raises, which is kept as `error`."""
@@ -80,8 +88,10 @@ class FrameSet:
             raise self.error
         first, tokens = self.planned[0], self.tokens
         self.tokens = None
-        dense = first.budget.frames  # the same at every ratio
-        return EncodedVideo(video, first.frames, dense, tokens, (decoding, self.clock), self.peak_bytes, shared)
+        # who did not ask does not pay
+        self.clock.spent["encode"] -= sum(clock.spent["encode"] for clock in self._reading.values())
+        dense, clocks = first.budget.frames, (decoding, self.clock)  # the frames are the same at every ratio
+        return EncodedVideo(video, first.frames, dense, tokens, clocks, self.peak_bytes, self._reading, shared)
 
 
 @dataclass(frozen=True)
@@ -96,16 +106,15 @@ class BegunVideo:
 
 def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter: Meter) -> list[FrameSet]:
     """The distinct sets of frames, in the order of the operating points that first want them."""
-    sets: list[FrameSet] = []
+    groups: list[list[PlannedVideo]] = []
     for one in planned:
-        for found in sets:
-            first = found.planned[0]
-            if first.frames == one.frames and same_encoder(first.backbone, one.backbone):
-                found.planned.append(one)
+        for group in groups:
+            if group[0].frames == one.frames and same_encoder(group[0].backbone, one.backbone):
+                group.append(one)
                 break
         else:
-            sets.append(FrameSet(encoders[one.point.adapter], [one], Clock(meter)))
-    return sets
+            groups.append([one])
+    return [FrameSet(encoders[group[0].point.adapter], group, Clock(meter)) for group in groups]
 
 
 def encode_all(video: Video, frames: Iterator[SizedFrame], sets: Sequence[FrameSet]) -> None:

@@ -13,10 +13,13 @@ from evalkit.engine.encoded_video import PlannedVideo
 from evalkit.engine.slice_encoder import SliceEncoder
 from evalkit.errors import MethodError
 from evalkit.method import Budget, OperatingPoint
+from evalkit.model.encoder_reader import untimed
 from evalkit.types import FramePlan, Frames, Video, VisualTokens
 
 if TYPE_CHECKING:
     from evalkit.data.sampling import Sampling
+    from evalkit.encoder_view import Need
+    from evalkit.model.encoder_reader import Timed
     from evalkit.model.video_llm import VideoLLM
 
 
@@ -50,10 +53,12 @@ class FrameEncoder:
             pixels_per_token=backbone.pixels_per_token,
             layers=backbone.layers,
             seed=self.seed,
+            video=video.path.name,
         )
 
     def plan(self, point: OperatingPoint, video: Video) -> PlannedVideo:
         """An operating point's limits on a video and the frames that it wants. MethodError for frames out of order."""
+        self._expect_given(point)
         budget = self.budget(point, video)
         if point.method.needs_frame_scores and video.frame_scores is None:
             raise MethodError(
@@ -70,6 +75,16 @@ class FrameEncoder:
             )
         return PlannedVideo(point, budget, replace(plan, nearest=self.sampling.nearest_size(video)), self.backbone)
 
+    def _expect_given(self, point: OperatingPoint) -> None:
+        """MethodError where the encoder does not give what the method needs: it is not defined on this backbone."""
+        missing = point.method.needs - self.backbone.gives
+        if missing:
+            raise MethodError(
+                f"{type(point.method).__name__} is not defined on this backbone: it needs "
+                f"{', '.join(sorted(missing))} of the vision encoder, and that of {type(self.backbone).__name__} gives "
+                f"{', '.join(sorted(self.backbone.gives)) or 'features alone'}"
+            )
+
     def _sized(self, plan: FramePlan) -> bool:
         """Whether the backbone takes frames of the plan's size."""
         size, side = (plan.height, plan.width), self.backbone.pixels_per_token
@@ -80,13 +95,23 @@ class FrameEncoder:
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
         return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
 
-    def slices(self, plan: FramePlan) -> SliceEncoder:
-        """What encodes a plan's frames as they come."""
-        return SliceEncoder(self.backbone, plan, self.encode_cells)
+    def slices(self, plan: FramePlan, needs: frozenset[Need] = frozenset(), timed: Timed = untimed) -> SliceEncoder:
+        """What encodes a plan's frames as they come, and reads what methods need of the encoder; `timed` is around the
+        work for that.
+        """
+        return SliceEncoder(self.backbone, plan, self.encode_cells, needs, timed)
 
-    def encode(self, video: Video, plan: FramePlan, frames: Frames) -> VisualTokens:
-        """The visual tokens of a plan, from its frames."""
-        slices = self.slices(plan)
+    def encode(
+        self,
+        video: Video,
+        plan: FramePlan,
+        frames: Frames,
+        *,
+        needs: frozenset[Need] = frozenset(),
+        timed: Timed = untimed,
+    ) -> VisualTokens:
+        """The visual tokens of a plan, from its frames, with what methods need of the encoder."""
+        slices = self.slices(plan, needs, timed)
         for pixels, seconds in zip(frames.pixels, frames.seconds, strict=True):
             slices.hold(pixels, seconds)
             if slices.full:
@@ -108,7 +133,8 @@ class FrameEncoder:
             grid=self.backbone.token_grid(plan.height, plan.width),
             deepstack=deepstack,
         )
-        tokens = replace(tokens, mean_seconds=shown.mean(1))
+        view = slices.view(features)
+        tokens = replace(tokens, mean_seconds=shown.mean(1), spatial=self.backbone.spatial, encoder=view)
         return tokens if own_times else replace(tokens, slot_seconds=shown[:, 0])
 
     def _slot_seconds(self, video: Video, slots: int) -> list[float]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from evalkit.encoder_view import EncoderView
+from evalkit.model.encoder_reader import untimed
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.encoder_view import Need
+    from evalkit.model.encoder_reader import Timed
     from evalkit.model.video_llm import VideoLLM
     from evalkit.types import FramePlan
 
@@ -24,16 +31,26 @@ class SliceEncoder:
     whole, as a cell may need any of them.
     """
 
-    def __init__(self, backbone: VideoLLM, plan: FramePlan, cells: int) -> None:
-        """`cells` of a slice."""
-        self._backbone, self._plan, self._cells = backbone, plan, cells
+    def __init__(
+        self,
+        backbone: VideoLLM,
+        plan: FramePlan,
+        cells: int,
+        needs: frozenset[Need] = frozenset(),
+        timed: Timed = untimed,
+    ) -> None:
+        """`cells` of a slice; what methods need of the encoder is read beside the features."""
+        self._backbone, self._plan, self._cells, self._needs = backbone, plan, cells, needs
+        read, grid = needs - {"pixels"}, backbone.token_grid(plan.height, plan.width)
+        self._reader = backbone.reader(read, grid, timed) if read else None
         self.slots = list(plan.slots)
         # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
         self.slots += self.slots[-1:] * (-len(self.slots) % backbone.clip_frames)
         self.seconds: list[float] = []  # of the frames that have come
         clips = max(1, cells * backbone.cell_frames // backbone.clip_frames)
         self._slice = min(clips * backbone.clip_frames, len(self.slots))  # frames
-        held = self._slice if plan.order is None else len(plan.indices)
+        self._whole = plan.order is not None or "pixels" in needs  # all frames are held to the end
+        held = len(plan.indices) if self._whole else self._slice
         self._pixels = np.empty((held, plan.height, plan.width, 3), np.uint8)
         self._done = 0  # slots
         self._features: Tensor | None = None
@@ -47,12 +64,12 @@ class SliceEncoder:
     @property
     def full(self) -> bool:
         """Whether the frames that have come make up the next slice."""
-        return self._plan.order is None and len(self.seconds) == self._done + self._slice
+        return not self._whole and len(self.seconds) == self._done + self._slice
 
     @property
     def _first(self) -> int:
         """The frame that is held first."""
-        return self._done if self._plan.order is None else 0
+        return 0 if self._whole else self._done
 
     def encode_next(self) -> None:
         """Encode the next slice."""
@@ -66,9 +83,20 @@ class SliceEncoder:
         """Features (T·P, D) and deepstack features of all cells, once every frame has come."""
         while self._done < len(self.slots):
             self.encode_next()
-        del self._pixels
+        if not self._needs:
+            del self._pixels
         assert self._features is not None
         return self._features, self._deepstack
+
+    def view(self, features: Tensor) -> EncoderView | None:
+        """What methods need of the encoder, once there are `features`; None where nothing is needed."""
+        if not self._needs:
+            return None
+        cells = len(self.slots) // self._backbone.cell_frames
+        view = EncoderView() if self._reader is None else self._reader.view(features, cells)
+        if "pixels" in self._needs:
+            view = replace(view, pixels=torch.from_numpy(self._pixels[self.slots]))
+        return view
 
     def _encode(self, pixels: np.ndarray) -> None:
         features, deepstack = self._in_memory(pixels)
@@ -90,7 +118,8 @@ class SliceEncoder:
         """Encode, in smaller slices where memory runs out."""
         while True:
             try:
-                return self._backbone.encode_with_deepstack(pixels, slice_cells=self._cells)
+                with nullcontext() if self._reader is None else self._reader.attached():
+                    return self._backbone.encode_with_deepstack(pixels, slice_cells=self._cells)
             except (RuntimeError, MemoryError) as error:
                 if self._cells == 1 or not out_of_memory(error):
                     raise

@@ -29,6 +29,7 @@ def relaid(tokens: VisualTokens, cells: Sequence[int]) -> VisualTokens:
         slot_seconds=None if slots is None else slots[order] + _shifts(slots, cells),
         mean_seconds=None if tokens.mean_seconds is None else tokens.mean_seconds[order] + _shifts(tokens.times, cells),
         span=None,
+        encoder=None,
     )
 
 
@@ -55,7 +56,14 @@ def joined(parts: Sequence[VisualTokens]) -> VisualTokens:
         slot=torch.cat([part.slot for part in parts]),
         protected=torch.cat([part.protected for part in parts]),
         until=torch.cat(until) if until else None,
+        encoder=None,
     )
+
+
+def in_raster_order(tokens: VisualTokens) -> VisualTokens:
+    """The tokens of each slot by place; themselves where they are so already."""
+    rank = tokens.slot * (tokens.grid[0] * tokens.grid[1]) + tokens.place
+    return tokens if bool((rank.diff() >= 0).all()) else tokens.keep(rank.argsort(stable=True))
 
 
 def window(tokens: VisualTokens, start: int, stop: int) -> tuple[VisualTokens, slice]:

@@ -16,6 +16,7 @@ import transformers
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model import chat_template, flops, generation, option_margin
+from evalkit.model.cell_sequences import in_raster_order
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import OpCounts
 from evalkit.model.generation import Processors
@@ -41,6 +42,8 @@ class Decoder:
 
     positions_type: ClassVar[type[Positions]]  # a family's own
     template: ClassVar[str | None] = None  # layout of prompts, as chat_template.split takes it; None: the checkpoint's
+    # whether the tokens of a slot are fed in the order that a method gives them; False: in raster order
+    keeps_order: ClassVar[bool] = False
     video_wrapper: ClassVar[tuple[str, str]] = chat_template.VIDEO_WRAPPER  # text on both sides that goes with a video
 
     def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
@@ -128,6 +131,10 @@ class Decoder:
         It is asked once, for the tokens that a method's `select` hands over.
         """
         return None
+
+    def ordered(self, tokens: VisualTokens) -> VisualTokens:
+        """What a method's `select` hands over in the order in which it is fed, and on which separators depend."""
+        return tokens if self.keeps_order else in_raster_order(tokens)
 
     # ---- prefill
 

@@ -213,6 +213,7 @@ class LayerHooks:
             keys=layer.keys[0, :, -size:],
             values=layer.values[0, :, -size:],
             grid=live.tokens.grid,
+            spatial=live.tokens.spatial,
             cells_left=chunk.cells_left,
             max_cells=chunk.budget.cells_at(chunk.budget.ratio),
         )

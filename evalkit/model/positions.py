@@ -119,11 +119,22 @@ class RopePositions(Positions):
 
     def video_ids(self, start: int, tokens: VisualTokens, separators: Separators | None = None) -> Tensor:
         """Ids (1, n): separators count like visual tokens."""
-        return self.text_ids(start, self.ids_after(tokens, separators))
+        if not tokens.original_ids:
+            return self.text_ids(start, self.ids_after(tokens, separators))
+        visual = _dense_ids(tokens, tokens.place, separators)
+        if separators is None:
+            return start + visual[None]
+        row_ends = _dense_ids(tokens, (tokens.place // tokens.grid[1] + 1) * tokens.grid[1] - 1, separators) + 1
+        behind = _dense_slots(tokens, separators) + (~separators.with_row).long().cumsum(0) - 1
+        between = torch.where(separators.with_row, row_ends[separators.anchor], behind)
+        return start + torch.cat([between, visual])[separators.order(len(tokens))][None]
 
     def ids_after(self, tokens: VisualTokens, separators: Separators | None = None) -> int:
-        """As many as there are tokens."""
-        return len(tokens) + (0 if separators is None else len(separators))
+        """As many as there are tokens; in the dense run where they keep its ids."""
+        if not tokens.original_ids:
+            return len(tokens) + (0 if separators is None else len(separators))
+        fixed = 0 if separators is None else int((~separators.with_row).sum())
+        return _dense_slots(tokens, separators) + fixed
 
     def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
         """Ids (1, S): the one row is the batch."""
@@ -247,6 +258,24 @@ def _text_around(tokens: VisualTokens, separators: Separators | None) -> tuple[T
         torch.bincount(slot[separators.anchor[separators.behind == behind]], minlength=used) for behind in (False, True)
     )
     return slot, before, after
+
+
+def _newline_ids(separators: Separators | None) -> int:
+    """Ids that the end of a row takes."""
+    return int(separators is not None and bool(separators.with_row.any()))
+
+
+def _dense_ids(tokens: VisualTokens, place: Tensor, separators: Separators | None) -> Tensor:
+    """Ids in the dense run of places (N,) in the tokens' slots, where each is one token after the other, (N,) long."""
+    rows, columns = tokens.grid
+    newline = _newline_ids(separators)
+    return tokens.slot * rows * (columns + newline) + place + place // columns * newline
+
+
+def _dense_slots(tokens: VisualTokens, separators: Separators | None) -> int:
+    """Ids that all slots of the dense run take, with the ends of their rows."""
+    rows, columns = tokens.grid
+    return len(tokens.cell_seconds) * rows * (columns + _newline_ids(separators))
 
 
 def _offsets(lengths: Tensor) -> Tensor:

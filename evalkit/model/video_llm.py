@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from evalkit.encoder_view import Need
     from evalkit.model.checkpoint import Checkpoint
+    from evalkit.model.encoder_reader import EncoderReader, Timed
 
 
 class VideoLLM(Decoder):
@@ -42,6 +44,7 @@ class VideoLLM(Decoder):
     # pixels per side of one visual token, of which a frame's sides are multiples; None: frames have `frame_size`
     pixels_per_token: int | None
     frame_size: tuple[int, int] | None = None  # height and width in pixels, where there is only this one
+    spatial: ClassVar[bool] = True  # False: a visual token's place says nothing about where in a frame it is
 
     @property
     def clip_frames(self) -> int:
@@ -126,3 +129,18 @@ class VideoLLM(Decoder):
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
         raise NotImplementedError
+
+    # ---- what methods need of the encoder beside features
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What a method may need; pixels where each visual token has its own."""
+        return frozenset() if self.pixels_per_token is None else frozenset({"pixels"})
+
+    def reader(self, needs: frozenset[Need], grid: tuple[int, int], timed: Timed) -> EncoderReader:
+        """What reads `needs` (without pixels) while cells of `grid` rows and columns of tokens are encoded."""
+        raise NotImplementedError
+
+    def view_flops(self, needs: frozenset[Need], cells: int, grid: tuple[int, int]) -> int:
+        """Operations of reading them in `cells` cells."""
+        return 0

@@ -72,6 +72,15 @@ class VisionTower:
         device = self.module.device
         return self.module(to_device(patches, device, self.module.dtype), grid_thw=torch.tensor([grid], device=device))
 
+    def token_order(self, grid: tuple[int, int]) -> Tensor:
+        """Raster place of each visual token of a cell in the order in which its patches go through the blocks, (P,)."""
+        return torch.arange(grid[0] * grid[1])
+
+    @property
+    def width(self) -> int:
+        """Width of a patch's state."""
+        return int(self.config.embed_dim)
+
     def flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
         return cells * self.cell_flops(grid)
@@ -87,11 +96,26 @@ class VisionTower:
 class WindowedVisionTower(VisionTower):
     """Qwen2.5-VL's (arXiv 2502.13923): most blocks attend within windows; the MLP is gated."""
 
+    @property
+    def window(self) -> int:
+        """Visual tokens per side of a window."""
+        return int(self.config.window_size // self.config.patch_size // self.merge)
+
+    def token_order(self, grid: tuple[int, int]) -> Tensor:
+        """Window by window."""
+        row, column = torch.arange(grid[0])[:, None], torch.arange(grid[1])
+        windows = -(-grid[1] // self.window)
+        return (row // self.window * windows + column // self.window).flatten().argsort(stable=True)
+
+    @property
+    def width(self) -> int:
+        """Width of a patch's state."""
+        return int(self.config.hidden_size)
+
     def cell_flops(self, grid: tuple[int, int]) -> int:
         """Operations of encoding one cell."""
         vision = self.config
-        side = vision.window_size // vision.patch_size // self.merge
-        windows = [n * self.merge**2 for n in flops.windows(*grid, side)]
+        windows = [n * self.merge**2 for n in flops.windows(*grid, self.window)]
         full = [grid[0] * grid[1] * self.merge**2]
         segments = [full if i in vision.fullatt_block_indexes else windows for i in range(vision.depth)]
         width = vision.hidden_size
@@ -104,6 +128,11 @@ class DeepstackVisionTower(VisionTower):
 
     Beside the features there are deepstack features: states of L earlier blocks, each through a merger of its own.
     """
+
+    @property
+    def width(self) -> int:
+        """Width of a patch's state."""
+        return int(self.config.hidden_size)
 
     def encode_with_deepstack(self, pixels: np.ndarray, *, slice_cells: int) -> tuple[Tensor, Tensor]:
         """uint8 frames (2T, height, width, 3) -> features (T·P, D) and deepstack features (T·P, L, D).

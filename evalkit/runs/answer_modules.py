@@ -14,6 +14,8 @@ from __future__ import annotations
 NOT_HASHED = frozenset({"SOURCES", "KNOWN_ROWS"})
 
 CHANGES_ANSWERS = (
+    "evalkit.encoder_view",
+    "evalkit.merging",
     "evalkit.method",
     "evalkit.types",
     # from annotation files to questions: rows are hashed on their own, video and subtitle paths and groups are not
@@ -62,6 +64,8 @@ CHANGES_ANSWERS = (
     "evalkit.model.cell_sequences",
     "evalkit.model.chat_template",
     "evalkit.model.decoder",
+    "evalkit.model.encoder_attention",
+    "evalkit.model.encoder_reader",
     "evalkit.model.families.llava",
     "evalkit.model.families.llava_onevision",
     "evalkit.model.families.llava_video",

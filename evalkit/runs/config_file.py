@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evalkit.method import OperatingPoint
+from evalkit.method import Method, OperatingPoint
 from evalkit.runs import identity
 from evalkit.types import Benchmark
 
@@ -54,8 +54,7 @@ def describe(
         **setup.identity_parts,
         **({} if own is None else {"weights": own.weights}),
         "benchmark": [benchmark.name, benchmark.split, benchmark.generated, rows],
-        "method": identity.method(point.method),
-        **({"frame_scores": identity.frame_scores(benchmark)} if point.method.needs_frame_scores else {}),
+        "method": _method(point.method, benchmark),
         "ratio": point.ratio,
     }
     return {
@@ -81,6 +80,12 @@ def describe(
         "subset": subset,
         "identity_parts": parts,
     }
+
+
+def _method(method: Method, benchmark: Benchmark) -> dict[str, Any]:
+    """The method's part of the identity, with what it reads of the questions beside the rows that all methods share."""
+    scores = {"frame_scores": identity.frame_scores(benchmark)} if method.needs_frame_scores else {}
+    return {**identity.method(method), **scores}
 
 
 def _benchmark(benchmark: Benchmark, notes: Sequence[str]) -> dict[str, Any]:

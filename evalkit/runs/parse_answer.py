@@ -63,12 +63,15 @@ def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
     cells = None if index is None else tuple(int(typed(cell, int, where, "cells")) for cell in index)
     ends = optional(row, "last_seconds", list, where)
     last = None if ends is None else _numbers(ends, where, "last_seconds")
-    lengths = [len(own) for own in (seconds, tokens, cells, last) if own is not None]
+    sources = optional(row, "merged", list, where)
+    merged = None if sources is None else tuple(int(typed(count, int, where, "merged")) for count in sources)
+    lengths = [len(own) for own in (seconds, tokens, cells, last, merged) if own is not None]
     if len(set(lengths)) > 1:
         raise DataError(
-            f"{where}: expected one of seconds, tokens, cells, last_seconds per cell, came {lengths}. Repair the line."
+            f"{where}: expected one of seconds, tokens, cells, last_seconds, merged per cell, came {lengths}. "
+            "Repair the line."
         )
-    return KeptOverTime(seconds=seconds, tokens=tokens, cells=cells, last_seconds=last)
+    return KeptOverTime(seconds=seconds, tokens=tokens, cells=cells, last_seconds=last, merged=merged)
 
 
 def _numbers(values: list[Any], where: str, what: str) -> tuple[float, ...]:
@@ -98,6 +101,7 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
         flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
         own_seconds=optional(row, "own_seconds", number, where),
         own_flops=optional(row, "own_flops", int, where),
+        tokens_represented=optional(row, "tokens_represented", int, where),
         kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
         kv_separators_per_layer=tuple(int(typed(n, number, where, "kv_separators_per_layer")) for n in between),
         **counts,
@@ -110,6 +114,7 @@ _NESTED = (
     "flops",
     "own_seconds",
     "own_flops",
+    "tokens_represented",
     "kv_tokens_per_layer",
     "kv_separators_per_layer",
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from evalkit.encoder_view import EncoderView
 from evalkit.method import Budget, Method, OperatingPoint
+from evalkit.model.encoder_reader import untimed
 from evalkit.testing import clips
 from evalkit.testing.loop import DENSE, answer, answer_key, engine, question, scores, size
 from evalkit.types import Video, VisualTokens
 
 if TYPE_CHECKING:
+    from evalkit.encoder_view import Need
     from evalkit.model.video_llm import VideoLLM
 
 Check = Callable[[Method], None]
@@ -77,6 +80,7 @@ def answers_are_those_of_the_ratio(method: Method) -> None:
         )
         for ratio in RATIOS:
             _expect_spent(method, ratio, found["checked", ratio, "q0"])
+        _expect_less(method, [found["checked", ratio, "q0"] for ratio in RATIOS])
         # what a chunk is, is part of a method that evicts by chunks: there only ratio 1 is independent of it
         free = [point for point in points if point.ratio == 1 or type(method).evict is Method.evict]
         for cells in (1, None):
@@ -93,8 +97,19 @@ def _expect_spent(method: Method, ratio: float, given: Any) -> None:
     achieved = given.ledger.ratio_achieved
     if not method.spends:
         expect(achieved == 0, f"nothing spent, as spends = False says, got {achieved}")
+    elif method.off_ratio:
+        expect(0 < achieved <= 1, f"a share between 0 and 1 where off_ratio says why, got {achieved}")
     else:
         expect(abs(achieved - ratio) <= TOLERANCE * ratio, f"the ratio {ratio} within 2 %, got {achieved}")
+
+
+def _expect_less(method: Method, falling: list[Any]) -> None:
+    """The lower the ratio, the less is spent, whatever the method's `off_ratio` says."""
+    achieved = [given.ledger.ratio_achieved for given in falling]
+    expect(
+        achieved == sorted(achieved, reverse=True) and (achieved[-1] < achieved[0] or not method.spends),
+        f"less spent at a lower ratio, got {achieved} at {RATIOS}",
+    )
 
 
 def nothing_is_changed(method: Method) -> None:
@@ -102,9 +117,9 @@ def nothing_is_changed(method: Method) -> None:
     from evalkit.model.question_attention import QuestionAttention
 
     model = backbone()
-    tokens = visual(model, frames=8)
+    tokens = visual(model, frames=20, needs=method.needs)
     before = {field.name: copy.deepcopy(getattr(tokens, field.name)) for field in fields(VisualTokens)}
-    twin, attached, limits = copy.deepcopy(method), hooks(model), budget(8, 0.5)
+    twin, attached, limits = copy.deepcopy(method), hooks(model), budget(20, 0.5)
     question_attention = QuestionAttention(model, tokens, method, limits, chunk_cells=2)
     question_attention.set_question([1], [2, 3], 2)
     with torch.inference_mode():
@@ -116,11 +131,18 @@ def nothing_is_changed(method: Method) -> None:
             model.prefill_text(state, [1])
             model.prefill_video(state, selected, method, limits, chunk_cells=2)
     for name, value in before.items():
-        now = getattr(tokens, name)
-        kept = torch.equal(now, value) if isinstance(value, torch.Tensor) else now == value
-        expect(kept, f"VisualTokens.{name} as it was given, it was changed")
+        expect(_equal(getattr(tokens, name), value), f"VisualTokens.{name} as it was given, it was changed")
     expect(method == twin, f"the method's fields as they were, {twin!r}, got {method!r}")
     expect(hooks(model) == attached, "no hook left on the model")
+
+
+def _equal(now: Any, before: Any) -> bool:
+    """Of tensors, of plain values, and of what holds some of either."""
+    if isinstance(before, torch.Tensor):
+        return torch.equal(now, before)
+    if isinstance(before, EncoderView):
+        return all(_equal(value, vars(before)[name]) for name, value in vars(now).items())
+    return bool(now == before)
 
 
 CHECKS: Mapping[str, Check] = {
@@ -195,14 +217,27 @@ def backbone() -> VideoLLM:
         return load(str(random_checkpoint(Path(folder) / "tiny", seed=0)), device="cpu")
 
 
-def visual(model: VideoLLM, frames: int = 12, height: int | None = None, width: int | None = None) -> VisualTokens:
-    """Encoded noise: the visual tokens of `frames` frames, of `size` unless told otherwise."""
+def visual(
+    model: VideoLLM,
+    frames: int = 12,
+    height: int | None = None,
+    width: int | None = None,
+    needs: frozenset[Need] = frozenset(),
+) -> VisualTokens:
+    """Encoded noise: the visual tokens of `frames` frames, of `size` unless told otherwise, with what `needs` names."""
     height, width = height or size(model)[0], width or size(model)[1]
     pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    grid, cells, view = model.token_grid(height, width), frames // model.cell_frames, None
     with torch.inference_mode():
-        features, deepstack = model.encode_with_deepstack(pixels, slice_cells=32)
-    grid = model.token_grid(height, width)
-    return VisualTokens.dense(features, seconds=range(frames // 2), grid=grid, deepstack=deepstack)
+        if needs:
+            reader = model.reader(needs - {"pixels"}, grid, untimed)
+            with reader.attached():
+                features, deepstack = model.encode_with_deepstack(pixels, slice_cells=32)
+            view = replace(reader.view(features, cells), pixels=torch.from_numpy(pixels) if "pixels" in needs else None)
+        else:
+            features, deepstack = model.encode_with_deepstack(pixels, slice_cells=32)
+    tokens = VisualTokens.dense(features, seconds=range(cells), grid=grid, deepstack=deepstack)
+    return replace(tokens, spatial=model.spatial, encoder=view)
 
 
 def hooks(model: VideoLLM) -> int:

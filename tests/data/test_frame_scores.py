@@ -11,8 +11,9 @@ import pytest
 
 from evalkit.data.benchmarks import frame_scores
 from evalkit.errors import DataError, MethodError
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.runs import identity
+from evalkit.runs.config_file import SetupRecord, TablePlace, describe
 from evalkit.testing.method_contract import budget, video
 from evalkit.types import Benchmark, FrameScores
 from methods.aks import AKS
@@ -103,3 +104,20 @@ def test_equal_scores_have_no_scale() -> None:
     assert len(AKS().chosen([0.5] * 40, 8)) == 8
     assert BOLT().chosen([0.5] * 4, 2) == [1, 1]
     assert BOLT(power=2.0).chosen([0.0, 1.0], 1) == [1]
+
+
+def test_scores_belong_to_the_method_that_reads_them(loaded: Benchmark) -> None:
+    """Other scores are another run, of the same setup: AKS is compared with uniform sampling."""
+    setup = SetupRecord(identity_parts={}, backbone={}, sampling={}, protocol={}, reader="pyav", share=True, seed=0)
+    table = TablePlace(place=0, reference="uniform", notes=())
+    scored = placed(loaded, {"q0": {"frames": [0, 30], "scores": [0.5, 0.25]}})
+
+    def parts(benchmark: Benchmark, method: Method) -> dict[str, Any]:
+        described = describe(setup, benchmark, "rows", OperatingPoint("m", method, 0.5), table, "full")
+        found: dict[str, Any] = described["identity_parts"]
+        return found
+
+    assert parts(loaded, Uniform()) == parts(scored, Uniform())
+    before, after = parts(loaded, AKS()), parts(scored, AKS())
+    assert before != after
+    assert {**before, "method": None} == {**after, "method": None}

@@ -13,7 +13,7 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.types import Answer, Evicted, LayerChunk, VisualTokens
 from tests.support import clips
 from tests.support.loop import engine, question
-from tests.support.methods import NAMES, built
+from tests.support.methods import WITHIN, built
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_by_hand(clip: Path, backbone: Qwen2VL) -> None:
     assert found.kept.tokens == ((16 + 4) / 2, (2 + 1) / 2, (16 + 4) / 2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*WITHIN, "visionzip"])
 def test_it_sums_to_the_ledger(name: str, clip: Path, backbone: Qwen2VL) -> None:
     answer = answered(backbone, replace(built(name), ratio=0.25), clip)
     assert answer.ledger is not None
@@ -70,4 +70,7 @@ def test_it_sums_to_the_ledger(name: str, clip: Path, backbone: Qwen2VL) -> None
     layers = answer.ledger.kv_tokens_per_layer
     assert sum(answer.kept.tokens) == pytest.approx(sum(layers) / len(layers), abs=0.01 * answer.ledger.cells)
     assert len(answer.kept.seconds) == len(answer.kept.tokens) <= answer.ledger.cells
+    merged = name == "visionzip"  # every token of a cell stays or goes into one that does
+    assert answer.kept.merged == ((16,) * 16 if merged else None)
+    assert answer.ledger.tokens_represented == (256 if merged else answer.ledger.tokens_selected)
     assert list(answer.kept.seconds) == sorted(answer.kept.seconds) or name == "shuffled"

@@ -35,7 +35,7 @@ def test_the_part_is_small(small_golden: Path) -> None:
 
 def test_the_part_is_of_the_whole(small_golden: Path, whole_golden: Path) -> None:
     files = [f.relative_to(small_golden) for f in small_golden.rglob("*") if f.suffix in (".safetensors", ".json")]
-    assert len(files) == 29
+    assert len(files) == 39
     for name in files:
         if name.name == "inputs.safetensors" and name.parts[0] == "retake":
             for other in (whole_golden / "retake").glob("*.safetensors"):

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from evalkit.config import build
-from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.frame_encoder import FrameEncoder
@@ -39,6 +38,7 @@ from methods.retake import ReTaKe
 from methods.xcomp import XComp
 from tests.support.configs import composed
 from tests.support.loop import question
+from tests.support.methods import WITHIN
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen2")
@@ -53,7 +53,7 @@ VARIANTS: dict[str, Method] = {
     "qccomp_wide": QCComp(times="true_time", window=24, stride=8, chunk=16, repeats=1),
     "xcomp_renumbered": XComp(positions="renumber", window=16, stride=8, chunk=16, repeats=1),
 }
-NAMES = [*sorted(file.stem for file in (CONF / "method").glob("*.yaml")), *VARIANTS]
+NAMES = [*WITHIN, *VARIANTS]
 
 
 @cache
@@ -75,6 +75,7 @@ class Blindfolded:
 
     cell_frames = clip_frames = 2
     pixels_per_token, frame_size = 28, None
+    spatial, gives = True, frozenset[str]()
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder, self.layers = decoder, decoder.layers

@@ -19,13 +19,13 @@ from methods.lpcomp import LPComp
 from tests.support import clips
 from tests.support.flop_counter import counted, total
 from tests.support.loop import answer_key, engine, question
-from tests.support.methods import NAMES, built
+from tests.support.methods import WITHIN, built
 from tests.support.parity import budget_of
 from tests.support.visual_tokens import visual
 
 QUICK = ("retake", "xcomp")
-DEFINED = [name for name in NAMES if name != "infinipot_v"]  # times stand between its cells
-MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in DEFINED]
+DEFINED = [name for name in WITHIN if name != "infinipot_v"]  # times stand between its cells
+MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*DEFINED, "visionzip")]
 HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 
 

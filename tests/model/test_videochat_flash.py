@@ -32,12 +32,13 @@ from tests.support.checkpoints import edit
 from tests.support.closeness import RTOL, apart
 from tests.support.flop_counter import counted
 from tests.support.loop import DENSE, answer, answer_key, engine, question
-from tests.support.methods import NAMES, built
+from tests.support.methods import WITHIN, built
 from tests.support.videochat_flash import PIXELS, random_checkpoint
 
 GRID = (1, 16)
-NOT_DEFINED = ("lowres", "aks", "bolt")  # frames have one size here, and four are seen together
-ON_ONE_SIZE = [name for name in NAMES if name not in NOT_DEFINED]
+# frames have one size here, four are seen together, tokens have no places, and the encoder tells features alone
+NOT_DEFINED = ("lowres", "aks", "bolt", "framefusion", "infinipot_v", "holitom", "flashvid")
+ON_ONE_SIZE = [name for name in (*WITHIN, "divprune") if name not in NOT_DEFINED]
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +285,21 @@ def test_smaller_frames_are_refused(clip: Path, family: VideoChatFlash) -> None:
 def test_single_frames_are_refused(name: str, clip: Path, family: VideoChatFlash) -> None:
     found = answer(engine(family), [replace(built(name), ratio=0.5)], [question(clip, 0)])
     assert "not defined on a backbone whose encoder sees 4" in str(found[name, 0.5, "q0"].error)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("framefusion", "compares a place with the same place of another cell"),
+        ("infinipot_v", "compares a place with the same place of another cell"),
+        ("evs", "compares a place with the same place of another cell"),
+        ("visionzip", "needs attention, keys of the vision encoder, and that of VideoChatFlash gives features alone"),
+    ],
+)
+def test_what_its_tokens_cannot_say_is_refused(name: str, reason: str, clip: Path, family: VideoChatFlash) -> None:
+    found = answer(engine(family), [replace(built(name), ratio=0.5)], [question(clip, 0)])
+    assert reason in str(found[name, 0.5, "q0"].error)
+    assert "not defined on this backbone" in str(found[name, 0.5, "q0"].error)
 
 
 def spent(

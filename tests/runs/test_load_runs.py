@@ -159,7 +159,7 @@ def test_what_was_kept_and_where_the_evidence_is(tmp_path: Path) -> None:
     [
         (
             {"kept": {"seconds": [0.0], "tokens": [16.0], "cells": [0, 1]}},
-            "one of seconds, tokens, cells, last_seconds per cell",
+            "one of seconds, tokens, cells, last_seconds, merged per cell",
         ),
         ({"kept": {"seconds": [0.0], "tokens": [16.0], "cells": [0.5]}}, "cells to be int"),
         ({"evidence_s": [[1.0]]}, r"spans \[from, to\]"),

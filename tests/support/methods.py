@@ -10,6 +10,21 @@ from evalkit.method import OperatingPoint
 from tests.support.configs import composed
 
 NAMES = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+# They act once, on visual tokens, before the language model: what a family changes about them is little, and tested in
+# tests/model/test_encoder_reader.py. Tests of what happens in the layers leave them out.
+BEFORE_LLM = (
+    "divprune",
+    "dtd",
+    "dycoke",
+    "evs",
+    "fastvid",
+    "flashvid_outer",
+    "holitom_outer",
+    "vcast",
+    "vidcom2",
+    "visionzip",
+)
+WITHIN = [name for name in NAMES if name not in BEFORE_LLM]
 
 
 @cache

@@ -3,6 +3,7 @@
 python tests/parity.py retake DIR [--tolerance 2e-5]     one line per case; exit 1 where anything differs
 python tests/parity.py xcomp DIR                         likewise, and what of the folder was left out
 python tests/parity.py videochat_flash DIR               likewise
+python tests/parity.py zoo DIR                           likewise: methods that act before the language model
 python tests/parity.py zoo_layers DIR                    likewise
 """
 
@@ -25,6 +26,7 @@ from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
 from tests.support import parity_videochat_flash, parity_xcomp, parity_zoo_layers
 from tests.support.closeness import RTOL, apart
+from tests.support.zoo_replays import zoo
 
 FORBIDDEN = 2  # end of text, which the reference forbade while it picked the next token
 INPUTS = "inputs.safetensors"  # ids and pixels, where the cases of a folder share them
@@ -160,7 +162,7 @@ def retake_lines(folder: Path, tolerance: float) -> dict[str, tuple[bool, str]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table; 1 where a case differs. `arguments`: those of the command line, None: sys.argv."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paper", choices=["retake", "xcomp", "videochat_flash", "zoo_layers"])
+    parser.add_argument("paper", choices=["retake", "xcomp", "videochat_flash", "zoo", "zoo_layers"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tolerance", type=float, default=RTOL, help="relative, of retake's logits and cache")
     args = parser.parse_args(arguments)
@@ -169,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = retake_lines(args.folder, args.tolerance)
     elif args.paper == "xcomp":
         found, left_out = parity_xcomp.xcomp(args.folder)
+    elif args.paper == "zoo":
+        found, left_out = zoo(args.folder)
     elif args.paper == "zoo_layers":
         found, left_out = parity_zoo_layers.zoo_layers(args.folder)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evalkit.model import chat_template
+from evalkit.model.encoder_reader import SiglipReader, siglip_view_flops
 from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
 from evalkit.model.positions import RopePositions
 from evalkit.model.video_llm import VideoLLM
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from evalkit.encoder_view import Need
+    from evalkit.model.encoder_reader import Timed
     from evalkit.model.siglip_tower import SiglipTower
 
 
@@ -52,3 +55,17 @@ class Llava(VideoLLM):
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` frames."""
         return self.vision.flops(cells)
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """What the last layer attends to; a summary where the tower has its pooling head, which checkpoints lack."""
+        last: frozenset[Need] = frozenset({"attention", "keys"})
+        return last | {"pooled_attention", "summary"} if hasattr(self.vision.module, "head") else last
+
+    def reader(self, needs: frozenset[Need], grid: tuple[int, int], timed: Timed) -> SiglipReader:
+        """Of the last layer that is run."""
+        return SiglipReader(needs, timed, self.vision)
+
+    def view_flops(self, needs: frozenset[Need], cells: int, grid: tuple[int, int]) -> int:
+        """Operations of reading `needs` in `cells` frames."""
+        return cells * siglip_view_flops(self.vision, needs)

@@ -20,6 +20,7 @@ class LlavaOnevision(Llava):
     """A checkpoint in the layout of llava-hf/llava-onevision-qwen2-7b-ov-hf."""
 
     released_backbone = "llava_onevision_7b"
+    keeps_order = True  # the released order of methods decides ids; there are no newlines between rows
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, *, mean: Sequence[float], std: Sequence[float]) -> LlavaOnevision:

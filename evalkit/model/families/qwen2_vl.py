@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from evalkit.model.encoder_reader import QwenReader, qwen_view_flops
 from evalkit.model.positions import MRopePositions, Positions, TimedMRopePositions
 from evalkit.model.video_llm import VideoLLM
 from evalkit.model.vision_tower import VisionTower, WindowedVisionTower
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
+
+    from evalkit.encoder_view import Need
+    from evalkit.model.encoder_reader import Timed
 
 
 class Qwen2VL(VideoLLM):
@@ -54,6 +58,19 @@ class Qwen2VL(VideoLLM):
     def encode_flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
         return self.vision.flops(cells, grid)
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        """Everything; the summary of a cell is the mean of its features."""
+        return frozenset({"attention", "pooled_attention", "keys", "summary", "pixels"})
+
+    def reader(self, needs: frozenset[Need], grid: tuple[int, int], timed: Timed) -> QwenReader:
+        """Of the last block."""
+        return QwenReader(needs, timed, self.vision, grid)
+
+    def view_flops(self, needs: frozenset[Need], cells: int, grid: tuple[int, int]) -> int:
+        """Operations of reading `needs` in `cells` cells of `grid` rows and columns of tokens."""
+        return cells * qwen_view_flops(self.vision, needs, grid)
 
 
 class Qwen25VL(Qwen2VL):

@@ -44,6 +44,7 @@ class VideoChatFlash(VideoLLM):
     yarn_length = 32_768  # source: Qwen2 and Qwen2.5; VideoChat-Flash's needle test stretches from there, too
     cell_frames = 1
     pixels_per_token = None
+    spatial = False
 
     def __init__(
         self,
