@@ -52,5 +52,6 @@ class FramesByScore(Method):
         """What a table cannot show."""
         return (
             *super().notes(aligns_text=aligns_text),
-            "frames are chosen by scores made elsewhere, at a cost not shown",
+            "frames are chosen by scores made elsewhere, at a cost not shown; where fewer frames have a score than the "
+            "budget has room for, uniform sampling's are shown",
         )
