@@ -81,6 +81,8 @@ def backbone(cfg: DictConfig) -> Backbone:
     chosen = cfg.backbone
     recorded = OmegaConf.to_container(chosen, resolve=True)
     assert isinstance(recorded, dict)
+    if recorded.get("pooling_head") is None:
+        recorded.pop("pooling_head", None)  # of LLaVA backbones alone
     recorded.pop("published", None)  # of the repository, for `doctor`: no option of this run
     return Backbone(
         name=str(chosen.name),
@@ -92,6 +94,7 @@ def backbone(cfg: DictConfig) -> Backbone:
         threads=chosen.threads,
         chunk_cells=chosen.chunk_cells,
         encode_cells=chosen.encode_cells,
+        pooling_head=chosen.get("pooling_head"),
         recorded={str(key): value for key, value in recorded.items()},
     )
 

@@ -60,6 +60,7 @@ COMMON: Mapping[str, Rule] = {
     "backbone.threads": whole(1, optional=True),
     "backbone.chunk_cells": whole(1),
     "backbone.encode_cells": whole(1),
+    "backbone.pooling_head": ("a folder, a hub id, or null", lambda v: v is None or TEXT[1](v)),
     "seed": whole(0),
 }
 EVALUATION: Mapping[str, Rule] = {

@@ -35,6 +35,7 @@ class Backbone:
     threads: int | None = None  # on the CPU; None: as many as torch takes
     chunk_cells: int = 16  # cells per prefill chunk
     encode_cells: int = 32  # cells per slice of the vision encoder: memory, no answer
+    pooling_head: str | None = None  # checkpoint of SigLIP whose head methods may read; None: none
     recorded: Mapping[str, Any] = field(default_factory=dict)  # as configured, for config.yaml
     sampling: Sampling | None = None  # the preset that its configuration brings, for who names no other
 
@@ -66,7 +67,7 @@ class Backbone:
     @cached_property
     def model(self) -> VideoLLM:
         """The model, loaded on first use. ConfigError as `load`."""
-        return load.load(
+        found = load.load(
             self.checkpoint,
             dtype=self.dtype,
             device=self.device,
@@ -74,6 +75,7 @@ class Backbone:
             threads=self.threads,
             adapter=self.adapter,
         )
+        return self._with_head(found)
 
     # ---- with weights that an operating point brings
 
@@ -96,12 +98,17 @@ class Backbone:
         It shares with `base`, this backbone's model, what the adapter leaves alone, unless that one is tuned itself.
         """
         if base is not None and self.adapter is None:
-            return load.load_beside(base, self.checkpoint, adapter)
+            return self._with_head(load.load_beside(base, self.checkpoint, adapter))
         return replace(self, adapter=adapter).model
 
     def skeleton(self) -> VideoLLM:
         """The model's shape without its weights."""
-        return load.skeleton(self.checkpoint, dtype=self.dtype)
+        return self._with_head(load.skeleton(self.checkpoint, dtype=self.dtype), weights=False)
+
+    def _with_head(self, model: VideoLLM, *, weights: bool = True) -> VideoLLM:
+        if self.pooling_head is not None:
+            model.take_pooling_head(self.pooling_head, weights=weights)
+        return model
 
     @property
     def section(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from evalkit.engine.models import Models
 from evalkit.engine.stage_times import Meter
 from evalkit.errors import ConfigError
 from evalkit.model import adapter
+from evalkit.model.weights_identity import weights_identity
 from evalkit.runs import identity
 from evalkit.runs.config_file import AdapterRecord, SetupRecord
 
@@ -123,6 +124,7 @@ class EngineSetup:
             "protocol": [self.protocol.name, self.protocol.version],
             "reader": self.reader,
             "seed": self.seed,
+            **({} if backbone.pooling_head is None else {"pooling_head": weights_identity(backbone.pooling_head)}),
             **({"plugins": theirs} if (theirs := self._foreign_source()) else {}),
         }
 

@@ -154,8 +154,9 @@ class SiglipReader(EncoderReader):
         queries, keys = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in projected)
         self.collect("attention", lambda: self._pooled(received(queries, keys)[..., None])[:, 0])
         self.collect("keys", lambda: self._pooled(keys.float().mean(1)))
-        if self.needs & {"pooled_attention", "summary"}:
-            head = cache(lambda: pooled(hidden, self.tower.module.post_layernorm, self.tower.module.head))
+        pooling = self.tower.pooling_head
+        if pooling is not None:
+            head = cache(lambda: pooled(hidden, pooling.norm, pooling.head))
             self.collect("pooled_attention", lambda: self._pooled(head()[0][..., None])[:, 0])
             self.collect("summary", lambda: head()[1])
 

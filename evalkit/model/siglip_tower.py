@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from evalkit.model.siglip_head import PoolingHead
+
     Pool = Callable[[Tensor], Tensor]  # (F, D, S, S) -> (F, D, s, s)
 
 
@@ -46,6 +48,7 @@ class SiglipTower:
         config = module.config
         self.frame_size = (int(config.image_size), int(config.image_size))
         self.patches = int(config.image_size) // int(config.patch_size)  # per side
+        self.pooling_head: PoolingHead | None = None  # what methods may read beside features, where a run names it
 
     @property
     def grid(self) -> tuple[int, int]:

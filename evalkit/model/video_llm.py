@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from evalkit.errors import ConfigError
 from evalkit.model.decoder import Decoder
 from evalkit.model.normalization import CLIP_MEAN, CLIP_STD
 
@@ -140,6 +141,15 @@ class VideoLLM(Decoder):
     def reader(self, needs: frozenset[Need], grid: tuple[int, int], timed: Timed) -> EncoderReader:
         """What reads `needs` (without pixels) while cells of `grid` rows and columns of tokens are encoded."""
         raise NotImplementedError
+
+    def take_pooling_head(self, path: str, *, weights: bool = True) -> None:
+        """Let methods read a pooling head from elsewhere; without `weights` its shape alone.
+
+        Raises ConfigError where the family's encoder has none.
+        """
+        raise ConfigError(
+            f"backbone.pooling_head={path}: expected null for {type(self).__name__}; it is SigLIP's, for LLaVA alone"
+        )
 
     def view_flops(self, needs: frozenset[Need], cells: int, grid: tuple[int, int]) -> int:
         """Operations of reading them in `cells` cells."""

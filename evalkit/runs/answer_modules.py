@@ -93,6 +93,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.question_attention",
     "evalkit.model.separators",
     "evalkit.model.shared_weights",
+    "evalkit.model.siglip_head",
     "evalkit.model.siglip_tower",
     "evalkit.model.tensors",
     "evalkit.model.video_llm",

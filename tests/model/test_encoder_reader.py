@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import SiglipVisionConfig, SiglipVisionModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_window_index
 
 from evalkit.encoder_view import EncoderView
 from evalkit.engine.frame_encoder import FrameEncoder
-from evalkit.errors import MethodError
+from evalkit.errors import ConfigError, MethodError
 from evalkit.method import Budget, OperatingPoint, no_question
 from evalkit.model.encoder_reader import untimed
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
@@ -198,6 +200,50 @@ def test_every_method_selects_on_every_family(family: VideoLLM) -> None:
         assert (out.deepstack is None) == (given.deepstack is None), name
         own = given.features[out.cell * (count // cells) + out.place]
         assert (out.merged is None) <= torch.equal(out.features, own), name
+
+
+@pytest.fixture(scope="module")
+def siglip(onevision: VideoLLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP checkpoint with the published names, of the same tower's size."""
+    config = onevision.vision.module.config  # type: ignore[attr-defined]
+    settings = {**config.to_dict(), "vision_use_head": True}
+    torch.manual_seed(1)
+    model = SiglipVisionModel(SiglipVisionConfig(**settings))
+    folder = tmp_path_factory.mktemp("siglip")
+    named = {f"vision_model.{name.removeprefix('vision_model.')}": x for name, x in model.state_dict().items()}
+    save_file(named, folder / "model.safetensors")
+    model.config.save_pretrained(folder)
+    return folder
+
+
+def test_a_pooling_head_from_elsewhere(siglip: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It is read from SigLIP's own checkpoint, changes no feature, and pools what its own class pools."""
+    folder = tmp_path_factory.mktemp("headed") / "tiny"
+    family = load(str(llava.write(folder, llava.random_onevision())), device="cpu")
+    before = visual(family, 9, *size(family))
+    family.take_pooling_head(str(siglip))
+    assert {"pooled_attention", "summary"} <= family.gives
+    tokens = seen(family)
+    assert torch.equal(tokens.features, before.features)
+    head = load_file(siglip / "model.safetensors")["vision_model.head.probe"]
+    assert torch.equal(family.vision.pooling_head.head.probe, head)  # type: ignore[attr-defined]
+    states: list[Tensor] = []
+    layer = family.vision.module.encoder.layers[family.vision.depth - 1]  # type: ignore[attr-defined]
+    handle = layer.register_forward_hook(lambda _m, _a, out: states.append(out))
+    with torch.inference_mode():
+        seen(family)
+        handle.remove()
+        pooling = family.vision.pooling_head  # type: ignore[attr-defined]
+        torch.testing.assert_close(view_of(tokens).summary, pooling.head(pooling.norm(states[0])))
+    limits = Budget.encoded(9, tokens.grid, ratio=0.5, layers=2, cell_frames=1)
+    assert FastVID().select(tokens, limits, no_question).original_ids
+
+
+def test_a_head_that_is_not_there_is_named(onevision: VideoLLM, backbone: Qwen2VL, checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a SigLIP checkpoint with vision_model\.post_layernorm\.weight"):
+        onevision.take_pooling_head(str(checkpoint))
+    with pytest.raises(ConfigError, match="expected null for Qwen2VL"):
+        backbone.take_pooling_head("x")
 
 
 def test_what_an_encoder_does_not_give_is_refused_before_it_runs(onevision: VideoLLM) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evalkit.model import chat_template
+from evalkit.model import chat_template, siglip_head
 from evalkit.model.encoder_reader import SiglipReader, siglip_view_flops
 from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
 from evalkit.model.positions import RopePositions
@@ -41,6 +41,11 @@ class Llava(VideoLLM):
         """The module that takes patches to the width of the language model."""
         return (self.vision.projector,)
 
+    def take_pooling_head(self, path: str, *, weights: bool = True) -> None:
+        """Let methods read the pooling head of the SigLIP checkpoint at `path`; ConfigError where it has none."""
+        tower = self.vision.module
+        self.vision.pooling_head = siglip_head.load(tower, path) if weights else siglip_head.build(tower)
+
     def token_grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a frame's visual tokens, the same for every video."""
         return self.vision.grid
@@ -58,9 +63,9 @@ class Llava(VideoLLM):
 
     @property
     def gives(self) -> frozenset[Need]:
-        """What the last layer attends to; a summary where the tower has its pooling head, which checkpoints lack."""
+        """What the last layer attends to; a summary where a run names SigLIP's pooling head (backbone.pooling_head)."""
         last: frozenset[Need] = frozenset({"attention", "keys"})
-        return last | {"pooled_attention", "summary"} if hasattr(self.vision.module, "head") else last
+        return last if self.vision.pooling_head is None else last | {"pooled_attention", "summary"}
 
     def reader(self, needs: frozenset[Need], grid: tuple[int, int], timed: Timed) -> SiglipReader:
         """Of the last layer that is run."""
