@@ -144,7 +144,7 @@ def even(total: int, parts: int) -> list[int]:
 
 def check(shares: list[Share], places: int) -> None:
     """MethodError where the released code stops, too."""
-    if not sum(share.salient for share in shares) or not sum(share.context for share in shares):
+    if sum(share.salient for share in shares) < 1 or sum(share.context for share in shares) < 1:
         raise MethodError("FastVID needs a salient and a context token in every segment: the ratio is too low")
     for share in shares:
         left = places - share.salient

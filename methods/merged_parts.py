@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from evalkit.errors import MethodError
 from evalkit.types import VisualTokens
 
 
@@ -37,9 +38,11 @@ class MergedParts:
         self.add(index, features)
 
     def tokens(self, encoded: VisualTokens, *, ascending: bool) -> VisualTokens:
-        """All parts in the order in which they were added, or by rising position."""
+        """All parts in the order in which they were added, or by rising position. MethodError where there are none."""
         none = torch.empty(0, dtype=torch.long)
         index = torch.cat(self._index)
+        if not len(index):
+            raise MethodError(f"no token of {len(encoded)} would be left at this ratio; raise it")
         merged = encoded.merge(
             index,
             torch.cat(self._features),

@@ -212,6 +212,13 @@ def test_tokens_without_places_are_refused(method: Method) -> None:
         selected(method, replace(tokens(), spatial=False), 0.5)
 
 
+@pytest.mark.parametrize("method", MERGING[1:3], ids=lambda method: type(method).__name__)
+def test_a_ratio_at_which_nothing_is_left_is_refused(method: Method) -> None:
+    still = replace(tokens(side=1), features=torch.ones(10, 8))
+    with pytest.raises(MethodError, match=r"the ratio is too low|no token of 10 would be left"):
+        selected(method, still, 0.01)
+
+
 def test_what_an_encoder_was_not_asked_for_is_named() -> None:
     with pytest.raises(MethodError, match=r"needs 'attention' of the vision encoder"):
         selected(VisionZip(), replace(tokens(), encoder=None), 0.5)
