@@ -126,6 +126,7 @@ def nothing_is_changed(method: Method) -> None:
     question_attention.set_question([1], [2, 3], 2)
     with torch.inference_mode():
         selected = method.select(tokens, limits, question_attention)
+        _expect_merging_told(tokens, selected)
         state = model.new_state()
         if method.whole:
             model.prefill_whole(state, [1], selected, [2, 3], method, limits)
@@ -136,6 +137,16 @@ def nothing_is_changed(method: Method) -> None:
         expect(_equal(getattr(tokens, name), value), f"VisualTokens.{name} as it was given, it was changed")
     expect(method == twin, f"the method's fields as they were, {twin!r}, got {method!r}")
     expect(hooks(model) == attached, "no hook left on the model")
+
+
+def _expect_merging_told(encoded: VisualTokens, selected: VisualTokens) -> None:
+    """A token whose feature is another than the encoded one's says of which tokens it is made."""
+    own = encoded.features[selected.cell * (encoded.grid[0] * encoded.grid[1]) + selected.place]
+    other = (selected.features != own).any(1).cpu()
+    made = torch.zeros(len(selected), dtype=torch.bool)
+    if selected.merged is not None:
+        made = selected.merged.counts(len(selected)) > 1
+    expect(not bool((other & ~made).any()), "encoded features, or tokens made by VisualTokens.merge()")
 
 
 def _equal(now: Any, before: Any) -> bool:

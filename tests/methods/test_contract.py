@@ -85,6 +85,21 @@ class Unequal(Uniform):
         return tokens.keep(torch.arange(len(tokens.features) - 1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Altering(Uniform):
+    """Hands over other features and does not say of what they are made."""
+
+    def select(
+        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
+    ) -> VisualTokens:
+        return replace(tokens, features=tokens.features * 2)
+
+
+def test_merging_that_is_not_told_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"made by VisualTokens\.merge"):
+        method_contract.nothing_is_changed(Altering())
+
+
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
