@@ -347,7 +347,8 @@ def test_unknown_names_and_no_folder():
 def test_configs_name_their_benchmark(name):
     file = REPO / "conf" / "benchmark" / f"{name}.yaml"
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert config == {"name": name, "root": "data/builtin" if name == "builtin" else None, "evidence": None}
+    root = "data/builtin" if name == "builtin" else None
+    assert config == {"name": name, "root": root, "evidence": None, "frame_scores": None}
     assert "# licence:" in file.read_text(encoding="utf-8")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from methods.retake import ReTaKe
 from methods.xcomp import XComp
 from tests.support.configs import composed
 from tests.support.loop import question
-from tests.support.methods import WITHIN
+from tests.support.methods import WITHIN, built
 
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen2")
@@ -53,15 +52,21 @@ VARIANTS: dict[str, Method] = {
     "qccomp_wide": QCComp(times="true_time", window=24, stride=8, chunk=16, repeats=1),
     "xcomp_renumbered": XComp(positions="renumber", window=16, stride=8, chunk=16, repeats=1),
 }
-NAMES = [*WITHIN, *VARIANTS]
 
 
-@cache
+def fed_in_chunks(name: str) -> bool:
+    """Whether a method's video may be fed alone, in any chunks; the others are in test_whole_prompt and the traces."""
+    found = built(name).method
+    return not (found.whole or found.needs_frame_scores or found.rechooses)
+
+
+NAMES = [*filter(fed_in_chunks, WITHIN), *VARIANTS]
+
+
 def method(name: str) -> Method:
     if name in VARIANTS:
         return VARIANTS[name]
-    (point,) = build.points(composed(f"method={name}", "ratio=1"))
-    return point.method
+    return built(name).method
 
 
 @pytest.fixture(scope="module")
