@@ -32,7 +32,7 @@ COMPOSING = {
     "experiment=nope": "experiment: expected one of builtin_report, ci",
     "executor=nope": "executor: expected one of local (evalkit); got 'nope'",
     "+executor.threads=3": "no setting executor.threads; expected one of name, workers",
-    "method=nope": "method: expected one of blind, dpselect",
+    "method=nope": "method: expected one of aks, blind",
     "ratois=[1]": "no setting ratois (did you mean ratios?); expected one of backbone, benchmark",
     "+ratois=[1]": "no setting ratois (did you mean ratios?)",
     "backbone.chunk_cell=3": "no setting backbone.chunk_cell (did you mean backbone.chunk_cells?)",
@@ -75,7 +75,7 @@ def test_what_cannot_be_composed_is_explained(tmp_path: Path) -> None:
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = json.loads(out.splitlines()[-1])
     assert len(found) == len(starts)
-    for word, told in {**COMPOSING, "method=uniform,nope": "method: expected one of blind, dpselect"}.items():
+    for word, told in {**COMPOSING, "method=uniform,nope": "method: expected one of aks, blind"}.items():
         code, stderr = found[word]
         assert (code, "Traceback" in stderr, told in stderr) == (2, False, True), f"{word}: {code}, {stderr}"
         assert one_line(stderr), stderr
@@ -108,8 +108,8 @@ VALUES = [
     ("methods=[uniform, retake, uniform]", "each name once, got uniform"),
     ("methods=[]", r"methods: expected a list such as .* got \[\]"),
     ("methods=uniform", "methods: expected a list such as .* or one method as method=…; got 'uniform'"),
-    ("methods=[3]", "methods: expected names among blind"),
-    ("methods=[{name: x}]", "methods: expected names among blind"),
+    ("methods=[3]", "methods: expected names among aks, blind"),
+    ("methods=[{name: x}]", "methods: expected names among aks, blind"),
     ("ratios=[]", r"ratios: expected a list such as .* got \[\]"),
     ("ratios=abc", "ratios: expected a list such as .* got 'abc'"),
     ("ratios=0.5", "ratios: expected a list such as .* or one ratio as ratio=…; got 0.5"),
