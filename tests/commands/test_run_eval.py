@@ -92,9 +92,9 @@ def test_a_second_start_answers_only_what_is_missing(
     asked: list[str] = []
     answers = Engine.answers
 
-    def watched(self: Engine, pending):  # type: ignore[no-untyped-def]
+    def watched(self: Engine, pending, following=None):  # type: ignore[no-untyped-def]
         asked.extend(q.id for questions in pending.values() for q in questions)
-        return answers(self, pending)
+        return answers(self, pending, following)
 
     monkeypatch.setattr(Engine, "answers", watched)
     assert run.run(config(data, results, checkpoint)).failed == 4

@@ -70,7 +70,13 @@ def test_it_sums_to_the_ledger(name: str, clip: Path, backbone: Qwen2VL) -> None
     layers = answer.ledger.kv_tokens_per_layer
     assert sum(answer.kept.tokens) == pytest.approx(sum(layers) / len(layers), abs=0.01 * answer.ledger.cells)
     assert len(answer.kept.seconds) == len(answer.kept.tokens) <= answer.ledger.cells
-    merged = name == "visionzip"  # every token of a cell stays or goes into one that does
-    assert answer.kept.merged == ((16,) * 16 if merged else None)
-    assert answer.ledger.tokens_represented == (256 if merged else answer.ledger.tokens_selected)
+    merged, represented = answer.kept.merged, answer.ledger.tokens_represented
+    if name == "visionzip":  # every token of a cell stays or goes into one that does
+        assert (merged, represented) == ((16,) * 16, 256)
+    elif name in ("flashvid", "holitom"):  # a token may go into several
+        assert merged is not None
+        assert represented is not None
+        assert answer.ledger.tokens_selected < represented <= min(256, sum(merged))
+    else:
+        assert (merged, represented) == (None, answer.ledger.tokens_selected)
     assert list(answer.kept.seconds) == sorted(answer.kept.seconds) or name == "shuffled"

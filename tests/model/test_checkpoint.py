@@ -173,7 +173,7 @@ SETTINGS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), r"it has no config\.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), r"config\.json is no JSON"),
     "odd config": (lambda f: edit(f, "config.json", lambda c: c["text_config"].update(hidden_size="x")), "hidden_size"),
-    "other family": (lambda f: edit(f, "config.json", lambda c: c.update(model_type="llava")), "qwen2_vl"),
+    "other family": (lambda f: edit(f, "config.json", lambda c: c.update(model_type="llava_next")), "qwen2_vl"),
     "LoRA": (lora, "give the checkpoint that it changes as backbone.path and this folder as backbone.adapter"),
     "quantised": (lambda f: edit(f, "config.json", lambda c: c.update(quantization_config={"bits": 4})), "quantised"),
     "no tokenizer": (lambda f: [g.unlink() for g in f.glob("*token*")], "expected a tokenizer"),
