@@ -192,7 +192,7 @@ def test_what_a_run_would_refuse_is_not_fetched(hub: Hub, files: dict[str, bytes
     config = json.loads(files["config.json"])
     hub.files["config.json"] = json.dumps({**config, "auto_map": {"AutoConfig": "evil.Config"}}).encode()
     assert "auto_map" in refusing(REPO, hub)
-    hub.commit, hub.files["config.json"] = "d" * 40, json.dumps({**config, "model_type": "llava"}).encode()
+    hub.commit, hub.files["config.json"] = "d" * 40, json.dumps({**config, "model_type": "llava_next"}).encode()
     assert "qwen2_vl" in refusing(REPO, hub)
     hub.files = {"config.json": files["config.json"], "pytorch_model.bin": b"pickle"}
     assert "pytorch_model.bin" in refusing(REPO, hub)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,9 @@ class StubEngine:
     """Answers with the question's id; after each answer it does what the video's id asks for."""
 
     folder: Path
+
+    def frame_encoders(self, adapters: Collection[str | None]) -> None:
+        """Nothing to load."""
 
     def answers(
         self, pending: Mapping[OperatingPoint, Sequence[Question]], following: object = None
