@@ -37,7 +37,7 @@ def csv(folder: Path, *rows: dict[str, str], header: tuple[str, ...] = COLUMNS) 
 
 
 def write(folder: Path, right: int = 6, of: int = 10, subset: str = "full", **changes: Any) -> Path:
-    """A run on Video-MME by the official rules: the first `right` of `of` questions are right, the odd ones are long."""
+    """A run on Video-MME by the official rules: the first `right` of `of` questions are right, odd ones are long."""
     rows = [
         row(str(n), n < right, f"v{n}", groups={"duration": ["long" if n % 2 else "short"]}, benchmark="videomme")
         for n in range(of)
