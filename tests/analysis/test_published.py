@@ -112,12 +112,14 @@ def test_what_has_no_counterpart_is_said(tmp_path: Path) -> None:
     ]
     text = published.markdown(found)
     assert "- no run: other on videomme: vidcom2 at 0.25 of 8 frames\n" in text
-    assert "- nothing published: llava_onevision_7b, Video-MME, split test, mine at ratio 0.25\n" in text
+    assert "- nothing published: llava_onevision_7b on Video-MME: mine at 0.25\n" in text
 
 
 def test_generated_videos_are_no_benchmark(tmp_path: Path) -> None:
     write(tmp_path / "a", benchmark={"generated": True})
-    with pytest.raises(DataError, match=r"expected a run .* came llava_onevision_7b.*; listed are llava_onevision_7b"):
+    with pytest.raises(
+        DataError, match=r"expected a run .* came llava_onevision_7b on Video-MME: .*; listed are llava_onevision_7b on"
+    ):
         published.hold(tmp_path, csv(tmp_path, {}))
 
 

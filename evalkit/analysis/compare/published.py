@@ -15,7 +15,7 @@ from evalkit.errors import DataError
 from evalkit.runs import setups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from evalkit.analysis.compare.published_scores import PublishedScore
@@ -78,8 +78,8 @@ def hold(results: Path, file: Path, averages: Averages = official) -> Holding:
     if not rows:
         raise DataError(
             f"{results}: expected a run of a method, backbone and benchmark that {file} lists, came "
-            f"{'; '.join(dict.fromkeys(map(_place_of, runs)))}; listed are "
-            f"{'; '.join(dict.fromkeys(f'{one.backbone} on {one.benchmark}' for one in scores))}"
+            f"{'; '.join(_by_place(map(_of_run, runs)))}; listed are "
+            f"{'; '.join(dict.fromkeys(_of_score(one)[0] for one in scores))}"
         )
     used = {id(row.run) for row in rows}
     unpublished = tuple(run for run in runs if id(run) not in used)
@@ -152,8 +152,8 @@ def _ours(run: Run, score: PublishedScore, averages: Averages) -> float:
 def markdown(found: Holding) -> str:
     """Head, one table, and what has no counterpart."""
     lines = [f"# Published scores\n\n- runs: {found.results}\n- published: {found.file}"]
-    lines += [f"- no run: {text}" for text in _missing(found.missing)]
-    lines += [f"- nothing published: {text}" for text in dict.fromkeys(map(_place_of, found.unpublished))]
+    lines += [f"- no run: {text}" for text in _by_place(map(_of_score, found.missing))]
+    lines += [f"- nothing published: {text}" for text in _by_place(map(_of_run, found.unpublished))]
     left = ("benchmark", "backbone", "method", "settings that differ", "source")
     table = render(pd.DataFrame([_texts(row) for row in found.rows]), left=left)
     return "\n".join([*lines, "", table]) + _CAPTION
@@ -176,18 +176,22 @@ def _texts(row: Held) -> dict[str, str]:
     }
 
 
-def _missing(scores: Sequence[PublishedScore]) -> list[str]:
-    """A line for each backbone and benchmark."""
+def _by_place(named: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for each backbone and benchmark, of pairs of these and what is there."""
     found: dict[str, list[str]] = {}
-    for one in scores:
-        what = [one.method, "" if one.ratio is None else f"at {one.ratio:g}"]
-        what += ["" if one.frames is None else f"of {one.frames} frames", "=".join(one.group or ())]
-        found.setdefault(f"{one.backbone} on {one.benchmark}", []).append(" ".join(filter(None, what)))
-    return [f"{where}: {', '.join(dict.fromkeys(names))}" for where, names in found.items()]
+    for place, what in named:
+        found.setdefault(place, []).append(what)
+    return [f"{place}: {', '.join(dict.fromkeys(names))}" for place, names in found.items()]
 
 
-def _place_of(run: Run) -> str:
-    return f"{run.config['backbone']['name']}, {pairing.name(run)}"
+def _of_score(score: PublishedScore) -> tuple[str, str]:
+    what = [score.method, "" if score.ratio is None else f"at {score.ratio:g}"]
+    what += ["" if score.frames is None else f"of {score.frames} frames", "=".join(score.group or ())]
+    return f"{score.backbone} on {score.benchmark}", " ".join(filter(None, what))
+
+
+def _of_run(run: Run) -> tuple[str, str]:
+    return f"{run.config['backbone']['name']} on {run.label}", f"{run.method} at {run.ratio:g}"
 
 
 def plain(found: Holding) -> dict[str, Any]:
