@@ -150,13 +150,13 @@ def _ours(run: Run, score: PublishedScore, averages: Averages) -> float:
 
 
 def markdown(found: Holding) -> str:
-    """Head, one table, and what has no counterpart."""
-    lines = [f"# Published scores\n\n- runs: {found.results}\n- published: {found.file}"]
-    lines += [f"- no run: {text}" for text in _by_place(map(_of_score, found.missing))]
-    lines += [f"- nothing published: {text}" for text in _by_place(map(_of_run, found.unpublished))]
+    """Head, one table, and below it what has no counterpart."""
+    head = f"# Published scores\n\n- runs: {found.results}\n- published: {found.file}\n\n"
     left = ("benchmark", "backbone", "method", "settings that differ", "source")
     table = render(pd.DataFrame([_texts(row) for row in found.rows]), left=left)
-    return "\n".join([*lines, "", table]) + _CAPTION
+    alone = [f"- no run: {text}\n" for text in _by_place(map(_of_score, found.missing))]
+    alone += [f"- nothing published: {text}\n" for text in _by_place(map(_of_run, found.unpublished))]
+    return head + table + _CAPTION + ("\n## Missing\n\n" + "".join(alone) if alone else "")
 
 
 def _texts(row: Held) -> dict[str, str]:
