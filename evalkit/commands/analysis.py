@@ -20,7 +20,8 @@ _REPORT = """Writes accuracy and budget tables (md, csv; for papers also tex), P
 one file that needs nothing else. The same answers give the same files."""
 _COMPARE = """B against A: Δ accuracy (pp) with its 95 % CI, tests and flips. Runs are paired by benchmark,
 method and ratio, those of one setup first; two single runs may differ in method, ratio or backbone. Settings that
-differ are named. Exit 2 where questions, protocol or sampling differ."""
+differ are named. Exit 2 where questions, protocol or sampling differ. With --published: the runs of A against scores
+that others published, with the settings that differ, as far as both sides say."""
 _GATE = """Exit 0: every run of the baseline holds; 1: one regressed, or is not shown to hold, the questions are named;
 2: one cannot be compared, since questions, protocol, sampling or other settings differ or no run fits."""
 
@@ -75,6 +76,12 @@ def _add_compare(commands: Any) -> None:
         metavar="METHOD@RATIO",
         help="two operating points, of A and of B, e.g. uniform@1 retake@0.25",
     )
+    compare.add_argument(
+        "--published",
+        type=Path,
+        metavar="FILE",
+        help="CSV of published scores to hold A against, in place of B: docs/published_scores.csv",
+    )
     compare.add_argument("--json", type=Path, metavar="FILE", help="write all numbers and question ids there")
     compare.set_defaults(run=_compare)
 
@@ -128,14 +135,33 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    if args.published is not None:
+        return _compare_published(args)
     from evalkit.analysis.compare import compare
 
     if args.b is None and args.points is None:
-        raise ConfigError("compare: expected a second folder, or --points with two operating points of the first")
+        raise ConfigError(
+            "compare: expected a second folder, --points with two operating points of the first, or --published FILE"
+        )
     found = compare.compare(args.a, args.b or args.a, args.points and tuple(args.points))
-    print(compare.markdown(found))
+    return _told(args, compare.markdown(found), compare.plain(found))
+
+
+def _compare_published(args: argparse.Namespace) -> int:
+    from evalkit.analysis.compare import published
+
+    if args.b is not None or args.points is not None:
+        raise ConfigError(
+            "compare --published FILE: expected one folder of runs, got a second one or --points; leave them"
+        )
+    found = published.hold(args.a, args.published)
+    return _told(args, published.markdown(found), published.plain(found))
+
+
+def _told(args: argparse.Namespace, text: str, values: dict[str, Any]) -> int:
+    print(text)
     if args.json is not None:
-        _put(args.json, json.dumps(compare.plain(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        _put(args.json, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return 0
 
 

@@ -175,6 +175,28 @@ def test_the_built_in_experiments_show_xcomp_with_its_weights() -> None:
         ]
 
 
+def test_the_zoo_holds_every_method_that_needs_no_file() -> None:
+    points = build.points(composed("experiment=zoo"))
+    by_file = {
+        name for name in names("method") if build.points(composed(f"method={name}"))[0].method.needs_frame_scores
+    }
+    assert by_file == {"aks", "bolt"}
+    assert {point.name for point in points} == set(names("method")) - by_file
+    assert {(point.adapter, point.name == "xcomp") for point in points} == {("builtin/xcomp", True), (None, False)}
+
+
+@pytest.mark.parametrize("backbone", ["llava_onevision", "qwen2_5_vl"])
+def test_the_replications_take_any_of_the_benchmarks(backbone: str) -> None:
+    """lowres is not defined where frames have one size."""
+    cfg = composed(f"experiment=replication_{backbone}", "benchmark=lvbench")
+    assert (cfg.benchmark.name, cfg.backbone.name, cfg.sampling.frames) == ("lvbench", f"{backbone}_7b", 32)
+    found = dict.fromkeys(point.name for point in build.points(cfg))
+    assert list(found)[:2] == ["uniform", "random_frames"]
+    assert {"retake", "xcomp", "vidcom2", "visionzip", "fastvid", "fastv"} <= set(found)
+    assert ("lowres" in found) == (backbone == "qwen2_5_vl")
+    assert not any(point.adapter for point in build.points(cfg))
+
+
 def test_wrong_fields_are_explained() -> None:
     with pytest.raises(ConfigError, match="windows"):
         build.points(composed("method=dpselect", "+method.windows=5"))
@@ -187,6 +209,7 @@ def test_wrong_fields_are_explained() -> None:
 def test_every_number_of_a_preset_has_a_source() -> None:
     for group in ("sampling", "experiment"):
         files = [*(CONF / group).glob("retake*.yaml"), *(CONF / group).glob("xcomp*.yaml")]
+        files += (CONF / group).glob("replication*.yaml")
         for file in sorted(files):
             for line in file.read_text(encoding="utf-8").splitlines():
                 key, _, value = line.strip().partition(": ")
