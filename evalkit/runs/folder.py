@@ -83,7 +83,7 @@ class RunFolder:
         try:
             value: dict[str, Any] = json.loads(line)
             value["question_id"], value["status"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{file}, line {number}: expected a JSON object with question_id and status, got {line[:80]!r}; "
                 "mend or delete the line, or move the folder away to start anew"
