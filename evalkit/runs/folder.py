@@ -10,7 +10,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,7 @@ from typing import IO, Any
 import yaml
 
 from evalkit import atomic_write
-from evalkit.errors import DataError, RunLockedError
+from evalkit.errors import DataError, RunLockedError, StorageError
 from evalkit.ledger import Timing
 from evalkit.runs import environment, storage
 from evalkit.types import Answer
@@ -56,6 +56,7 @@ class RunFolder:
             self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
             self._out = (self.path / ANSWERS).open("ab")
+            self._size = os.fstat(self._out.fileno()).st_size  # that the file must have
         except BaseException:
             self._lock.close()
             raise
@@ -106,12 +107,43 @@ class RunFolder:
         return sum(status == "failed" for status in self.status.values())
 
     def append(self, answer: Answer) -> None:
-        """Write one answer; it is on disk when this returns. StorageError where the machine refuses it."""
+        """Write one answer; it is on disk when this returns.
+
+        StorageError where the machine refuses it, or where another program has changed the file.
+        """
         with storage.writing(self.path / ANSWERS):
-            _put(self._out, answer.to_dict())
+            self._size += _put(self._out, answer.to_dict())
+            self._expect_own()
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
+
+    def _expect_own(self) -> None:
+        """The path names the file that is open here, which has the size that was written and no other."""
+        held = os.fstat(self._out.fileno())
+        try:
+            named = (self.path / ANSWERS).stat()
+        except FileNotFoundError:
+            raise self._changed("it is not there any more") from None
+        if not os.path.samestat(named, held):
+            raise self._changed("another file is in its place")
+        if held.st_size != self._size:
+            raise self._changed(f"expected {self._size:,} bytes, it has {held.st_size:,}")
+
+    def _changed(self, what: str) -> StorageError:
+        return StorageError(
+            f"{self.path / ANSWERS}: changed by another program while the run writes to it: {what}; keep editors and "
+            "synchronisation away from it, then the same command goes on from what is stored"
+        )
+
+    def expect_all(self, question_ids: Collection[str]) -> None:
+        """StorageError where answers.jsonl, as it is on disk, lacks a line of one of these questions."""
+        with storage.writing(self.path / ANSWERS):
+            self._expect_own()
+            stored = {line["question_id"] for line in self._mend(ANSWERS)}
+        missing = [id_ for id_ in question_ids if id_ not in stored]
+        if missing:
+            raise self._changed(f"{len(missing)} of {len(question_ids)} questions have no line, such as {missing[0]!r}")
 
     def timings(self) -> list[dict[str, Any]]:
         """Lines of timing.jsonl, where there is one."""
@@ -137,7 +169,10 @@ class RunFolder:
         atomic_write.replace(self.path / name, text)
 
 
-def _put(out: IO[bytes], line: Mapping[str, Any]) -> None:
-    out.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+def _put(out: IO[bytes], line: Mapping[str, Any]) -> int:
+    """Bytes that were written."""
+    data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+    out.write(data)
     out.flush()
     os.fsync(out.fileno())
+    return len(data)
