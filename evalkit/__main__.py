@@ -12,6 +12,7 @@ from evalkit.commands import analysis, model
 from evalkit.commands import data as data_commands
 from evalkit.data import benchmarks, protocols
 from evalkit.errors import EvalkitError
+from evalkit.sanitize import PrintableFormatter
 
 log = logging.getLogger("evalkit")
 
@@ -103,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from evalkit.commands import run_eval
 
         return run_eval.main(words[1:])
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[console])
     log.setLevel(logging.INFO)  # ours; libraries only warn
     args = parser().parse_args(words)
     try:

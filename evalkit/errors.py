@@ -7,7 +7,8 @@ EvalkitError                  base: the message says what was expected, what cam
 │       └── DecoderKilledError   the process that decoded it crashed, or was killed at its deadline
 ├── MethodError               a method returned something that its contract forbids
 ├── ModelError                numbers or a cache of the model that no answer can rest on (recorded as failed rows)
-└── RunLockedError               another process is writing to the same run folder
+├── RunLockedError            another process is writing to the same run folder
+└── StorageError              the machine stopped the work (a full disk, too many open files): what is stored stands
 """
 
 from __future__ import annotations
@@ -43,3 +44,7 @@ class ModelError(EvalkitError):
 
 class RunLockedError(EvalkitError):
     """Another process is writing to the same run folder."""
+
+
+class StorageError(EvalkitError):
+    """A full disk, too many open files, or a file changed by others stopped the work; what is stored stands."""

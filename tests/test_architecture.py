@@ -17,6 +17,7 @@ SHARED: Mapping[str, set[str]] = {
     "atomic_write": set(),
     "child_process": {"errors"},
     "machine": set(),
+    "sanitize": set(),
     "progress": set(),
     "plugins": {"errors"},
     "encoder_view": {"errors"},

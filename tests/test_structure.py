@@ -63,7 +63,7 @@ def test_an_import_of_a_test_module_is_seen(line: str) -> None:
 
 
 def test_rooms_are_those_of_the_package() -> None:
-    rooms = {folder.parent.name for folder in (ROOT / "evalkit").glob("*/__init__.py")} | {"methods", "docs"}
+    rooms = {folder.parent.name for folder in (ROOT / "evalkit").glob("*/__init__.py")} | {"methods", "docs", "faults"}
     assert {"model", "engine", "analysis"} <= {room.name for room in ROOMS} <= rooms
 
 

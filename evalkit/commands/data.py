@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.data.benchmarks import BUILTIN, REGISTRY
 from evalkit.errors import ConfigError
+from evalkit.sanitize import printable
 
 if TYPE_CHECKING:
     from evalkit.data.prepare.verify import Report
@@ -80,7 +81,7 @@ def _verify(args: argparse.Namespace) -> int:
         folder = benchmark.root if args.out is None else args.out
         several = args.benchmark == "builtin" and args.out is not None
         path = verify.write(report, folder / benchmark.name if several else folder)
-        print(f"{_found(report)}\n  stored: {path}")
+        print(printable(f"{_found(report)}\n  stored: {path}"))
         complete = complete and report.complete
     return 0 if complete else 1
 
@@ -130,7 +131,7 @@ def _fetch(args: argparse.Namespace) -> int:
         source, args.root.expanduser(), names, revision=args.revision, endpoint=args.endpoint, list_only=args.list
     )
     for name, count in sizes.items():
-        print(f"{size(count):>10}  {name}")
+        print(printable(f"{size(count):>10}  {name}"))
     print(f"{size(sum(sizes.values())):>10}  in all, {len(sizes)} files")
     if not args.list:
         print(f"then: {source.then}; and: python -m evalkit data verify {args.benchmark} --root {args.root}")
@@ -145,7 +146,7 @@ def _subset(args: argparse.Namespace) -> int:
         if args.write:
             print(f"stored: {subsets.write(benchmark)}")
         if args.answers is None:
-            print(_sizes(benchmark, subsets.lists(benchmark)))
+            print(printable(_sizes(benchmark, subsets.lists(benchmark))))
     if args.answers is not None:
         from evalkit.analysis.compare import subset_gaps
 

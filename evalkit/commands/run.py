@@ -15,7 +15,7 @@ from evalkit.analysis.results import Results
 from evalkit.analysis.tables import run_tables
 from evalkit.commands import dry_run, matched_points
 from evalkit.config import build
-from evalkit.runs import load
+from evalkit.runs import load, storage
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def tables(folders: Sequence[Path], results_dir: Path) -> Results:
     """Write the tables of all runs in these folders into the results folder, and return what they were made of."""
     found = Results(load.ordered([run for folder in dict.fromkeys(folders) for run in load.load(folder)]))
     if found.runs:
-        run_tables.write(found, results_dir)
+        with storage.opening(results_dir):
+            run_tables.write(found, results_dir)
     return found
 
 

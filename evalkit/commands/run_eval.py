@@ -1,7 +1,8 @@
 """`evalkit run key=value …`, which is run_eval.py: Hydra composes conf/config.yaml, evalkit.commands.run runs it.
 
 Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands),
-130 and 143 stopped by SIGINT (Ctrl-C) and SIGTERM.
+4 stopped by the machine (a full disk, too many open files: the same command goes on), 130 and 143 stopped by SIGINT
+(Ctrl-C) and SIGTERM.
 Light: what a run needs is imported when there is one, so that --help answers at once.
 """
 
@@ -11,7 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -19,7 +21,8 @@ from omegaconf import DictConfig
 
 from evalkit.config.choices import CONF, register
 from evalkit.config.compose import explained
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, StorageError
+from evalkit.runs import storage
 
 log = logging.getLogger("evalkit")
 
@@ -53,7 +56,7 @@ def _run(arguments: Sequence[str]) -> int:
         from evalkit.commands.run import run
 
         try:
-            with explained("config"):
+            with explained("config"), _machine():
                 outcomes.append(run(cfg))
         except EvalkitError as error:  # here, as Hydra writes lines of its own about what leaves a job
             sys.exit(_stopped(error))
@@ -62,7 +65,7 @@ def _run(arguments: Sequence[str]) -> int:
     register()
     sys.argv[1:] = arguments
     try:
-        with explained("config"):
+        with explained("config"), _machine():
             job()
     except EvalkitError as error:
         return _stopped(error)
@@ -78,7 +81,18 @@ def _finish(outcomes: Sequence[Any]) -> None:
         finish(outcomes)
 
 
+@contextmanager
+def _machine() -> Iterator[None]:
+    """What the machine has no room for, wherever it is noticed, as a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in storage.PASSING:
+            raise
+        raise storage.stopped(error, "this machine") from error
+
+
 def _stopped(error: EvalkitError) -> int:
-    """One line about wrong settings or data, and the exit code."""
+    """One line about wrong settings or data, or a machine that stopped the work, and the exit code."""
     log.error("%s: %s", type(error).__name__, error)
-    return 2
+    return 4 if isinstance(error, StorageError) else 2

@@ -76,6 +76,9 @@ class Grid:
                     opened[-1][1][point] = run
             self._answer_all(opened)
             untimed = self._time_all(opened)
+            for benchmark, by_point in opened:
+                for run in by_point.values():
+                    run.expect_all([question.id for question in benchmark.questions])
             runs = [run for _, by_point in opened for run in by_point.values()]
             return [run.path for run in runs], sum(run.failed for run in runs) + untimed
 

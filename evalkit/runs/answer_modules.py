@@ -129,4 +129,5 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.runs.environment": "environment.json",
     "evalkit.runs.folder": "writes lines as they are given",
     "evalkit.runs.identity": "the identity itself",
+    "evalkit.runs.storage": "errors of writing",
 }

@@ -10,16 +10,17 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
 from evalkit import atomic_write
-from evalkit.errors import DataError, RunLockedError
+from evalkit.errors import DataError, RunLockedError, StorageError
 from evalkit.ledger import Timing
-from evalkit.runs import environment
+from evalkit.runs import environment, storage
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,15 @@ class RunFolder:
     def __init__(self, path: Path, config: Mapping[str, Any], device: str) -> None:
         """Open a run folder, creating it where it is new.
 
-        Raises RunLockedError when another process holds it.
+        Raises RunLockedError when another process holds it, ConfigError where it cannot be written, and StorageError
+        where the disk is full or no more files can be opened.
         """
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        with storage.opening(path):
+            self._open(config, device)
+
+    def _open(self, config: Mapping[str, Any], device: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
             self._write(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
@@ -49,7 +55,8 @@ class RunFolder:
             self.status = {line["question_id"]: line["status"] for line in lines}
             self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
-            self._out = (path / ANSWERS).open("a", encoding="utf-8")
+            self._out = (self.path / ANSWERS).open("ab")
+            self._size = os.fstat(self._out.fileno()).st_size  # that the file must have
         except BaseException:
             self._lock.close()
             raise
@@ -83,7 +90,7 @@ class RunFolder:
         try:
             value: dict[str, Any] = json.loads(line)
             value["question_id"], value["status"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{file}, line {number}: expected a JSON object with question_id and status, got {line[:80]!r}; "
                 "mend or delete the line, or move the folder away to start anew"
@@ -100,11 +107,43 @@ class RunFolder:
         return sum(status == "failed" for status in self.status.values())
 
     def append(self, answer: Answer) -> None:
-        """Write one answer; it is on disk when this returns."""
-        _put(self._out, answer.to_dict())
+        """Write one answer; it is on disk when this returns.
+
+        StorageError where the machine refuses it, or where another program has changed the file.
+        """
+        with storage.writing(self.path / ANSWERS):
+            self._size += _put(self._out, answer.to_dict())
+            self._expect_own()
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
+
+    def _expect_own(self) -> None:
+        """The path names the file that is open here, which has the size that was written and no other."""
+        held = os.fstat(self._out.fileno())
+        try:
+            named = (self.path / ANSWERS).stat()
+        except FileNotFoundError:
+            raise self._changed("it is not there any more") from None
+        if not os.path.samestat(named, held):
+            raise self._changed("another file is in its place")
+        if held.st_size != self._size:
+            raise self._changed(f"expected {self._size:,} bytes, it has {held.st_size:,}")
+
+    def _changed(self, what: str) -> StorageError:
+        return StorageError(
+            f"{self.path / ANSWERS}: changed by another program while the run writes to it: {what}; keep editors and "
+            "synchronisation away from it, then the same command goes on from what is stored"
+        )
+
+    def expect_all(self, question_ids: Collection[str]) -> None:
+        """StorageError where answers.jsonl, as it is on disk, lacks a line of one of these questions."""
+        with storage.writing(self.path / ANSWERS):
+            self._expect_own()
+            stored = {line["question_id"] for line in self._mend(ANSWERS)}
+        missing = [id_ for id_ in question_ids if id_ not in stored]
+        if missing:
+            raise self._changed(f"{len(missing)} of {len(question_ids)} questions have no line, such as {missing[0]!r}")
 
     def timings(self) -> list[dict[str, Any]]:
         """Lines of timing.jsonl, where there is one."""
@@ -112,24 +151,28 @@ class RunFolder:
 
     def append_timing(self, timing: Timing) -> None:
         """Write one measurement; it is on disk when this returns."""
-        with (self.path / TIMING).open("a", encoding="utf-8") as out:
+        with storage.writing(self.path / TIMING), (self.path / TIMING).open("ab") as out:
             _put(out, timing.to_dict())
 
     def close(self) -> dict[str, Any]:
         """Write the summary, release the lock, return the summary."""
         counts = {s: sum(v == s for v in self.status.values()) for s in ("ok", "unparsed", "failed")}
         summary = {"questions": len(self.status), **counts, "repeated": sum(self._repeated.values())}
-        self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
-        self._out.close()
-        self._lock.close()
+        with ExitStack() as stack:
+            stack.enter_context(storage.writing(self.path / SUMMARY))
+            stack.callback(self._lock.close)
+            stack.callback(self._out.close)
+            self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
         return summary
 
     def _write(self, name: str, text: str) -> None:
         atomic_write.replace(self.path / name, text)
 
 
-def _put(out: IO[str], line: Mapping[str, Any]) -> None:
-    json.dump(line, out, ensure_ascii=False)
-    out.write("\n")
+def _put(out: IO[bytes], line: Mapping[str, Any]) -> int:
+    """Bytes that were written."""
+    data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+    out.write(data)
     out.flush()
     os.fsync(out.fileno())
+    return len(data)

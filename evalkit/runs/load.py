@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
-
 from evalkit.errors import DataError
 from evalkit.method import Role
-from evalkit.runs import parse_timing, setups
+from evalkit.runs import parse_timing, plain_yaml, setups
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
 from evalkit.runs.parse_answer import need, optional, read, typed
 
@@ -177,17 +175,16 @@ def _run(folder: Path) -> Run:
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: not there, but answers.jsonl beside it is. Restore it or remove the folder.")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected YAML as written by the run, but {error}. Restore it.") from error
     where = str(path)
-    config = typed(config, dict, where, "the file")
+    config = typed(plain_yaml.read(path), dict, where, "the file")
     need(config, "identity", str, where)
     need(config, "ratio", (int, float), where)
     for section, keys in _SECTIONS.items():
         for key in keys:
             need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+    role = config["method"].get("role", "method")
+    if role not in ROLES:
+        raise DataError(f"{where}: method: expected role to be one of {', '.join(ROLES)}, came {role!r}. Restore it.")
     optional(config, "adapter", dict, where)
     grid = optional(config, "grid", dict, where) or {}
     optional(grid, "place", int, f"{where}: grid")
@@ -222,7 +219,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python converts
         raise DataError(f"{where}: expected one JSON object, but {error}. Repair or remove the line.") from error
     return dict(typed(row, dict, where, "the line"))
 

@@ -10,11 +10,12 @@ import pytest
 
 from evalkit.analysis.report import kept_over_time
 from evalkit.analysis.report.payload import MARKS, NOT_ASKED, payload
-from evalkit.analysis.report.sanitize import LIMIT, clean, cut, embedded, title
+from evalkit.analysis.report.sanitize import LIMIT, cut, embedded, title
 from evalkit.analysis.report.setup import point_key, views
 from evalkit.analysis.report.timeline_strips import BINS, axis
 from evalkit.analysis.results import Results
 from evalkit.runs import load
+from evalkit.sanitize import clean
 from evalkit.types import KeptOverTime
 from tests.support.report_runs import averages, grid, run
 from tests.support.run_folders import row, write_run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalkit import sanitize
 from evalkit.analysis.compare import pairing
 from evalkit.analysis.stats.paired_tests import holm
 from evalkit.analysis.tables.columns import COMPARISON
@@ -106,7 +107,7 @@ def markdown(found: Comparison) -> str:
     lines = ["# Comparison\n", f"- A: {found.a}", f"- B: {found.b}", *(f"- {text}" for text in found.alone), ""]
     lines += _setups([row.pair for row in found.rows])
     table = render(pd.DataFrame([_texts(row) for row in found.rows]), left=("benchmark", "A", "B"))
-    return "\n".join([*lines, table]) + _CAPTION + "\n" + "\n".join(_flips(found))
+    return sanitize.markdown("\n".join([*lines, table]) + _CAPTION + "\n" + "\n".join(_flips(found)))
 
 
 def _setups(found: Sequence[Pair]) -> list[str]:

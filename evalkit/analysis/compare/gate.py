@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evalkit import sanitize
 from evalkit.analysis.compare import pairing
 from evalkit.analysis.compare.pairing import Pair
 from evalkit.analysis.grid import paired
@@ -188,4 +189,4 @@ def markdown(judged: Judged) -> str:
         lines.append(f"- **{verdict.state}**: {pairing.name(verdict.stored)}: {verdict.why}")
         if verdict.state != HOLDS and verdict.changed:
             lines.append(f"  - answered otherwise: {', '.join(verdict.changed)}")
-    return "\n".join(lines) + "\n"
+    return sanitize.markdown("\n".join(lines) + "\n")

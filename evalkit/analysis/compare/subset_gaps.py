@@ -11,6 +11,7 @@ from evalkit.analysis.stats import accuracy_interval
 from evalkit.analysis.tables.formatting import number, render
 from evalkit.errors import ConfigError
 from evalkit.runs import load
+from evalkit.sanitize import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def section(run: Run, benchmark: Benchmark, lists: Mapping[str, Sequence[str]]) 
     texts["gap"] = [f"{value:+.1f}" for value in table["gap"]]
     texts["±"] = [number(value, 1) for value in table["half_width"]]
     head = f"{benchmark.label}, {run.method} at ratio {run.ratio:g}, micro accuracy in percent\n\n"
-    return head + render(texts, left=["subset"]) + _CAPTION
+    return markdown(head + render(texts, left=["subset"]) + _CAPTION)
 
 
 def _interval(part: Sequence[Answer]) -> accuracy_interval.Interval:

@@ -26,12 +26,13 @@ from evalkit.analysis.report.annotations import video_paths
 from evalkit.analysis.report.kept_over_time import Histogram, histograms
 from evalkit.analysis.report.payload import payload
 from evalkit.analysis.report.provenance import provenance
-from evalkit.analysis.report.sanitize import clean, embedded
+from evalkit.analysis.report.sanitize import embedded
 from evalkit.analysis.report.setup import point_key, views
 from evalkit.analysis.report.takeaways import takeaways
 from evalkit.analysis.report.thumbnails import thumbnails
 from evalkit.analysis.tables.formatting import head_lines, setup_line
 from evalkit.analysis.tables.grid_rows import Row, records
+from evalkit.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

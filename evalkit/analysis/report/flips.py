@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from evalkit.analysis.grid.grouping import grouped
 from evalkit.analysis.report.html_table import Field, Head, Line, Link, Table
-from evalkit.analysis.report.sanitize import clean
 from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.tables.formatting import grouped_number
+from evalkit.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,12 +9,12 @@ import numpy as np
 
 from evalkit.analysis.report import flips
 from evalkit.analysis.report.html_table import NONE, Field, Head, Line, Link, Table
-from evalkit.analysis.report.sanitize import clean
 from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.stats.group_tests import sign_flips
 from evalkit.analysis.stats.paired_tests import holm
 from evalkit.analysis.tables.column_texts import SIGNIFICANT
 from evalkit.analysis.tables.formatting import grouped_number, signed
+from evalkit.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

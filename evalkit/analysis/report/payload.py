@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evalkit.analysis.grid.grouping import grouped
-from evalkit.analysis.report.sanitize import Texts, clean, title
+from evalkit.analysis.report.sanitize import Texts, title
 from evalkit.analysis.report.setup import point_key
 from evalkit.analysis.report.timeline_strips import axis
+from evalkit.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

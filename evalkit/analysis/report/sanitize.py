@@ -1,4 +1,4 @@
-"""Texts of answers and annotation files on their way into the page: nothing in them may break it."""
+"""Texts of answers and annotation files on their way into the page: cut, numbered, safe inside a script element."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evalkit.sanitize import clean
+
 LIMIT = 3000  # characters of a prompt or reply that the page holds; subtitles are longer
 _HEAD = 1000  # of them from its beginning: questions stand at the end
 
-# No HTML, not even UTF-8, or turning the direction of everything that follows in a line
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _FIRST_OPTION = re.compile(r"^\s*\(?A[).]", re.MULTILINE)
 _LEAD_IN = re.compile(r"^\s*Options?\s*:?\s*$|^\s*Question\s*:\s*", re.IGNORECASE)
-
-
-def clean(text: str) -> str:
-    """`text` with a replacement character for all that HTML or UTF-8 cannot carry, or that would turn the page."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def cut(text: str) -> str:

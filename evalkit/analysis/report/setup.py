@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evalkit.analysis.report.sanitize import clean
+from evalkit.sanitize import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

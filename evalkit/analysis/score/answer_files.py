@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evalkit.analysis.score import workbook
 from evalkit.analysis.score.match_questions import QuestionMatcher
 from evalkit.data.benchmarks import files
 from evalkit.errors import DataError
@@ -102,13 +103,15 @@ def _table(path: Path) -> Iterable[tuple[str, Row]]:
 
     try:
         if path.suffix == ".xlsx":
+            workbook.check(path)
             frame = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
             separator = "\t" if path.suffix == ".tsv" else ","
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
     except ImportError as error:
         raise DataError(f"{path}: reading it needs openpyxl: pip install openpyxl, or save it as .tsv") from error
-    except (ValueError, OSError, KeyError) as error:  # KeyError: a zip file that is no workbook
+    # KeyError: a zip file that is no workbook; the last three: a workbook with parts that are not what they should be
+    except (ValueError, OSError, KeyError, IndexError, SyntaxError, TypeError) as error:
         raise DataError(f"{path}: expected a table: {error}\n{FORMS}") from error
     rows = frame.to_dict("records")
     return [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evalkit import sanitize
 from evalkit.analysis.tables.formatting import number, render
 from evalkit.data.benchmarks import question_sets
+from evalkit.sanitize import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,8 @@ def markdown(scored: Scored) -> str:
 
     rows = [*_averages(scored.scores), *_counts(scored), *_groups(scored.scores)]
     table = render(pd.DataFrame(rows, columns=["percent", *(one.protocol for one in scored.scores)]), left=("percent",))
-    return "\n".join([_head(scored), "", table, *(f"- {note}" for note in _notes(scored))])
+    lines = [one_line(_head(scored)), "", table, *(f"- {one_line(note)}" for note in _notes(scored))]
+    return sanitize.markdown("\n".join(lines))
 
 
 def _head(scored: Scored) -> str:

@@ -12,6 +12,7 @@ from evalkit.analysis.summary.sentences import sentences, short
 from evalkit.analysis.summary.terminal import Terminal
 from evalkit.analysis.summary.terminal_plot import draw, lines
 from evalkit.analysis.tables.grid_rows import records
+from evalkit.sanitize import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,8 @@ def summary(results: Results, terminal: Terminal) -> str:
 
 
 def _wrapped(texts: Sequence[str], columns: int) -> list[str]:
-    lines = [line for text in texts for line in wrap(text, columns, subsequent_indent="  ", break_on_hyphens=False)]
+    shown = map(printable, texts)
+    lines = [line for text in shown for line in wrap(text, columns, subsequent_indent="  ", break_on_hyphens=False)]
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.analysis.summary.terminal_plot import DENSE, glyph
 from evalkit.analysis.tables.formatting import number
+from evalkit.sanitize import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +33,14 @@ def table(own: QuestionSet, drawn: Sequence[Line], terminal: Terminal) -> tuple[
     columns = max(_NARROWEST, 2 + width + _CELL * len(ratios))
     head = f"  {_HEAD:<{width}}" + "".join(f"{ratio:>{_CELL}.3g}" for ratio in ratios)
     cells = ["".join(f"{_percent(line, ratio):>{_CELL}}" for ratio in ratios) for line in drawn]
-    names = [f"{glyph(line.marker, line.colour, terminal)} {_short(line.method, width)}" for line in drawn]
+    names = [f"{glyph(line.marker, line.colour, terminal)} {_short(one_line(line.method), width)}" for line in drawn]
     found = [name + text for name, text in zip(names, cells, strict=True)]
     return [head, *found, "", *_notes(own, drawn, columns)], columns
 
 
 def keys(own: QuestionSet, drawn: Sequence[Line], terminal: Terminal) -> list[str]:
     """The markers and names alone, for a narrow terminal; a line for each."""
-    shown = [f"{glyph(line.marker, line.colour, terminal)} {line.method}" for line in drawn]
+    shown = [f"{glyph(line.marker, line.colour, terminal)} {one_line(line.method)}" for line in drawn]
     return [*shown, *_notes(own, drawn, terminal.columns)]
 
 
@@ -70,4 +71,4 @@ def _notes(own: QuestionSet, drawn: Sequence[Line], columns: int) -> list[str]:
         texts.append(f"95 % CI: ± {low}" + (f" to {high}" if low != high else ""))
     if hidden:
         texts.append(f"not drawn: {', '.join(hidden)}")
-    return [line for text in texts for line in wrap(text, columns, subsequent_indent="  ")]
+    return [line for text in texts for line in wrap(printable(text), columns, subsequent_indent="  ")]

@@ -6,6 +6,8 @@ import math
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from evalkit.sanitize import one_line, table_cell
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -21,14 +23,9 @@ Benchmark = tuple[str, str]  # label and split
 
 def render(texts: pd.DataFrame, left: Sequence[str] = ("method",)) -> str:
     """A frame of texts as a Markdown table; columns other than `left` are aligned to the right."""
-    safe = texts.map(_escape).rename(columns=_escape)
+    safe = texts.map(table_cell).rename(columns=table_cell)
     align = ["left" if name in left else "right" for name in texts.columns]
     return safe.to_markdown(index=False, disable_numparse=True, colalign=align) + "\n"
-
-
-def _escape(text: str) -> str:
-    """Labels come from annotation files: a bar or a line end in one must not break the table."""
-    return _line(text).replace("|", "\\|")
 
 
 def number(value: float, decimals: int) -> str:
@@ -58,7 +55,7 @@ def p_value(value: float) -> str:
 def setup_line(setup: Label) -> str:
     """The line above a table that names backbone, sampling and protocol."""
     backbone, sampling, protocol = setup
-    return f"backbone {backbone} · sampling {sampling} · protocol {protocol}\n"
+    return one_line(f"backbone {backbone} · sampling {sampling} · protocol {protocol}") + "\n"
 
 
 def column_names(entries: Sequence[NamedRun]) -> dict[Benchmark, str]:
@@ -77,10 +74,10 @@ def head_lines(entries: Sequence[NamedRun]) -> str:
         own = [entry for entry in entries if (entry.run.label, entry.run.split) == (label, split)]
         sizes = " or ".join(dict.fromkeys(str(entry.run.config["benchmark"]["questions"]) for entry in own))
         title = label if name == label else f"{name} {label}"
-        lines.append(f"- {_line(title)}, split {split}: {sizes} questions, {_videos(own)} videos")
+        lines.append(f"- {one_line(title)}, split {split}: {sizes} questions, {_videos(own)} videos")
         notes = [str(note) for entry in own for note in entry.run.config["benchmark"].get("notes") or ()]
         gaps = [gap for entry in own if (gap := _gap(entry))]
-        lines += [f"  - {_line(text)}" for text in dict.fromkeys(notes + tuned_notes(own) + gaps)]
+        lines += [f"  - {one_line(text)}" for text in dict.fromkeys(notes + tuned_notes(own) + gaps)]
     return "\n".join(lines) + "\n"
 
 
@@ -96,10 +93,6 @@ def tuned_notes(entries: Sequence[NamedRun]) -> list[str]:
 def _backbones(entry: NamedRun) -> str:
     name = PurePath(entry.run.setup.adapter).name
     return f"adapter {name}" if name else "own, which the other rows use"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _videos(entries: Sequence[NamedRun]) -> int:

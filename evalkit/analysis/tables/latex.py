@@ -6,6 +6,8 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from evalkit.sanitize import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,7 @@ _STAR = r"\rlap{$^*$}"  # takes no room: digits stay below each other
 
 def escape(text: str) -> str:
     """`text` as LaTeX prints it, on one line. Letters of any script are left to the document's fonts."""
-    return " ".join(text.split()).translate(_SAFE)
+    return one_line(text).translate(_SAFE)
 
 
 def table(body: str, *, caption: str, label: str) -> str:

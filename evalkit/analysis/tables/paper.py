@@ -10,6 +10,7 @@ import pandas as pd
 
 from evalkit.analysis.tables import compression_text, paper_text
 from evalkit.atomic_write import replace
+from evalkit.sanitize import csv_cell, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,13 @@ def write(results: Results, folder: Path) -> list[Path]:
     accuracy, budget, compression = results.set_accuracy, results.set_budget, results.set_compression
     texts = {
         "accuracy.csv": _csv(accuracy),
-        "accuracy.md": paper_text.accuracy_markdown(accuracy),
+        "accuracy.md": markdown(paper_text.accuracy_markdown(accuracy)),
         "accuracy.tex": paper_text.accuracy_latex(accuracy),
         "budget.csv": _csv(budget),
-        "budget.md": paper_text.budget_markdown(budget),
+        "budget.md": markdown(paper_text.budget_markdown(budget)),
         "budget.tex": paper_text.budget_latex(budget),
         "compression.csv": _csv(compression),
-        "compression.md": compression_text.markdown(compression),
+        "compression.md": markdown(compression_text.markdown(compression)),
         "compression.tex": compression_text.latex(compression),
     }
     place = folder / "paper"
@@ -49,4 +50,4 @@ def frame(found: Sequence[Table]) -> pd.DataFrame:
 
 def _csv(found: Sequence[Table]) -> str:
     # The last digits of a float are the machine's.
-    return frame(found).to_csv(index=False, float_format="%.12g", lineterminator="\n")
+    return frame(found).map(csv_cell).to_csv(index=False, float_format="%.12g", lineterminator="\n")

@@ -10,6 +10,8 @@ from evalkit.analysis.grid.grouping import KEYS
 from evalkit.analysis.grid.seconds import QUARTILES
 from evalkit.analysis.tables import columns, differences, formatting, terminal
 from evalkit.atomic_write import replace
+from evalkit.sanitize import csv_cell
+from evalkit.sanitize import markdown as safe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +32,7 @@ def markdown(results: Results) -> str:
         differences.section(results.difference_rows),
         terminal.budget_section(results),
     )
-    return "\n".join(part for part in parts if part)
+    return safe("\n".join(part for part in parts if part))
 
 
 def write(results: Results, folder: Path) -> None:
@@ -41,14 +43,14 @@ def write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     scores, costs = _long(results.accuracy, columns.ACCURACY), _long(results.budget, columns.BUDGET)
     replace(folder / "accuracy.csv", _csv(results.accuracy))
-    replace(folder / "accuracy.md", terminal.accuracy_section(results) + "\n" + scores)
+    replace(folder / "accuracy.md", safe(terminal.accuracy_section(results) + "\n" + scores))
     replace(folder / "differences.csv", _csv(results.differences))
     replace(folder / "budget.csv", _csv(results.budget))
-    replace(folder / "budget.md", terminal.budget_section(results) + "\n" + costs)
+    replace(folder / "budget.md", safe(terminal.budget_section(results) + "\n" + costs))
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return frame.map(csv_cell).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _long(frame: pd.DataFrame, section: dict[str, Column]) -> str:

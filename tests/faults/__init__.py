@@ -1,0 +1,1 @@
+"""What must hold when inputs, disks and people do the worst."""
