@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.engine.encoded_video import Pending
@@ -63,7 +62,7 @@ class InProcess(Executor):
         try:
             yield (
                 Given(place, point, answer)
-                for place, (pending, following) in enumerate(pairwise([*videos, None]))
+                for place, (pending, following) in enumerate(zip(videos, [*videos[1:], None], strict=False))
                 for point, answer in setup.engine.answers(pending, following)
             )
         finally:
