@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import ANY
 
 import pytest
+import scipy.stats
 
 from evalkit import trackers
 from evalkit.__main__ import main
 from evalkit.analysis import plots
 from evalkit.analysis.grid import measured_points, paired
 from evalkit.analysis.results import Results
-from evalkit.analysis.stats import paired_tests
 from evalkit.analysis.tables import accuracy, budget
 from evalkit.commands import run as command
 from evalkit.runs import load
@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     count(measured_points, "_set", lambda *own: own[:3])
     count(paired, "difference", lambda *scores: tuple(map(tuple, scores)))
-    count(paired_tests.stats, "bootstrap", lambda data, *_: tuple(tuple(own.tolist()) for own in data))
+    count(scipy.stats, "bootstrap", lambda data, *_: tuple(tuple(own.tolist()) for own in data))
     count(accuracy, "rows", lambda point, *_: id(point))
     count(budget, "rows", lambda point: id(point))
     count(plots, "draw", lambda own, cost, _: (own.name, cost))
