@@ -14,7 +14,7 @@ from tests.support.golden import ROOT, traces
 
 MOST_BYTES = 4 * 10**6
 # cases of the whole set that each hold the inputs which the part has once
-INPUTS = {"retake": "retake/*.safetensors", "zoo_layers": "zoo_layers/fastv/*.safetensors"}
+INPUTS = {"retake": "retake/*.safetensors", "zoo_layers": "zoo_layers/fastv/k[23]_*.safetensors"}
 
 
 def test_a_missing_folder_fails_where_it_is_required(tmp_path: Path) -> None:
@@ -53,7 +53,10 @@ def _json(file: Path) -> Any:
 
 
 def _expect_inside(part: Any, whole: Any, where: str) -> None:
-    """The same, but for keys that are left out."""
+    """The same, but for keys and cases that are left out."""
+    if isinstance(part, list) and where.startswith(("zoo_layers/aks", "zoo_layers/bolt")):
+        assert all(case in whole for case in part), where
+        return
     if not isinstance(part, dict):
         assert part == whole, where
         return
