@@ -168,7 +168,9 @@ def test_reading_changes_no_feature_and_leaves_no_hook(family: VideoLLM) -> None
     assert not [m for m in family.model.modules() if m._forward_hooks or m._forward_pre_hooks]
 
 
-@pytest.mark.parametrize("needs", [{"attention"}, {"pooled_attention", "summary"}, {"keys"}], ids=str)
+@pytest.mark.parametrize(
+    "needs", [{"attention"}, {"pooled_attention", "summary"}, {"keys"}], ids=["attention", "head", "keys"]
+)
 def test_operations_equal_the_counter(needs: set[Any], family: VideoLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     if not needs <= family.gives:
         pytest.skip("not given by this encoder")
