@@ -14,7 +14,7 @@ import threading
 import weakref
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evalkit.errors import EvalkitError
 
@@ -160,6 +160,23 @@ def _limit_silence(pipe: Connection) -> None:
 def how_it_ended(code: int | None) -> str:
     """An exit code for messages: the name of the signal that ended the process, where one did."""
     return signal.Signals(-code).name if code and -code in set(signal.Signals) else f"exit code {code}"
+
+
+class Logged(NamedTuple):
+    """A log record on its way to the parent."""
+
+    name: str
+    level: int
+    text: str
+
+    @classmethod
+    def of(cls, record: logging.LogRecord, handler: logging.Handler) -> Logged:
+        """A record as `handler` formats it."""
+        return cls(record.name, record.levelno, handler.format(record))
+
+    def log(self) -> None:
+        """Log it here, where this process logs such records."""
+        logging.getLogger(self.name).log(self.level, "%s", self.text)
 
 
 class ChildProcess(SpawnedProcess):

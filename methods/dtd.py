@@ -6,24 +6,21 @@ Shape letters: T temporal cells, P places per cell, D feature width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget
 from evalkit.types import VisualTokens
 from methods.evs import changed_most
-from methods.pixel_change import last_to_first
+from methods.pixel_change import ByChange, last_to_first
 from methods.selection import cells, highest, similarity
-
-if TYPE_CHECKING:
-    from evalkit.encoder_view import Need
 
 
 @dataclass(frozen=True, kw_only=True)
-class DTD(Method):
+class DTD(ByChange):
     """Each cell keeps the places that differ from the cell directly before; the first cell stays whole.
 
     `rule="absolute"`: what is more alike than the threshold is dropped, so that the video decides how much stays;
@@ -42,7 +39,6 @@ class DTD(Method):
         "the first cell stays whole: no ratio below one cell's share is met; a threshold makes a budget of its own"
     )
 
-    change: Literal["features", "pixels"] = "features"
     rule: Literal["absolute", "relative"] = "absolute"
     threshold: float | None = None  # similarity, difference of pixels from 0 to 1, or a share; None: from the ratio
 
@@ -52,11 +48,6 @@ class DTD(Method):
                 "DTD: expected change features or pixels and rule absolute or relative, got "
                 f"{self.change!r} and {self.rule!r}"
             )
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """The frames, for the pixel form."""
-        return frozenset({"pixels"}) if self.change == "pixels" else frozenset()
 
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion

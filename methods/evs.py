@@ -6,23 +6,20 @@ Shape letters: T temporal cells, P places per cell, D feature width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from evalkit.errors import MethodError
-from evalkit.method import AttentionFromQuestion, Budget, Method
+from evalkit.method import AttentionFromQuestion, Budget
 from evalkit.types import VisualTokens
-from methods.pixel_change import by_slot
+from methods.pixel_change import ByChange, by_slot
 from methods.selection import cells, highest, similarity
-
-if TYPE_CHECKING:
-    from evalkit.encoder_view import Need
 
 
 @dataclass(frozen=True, kw_only=True)
-class EVS(Method):
+class EVS(ByChange):
     """Over the whole video the tokens stay whose place changed most since the cell before; the first cell stays whole.
 
     `change="features"`: 1 − cosine of the features, the form that serving engines describe. `change="pixels"`: the
@@ -35,16 +32,9 @@ class EVS(Method):
 
     off_ratio: ClassVar[str] = "the first cell stays whole: no ratio below one cell's share is met"
 
-    change: Literal["features", "pixels"] = "features"
-
     def __post_init__(self) -> None:
         if self.change not in ("features", "pixels"):
             raise MethodError(f"EVS: expected change features or pixels, got {self.change!r}")
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """The frames, for the pixel form."""
-        return frozenset({"pixels"}) if self.change == "pixels" else frozenset()
 
     def select(
         self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion

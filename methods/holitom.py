@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from evalkit.method import AttentionFromQuestion, Budget, Method
-from evalkit.types import FramePlan, Video, VisualTokens
 from methods.holitom_inner import HoliTomInner
 from methods.holitom_outer import HoliTomOuter
+from methods.two_stages import TwoStages
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoliTom(HoliTomInner, HoliTomOuter):
+class HoliTom(TwoStages, HoliTomInner, HoliTomOuter):
     """The first stage leaves so many tokens that with the second one's released share the ratio is met.
 
     Published (LLaVA-OneVision-7B, 32 frames, 25/20/15/10 % before the language model): Video-MME 58.9/58.6/57.3/56.8,
@@ -24,14 +23,3 @@ class HoliTom(HoliTomInner, HoliTomOuter):
     def __post_init__(self) -> None:
         HoliTomOuter.__post_init__(self)
         HoliTomInner.__post_init__(self)
-
-    def frames(self, video: Video, budget: Budget) -> FramePlan:
-        """All of the dense run's."""
-        return Method.frames(self, video, budget)
-
-    def select(
-        self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion
-    ) -> VisualTokens:
-        """The first stage, at a share that leaves room for the layers which see all of it."""
-        share = min(1.0, budget.ratio / self.mean_share(budget.layers, self.least))
-        return HoliTomOuter.select(self, tokens, replace(budget, ratio=share), attention_from_question)

@@ -1,15 +1,33 @@
-"""How much the pixels of a visual token's place changed since the cell before.
+"""How much a visual token's place changed since the cell before, by its pixels.
 
 Shape letters: T temporal cells, P places per cell, S frames of a cell, F = T·S frames.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 from torch import Tensor
 
 from evalkit.encoder_view import needed
 from evalkit.method import Budget, Method
 from evalkit.types import VisualTokens
+
+if TYPE_CHECKING:
+    from evalkit.encoder_view import Need
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByChange(Method):
+    """A method that compares features, or the pixels of frames."""
+
+    change: Literal["features", "pixels"] = "features"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """The frames, for the pixel form."""
+        return frozenset({"pixels"}) if self.change == "pixels" else frozenset()
 
 
 def by_slot(tokens: VisualTokens, budget: Budget, method: Method) -> Tensor:

@@ -19,7 +19,7 @@ from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
-from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head
+from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head, last_before_rotation
 from evalkit.types import CachedVideo, LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
@@ -156,10 +156,8 @@ class LayerHooks:
         def remember(name: str) -> Any:
             return lambda _module, _args, out: self._projected.__setitem__(name, out)
 
-        # Qwen3 normalises queries and keys between projection and rotation
         return [
-            getattr(attention, "q_norm", attention.q_proj).register_forward_hook(remember("q")),
-            getattr(attention, "k_norm", attention.k_proj).register_forward_hook(remember("k")),
+            *(last_before_rotation(attention, name).register_forward_hook(remember(name)) for name in "qk"),
             attention.register_forward_hook(lambda module, _args, _out: self._attended(i, module)),
         ]
 

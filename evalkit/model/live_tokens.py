@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from evalkit.errors import MethodError
-from evalkit.model.separators import TEXT, SequenceLayout
+from evalkit.model.separators import NO_CELL, TEXT, SequenceLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from evalkit.model.positions import Positions
     from evalkit.model.separators import Separators
     from evalkit.types import Pruned, VisualTokens
-
-NO_CELL = -1  # of an entry that is a separator; of text that is fed with the video it is separators.TEXT
 
 
 @dataclass

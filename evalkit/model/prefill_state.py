@@ -15,6 +15,7 @@ from transformers import Cache
 from evalkit.errors import ModelError
 from evalkit.model.flops import OpCounts
 from evalkit.model.kv_cache import SLACK, PreallocatedLayer
+from evalkit.model.separators import NO_CELL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.types import Evicted
-
-
-SEPARATOR = -1  # in the place of a temporal cell
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ class PrefillState:
         """`cells` (S,), or (G, S) where each of G key heads has entries of its own: then their mean counts."""
         visual, heads = cells[cells >= 0], 1 if cells.ndim == 1 else len(cells)
         self.visual[layer] += sign * (len(visual) // heads)
-        self.separators[layer] += sign * int((cells == SEPARATOR).sum())
+        self.separators[layer] += sign * int((cells == NO_CELL).sum())
         found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
         found = found if heads == 1 else found.double() / heads
         found = found.to(torch.promote_types(found.dtype, self.visual_per_cell.dtype))

@@ -111,6 +111,11 @@ class LayerView:
         return self.live.visual(weights[:, None])[:, 0].float().cpu()
 
 
+def last_before_rotation(attention: Any, name: str) -> Any:
+    """The module whose output are queries ("q") or keys ("k") before rotation: Qwen3 normalises what is projected."""
+    return getattr(attention, f"{name}_norm", getattr(attention, f"{name}_proj"))
+
+
 def project(attention: Any, name: str, x: Tensor) -> Tensor:
     """Queries ("q") or keys ("k") of states (1, S, D) before rotation, (heads, S, d)."""
     projected = getattr(attention, f"{name}_proj")(x)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from evalkit.types import VisualTokens
 
 NO_ROW = -1  # of a separator that stays whatever is dropped
-TEXT = -2  # of a token of the prompt's text that is fed with the video; it stays, too
+NO_CELL = -1  # the temporal cell of a separator
+TEXT = -2  # row and cell of a token of the prompt's text that is fed with the video; it stays, too
 
 
 @dataclass(frozen=True, kw_only=True)

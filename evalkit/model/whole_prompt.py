@@ -13,7 +13,7 @@ import torch
 from evalkit.errors import MethodError
 from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import LayerHooks
-from evalkit.model.prune_view import LayerView, NoView, Row, by_head
+from evalkit.model.prune_view import LayerView, NoView, Row, by_head, last_before_rotation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,9 +35,7 @@ class WholePromptHooks(LayerHooks):
         assert self.chunk is not None
         if self.chunk.overrides("prune"):
             attention = layer.self_attn
-            handles.append(
-                getattr(attention, "q_norm", attention.q_proj).register_forward_hook(self._asked(i, attention))
-            )
+            handles.append(last_before_rotation(attention, "q").register_forward_hook(self._asked(i, attention)))
             if self.chunk.method.between:
                 handles += self._narrowing(i, layer)
         return handles

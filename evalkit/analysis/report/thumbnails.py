@@ -172,7 +172,7 @@ def _nearest(moments: Sequence[float], second: float) -> int:
 
 
 def _image(pictures: Sequence[np.ndarray]) -> str:
-    """FrameStream (height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
+    """Pictures (height, width, 3) side by side, `COLUMNS` a row, as WebP in base64."""
     count, (height, width, _) = len(pictures), pictures[0].shape
     columns = min(COLUMNS, count)
     sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from evalkit.child_process import Logged
 from evalkit.data import video as video_file
 from evalkit.data.video import RawFrame, SizedFrame
 from evalkit.errors import ConfigError, VideoError
@@ -65,14 +66,6 @@ class Failed(NamedTuple):
     error: Exception
 
 
-class Logged(NamedTuple):
-    """A log record."""
-
-    name: str
-    level: int
-    text: str
-
-
 Request = Probe | Decode
 Message = Probed | RawFrame | SizedFrame | Finished | Failed | Logged
 
@@ -100,7 +93,7 @@ class Outbox(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """A log record, as a message."""
-        self.put(Logged(record.name, record.levelno, self.format(record)))
+        self.put(Logged.of(record, self))
 
     def drain(self) -> None:
         """Wait until everything is sent: what is in the pipe outlives this process."""

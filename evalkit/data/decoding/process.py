@@ -12,8 +12,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evalkit.child_process import LightProcess, how_it_ended
-from evalkit.data.decoding.child import Decode, Failed, Finished, Logged, Probe, Probed
+from evalkit.child_process import LightProcess, Logged, how_it_ended
+from evalkit.data.decoding.child import Decode, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
 from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
 from evalkit.errors import DecoderKilledError, EvalkitError
@@ -135,7 +135,7 @@ class DecodeInChild(FrameSource):
                 self.close()
                 raise wait.over(self.deadline)
             if isinstance(message, Logged):
-                logging.getLogger(message.name).log(message.level, "%s", message.text)
+                message.log()
             elif isinstance(message, Failed):
                 self._unread = None
                 raise message.error

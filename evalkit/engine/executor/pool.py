@@ -9,11 +9,11 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from evalkit.child_process import SpawnedProcess, how_it_ended, signals_blocked
+from evalkit.child_process import Logged, SpawnedProcess, how_it_ended, signals_blocked
 from evalkit.engine import records
 from evalkit.engine.encoded_video import Pending
 from evalkit.engine.executor.base import Given
-from evalkit.engine.executor.worker import Asked, Done, EngineFactory, Logged, Message, Ready, Stopped, Told, serve
+from evalkit.engine.executor.worker import Asked, Done, EngineFactory, Message, Ready, Stopped, Told, serve
 from evalkit.errors import ConfigError, EvalkitError
 
 if TYPE_CHECKING:
@@ -187,9 +187,7 @@ class Pool:
             case Done():
                 worker.assignment = None
             case Logged():
-                logger = logging.getLogger(message.name)
-                if logger.isEnabledFor(message.level):
-                    logger.log(message.level, "%s", message.text)
+                message.log()
             case Stopped():
                 raise message.error
             case _:

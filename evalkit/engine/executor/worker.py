@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from evalkit.child_process import end_with_parent
+from evalkit.child_process import Logged, end_with_parent
 from evalkit.errors import ConfigError, EvalkitError
 
 if TYPE_CHECKING:
@@ -62,14 +62,6 @@ class Done(NamedTuple):
     """All of a video is answered."""
 
 
-class Logged(NamedTuple):
-    """A log record."""
-
-    name: str
-    level: int
-    text: str
-
-
 class Stopped(NamedTuple):
     """What ends the whole run: a wrong setting, or a defect with its traceback."""
 
@@ -93,7 +85,7 @@ class _Sender(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """A record as the parent's log is to have it."""
-        self.send(Logged(record.name, record.levelno, self.format(record)))
+        self.send(Logged.of(record, self))
 
 
 def serve(pipe: Connection, levels: Levels) -> None:
