@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from evalkit.method import OperatingPoint
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.encoder_view import Need
+    from evalkit.engine.replies import Replied
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget, Method
     from evalkit.model.flops import OpCounts
@@ -76,3 +77,5 @@ class PrefilledVideo:
     shared: bool  # several questions are answered from this cache
     # (D,): the hidden state after the question, where it was fed with the video; None: it comes after `state`
     hidden: Tensor | None = None
+    # by question id: what was replied from this cache, for all operating points that share it
+    replies: dict[str, Replied] = field(default_factory=dict, repr=False)

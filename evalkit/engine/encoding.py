@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from evalkit.data.video import size_of
+from evalkit.engine.encoded_clips import EncodedClips
 from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.model.shared_weights import same_encoder
@@ -38,6 +39,7 @@ class FrameSet:
     encoder: FrameEncoder
     planned: list[PlannedVideo]
     clock: Clock
+    clips: EncodedClips  # of all sets of one size and encoder; one that is found counts as if it were encoded here
     peak_bytes: int = 0
     error: Exception | None = None  # of the encoder: it costs these operating points alone
     slices: SliceEncoder | None = field(init=False, default=None)  # None: no frames are wanted, or all are encoded
@@ -49,7 +51,11 @@ class FrameSet:
         needs: frozenset[Need] = frozenset().union(*(one.point.method.needs for one in self.planned))
         self._reading: dict[Need, Clock] = {}  # seconds of reading the encoder
         if plan.indices:
-            self.slices = self.encoder.slices(plan, needs, self._read)
+            self.slices = self.encoder.slices(plan, needs, self._read, self.clips)
+
+    def encodes_as(self, other: PlannedVideo) -> bool:
+        """Whether a clip that both want has the same features."""
+        return self.size == size_of(other.frames) and same_encoder(self.planned[0].backbone, other.backbone)
 
     def add(self, frame: SizedFrame) -> None:
         """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
@@ -71,7 +77,9 @@ class FrameSet:
 
     def _measured(self, encode: Callable[[], T]) -> T | None:
         """What the encoder gives; None where it raises, which is kept as `error`."""
-        meter = self.clock.meter
+        assert self.slices is not None
+        meter, slices = self.clock.meter, self.slices
+        before, reused = self.clock.spent["encode"], slices.reused
         meter.reset_peak()
         try:
             with torch.inference_mode(), self.clock.stage("encode"):
@@ -80,6 +88,8 @@ class FrameSet:
             self.error, self.slices = error, None
             return None
         finally:
+            self.clips.seconds += self.clock.spent["encode"] - before
+            self.clock.spent["encode"] += (slices.reused - reused) * self.clips.seconds_each
             self.peak_bytes = max(self.peak_bytes, meter.peak_bytes())
 
     def encoded(self, video: Video, decoding: Clock, *, shared: bool) -> EncodedVideo:
@@ -114,13 +124,20 @@ def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter:
                 break
         else:
             groups.append([one])
-    return [FrameSet(encoders[group[0].point.adapter], group, Clock(meter)) for group in groups]
+    sets: list[FrameSet] = []
+    for group in groups:
+        alike = (one.clips for one in sets if one.encodes_as(group[0]))
+        clips = next(alike, None) or EncodedClips()
+        sets.append(FrameSet(encoders[group[0].point.adapter], group, Clock(meter), clips))
+    return sets
 
 
 def encode_all(video: Video, frames: Iterator[SizedFrame], sets: Sequence[FrameSet]) -> None:
-    """Take all frames of a video, and encode each set as they come. Raises VideoError."""
+    """Take all frames of a video, and encode each set as they come, a clip of several sets once. Raises VideoError."""
     for frame in frames:
         for one in sets:
             one.add(frame)
     for one in sets:
         one.finish(video)
+    for one in sets:
+        one.clips.forget()

@@ -19,6 +19,7 @@ from evalkit.types import FramePlan, Frames, Video, VisualTokens
 if TYPE_CHECKING:
     from evalkit.data.sampling import Sampling
     from evalkit.encoder_view import Need
+    from evalkit.engine.encoded_clips import EncodedClips
     from evalkit.model.encoder_reader import Timed
     from evalkit.model.video_llm import VideoLLM
 
@@ -95,11 +96,17 @@ class FrameEncoder:
         wanted = [plan for plan in dict.fromkeys(plans) if plan.indices]
         return dict(zip(wanted, video_file.decode(video, wanted, self.reader), strict=True)) if wanted else {}
 
-    def slices(self, plan: FramePlan, needs: frozenset[Need] = frozenset(), timed: Timed = untimed) -> SliceEncoder:
+    def slices(
+        self,
+        plan: FramePlan,
+        needs: frozenset[Need] = frozenset(),
+        timed: Timed = untimed,
+        clips: EncodedClips | None = None,
+    ) -> SliceEncoder:
         """What encodes a plan's frames as they come, and reads what methods need of the encoder; `timed` is around the
-        work for that.
+        work for that. `clips`: those of the same size that other plans for the video have encoded.
         """
-        return SliceEncoder(self.backbone, plan, self.encode_cells, needs, timed)
+        return SliceEncoder(self.backbone, plan, self.encode_cells, needs, timed, clips)
 
     def encode(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from evalkit.encoder_view import EncoderView
+from evalkit.engine.encoded_clips import EncodedClips
 from evalkit.model.encoder_reader import untimed
 
 if TYPE_CHECKING:
@@ -38,17 +39,22 @@ class SliceEncoder:
         cells: int,
         needs: frozenset[Need] = frozenset(),
         timed: Timed = untimed,
+        clips: EncodedClips | None = None,
     ) -> None:
-        """`cells` of a slice; what methods need of the encoder is read beside the features."""
+        """`cells` of a slice; what methods need of the encoder is read beside the features. `clips`: those that have
+        been encoded for other plans.
+        """
         self._backbone, self._plan, self._cells, self._needs = backbone, plan, cells, needs
+        self._clips = EncodedClips() if clips is None else clips
         read, grid = needs - {"pixels"}, backbone.token_grid(plan.height, plan.width)
         self._reader = backbone.reader(read, grid, timed) if read else None
         self.slots = list(plan.slots)
         # the last clip is filled up; Qwen's processor fills up the last cell in this way, too
         self.slots += self.slots[-1:] * (-len(self.slots) % backbone.clip_frames)
         self.seconds: list[float] = []  # of the frames that have come
-        clips = max(1, cells * backbone.cell_frames // backbone.clip_frames)
-        self._slice = min(clips * backbone.clip_frames, len(self.slots))  # frames
+        self.reused = 0  # clips that had been encoded for another plan
+        count = max(1, cells * backbone.cell_frames // backbone.clip_frames)
+        self._slice = min(count * backbone.clip_frames, len(self.slots))  # frames
         self._whole = plan.order is not None or "pixels" in needs  # all frames are held to the end
         held = len(plan.indices) if self._whole else self._slice
         self._pixels = np.empty((held, plan.height, plan.width, 3), np.uint8)
@@ -63,8 +69,9 @@ class SliceEncoder:
 
     @property
     def full(self) -> bool:
-        """Whether the frames that have come make up the next slice."""
-        return not self._whole and len(self.seconds) == self._done + self._slice
+        """Whether the frames that have come make up the next slice; one that is all of them waits for other plans'."""
+        last = self._done + self._slice >= len(self.slots)
+        return not self._whole and not last and len(self.seconds) == self._done + self._slice
 
     @property
     def _first(self) -> int:
@@ -99,20 +106,36 @@ class SliceEncoder:
         return view
 
     def _encode(self, pixels: np.ndarray) -> None:
-        features, deepstack = self._in_memory(pixels)
-        self._features = self._placed(self._features, features, len(pixels))
-        self._deepstack = None if deepstack is None else self._placed(self._deepstack, deepstack, len(pixels))
+        keys = self._keys(len(pixels))
+        missing = len(self._clips.missing(keys))
+        if self._reader is None:
+            features, deepstack = self._clips.encode(keys, pixels, self._in_memory)
+        else:  # it reads while each of them is encoded
+            missing, (features, deepstack) = len(keys), self._in_memory(pixels)
+        self._clips.encoded += missing
+        self.reused += len(keys) - missing
+        self._features, features = self._placed(self._features, features, len(pixels))
+        if deepstack is not None:
+            self._deepstack, deepstack = self._placed(self._deepstack, deepstack, len(pixels))
+        self._clips.add(keys, (features, deepstack))
         self._done += len(pixels)
 
-    def _placed(self, whole: Tensor | None, part: Tensor, frames: int) -> Tensor:
-        """The features of all slots with those of the `frames` slots after the ones that are done."""
+    def _keys(self, frames: int) -> list[tuple[int, ...]]:
+        """The next `frames` slots' frame numbers, clip by clip."""
+        size, indices = self._backbone.clip_frames, self._plan.indices
+        numbers = [indices[slot] for slot in self.slots[self._done : self._done + frames]]
+        return [tuple(numbers[i : i + size]) for i in range(0, frames, size)]
+
+    def _placed(self, whole: Tensor | None, part: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """The features of all slots with those of the `frames` slots after the ones that are done, and these alone."""
         if frames == len(self.slots):
-            return part
+            return part, part
         if whole is None:
             whole = part.new_empty(len(self.slots) * len(part) // frames, *part.shape[1:])
         start = self._done * len(part) // frames
-        whole[start : start + len(part)] = part
-        return whole
+        placed = whole[start : start + len(part)]
+        placed[:] = part
+        return whole, placed
 
     def _in_memory(self, pixels: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Encode, in smaller slices where memory runs out."""

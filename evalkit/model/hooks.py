@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
@@ -78,6 +80,7 @@ class LayerHooks:
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
         self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids, chunk.text)
         self._projected: dict[str, Tensor] = {}
+        self._rotary: tuple[Tensor, tuple[Tensor, Tensor]] | None = None  # cos and sin of the ids asked for last
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -107,7 +110,7 @@ class LayerHooks:
                 raise StopForward
             ids = self._ids_at(i)
             if ids is not self.ids:
-                kwargs = {**kwargs, "position_embeddings": self.positions.rotary(hidden, ids)}
+                kwargs = {**kwargs, "position_embeddings": self._rotary_at(hidden, ids)}
             if self.live is None:
                 self.state.append(i, ids)
             else:
@@ -115,6 +118,12 @@ class LayerHooks:
             return (hidden, *args[1:]), kwargs
 
         return hook
+
+    def _rotary_at(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin for ids (R, S), which are often those of the layer below."""
+        if self._rotary is None or not torch.equal(self._rotary[0], ids):
+            self._rotary = ids, self.positions.rotary(hidden, ids)
+        return self._rotary[1]
 
     def _deepened(self, i: int, hidden: Tensor) -> Tensor:
         """The output of layer i - 1 with that level of the visual tokens' deepstack features added."""

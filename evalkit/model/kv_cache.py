@@ -31,6 +31,14 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
         """Make the next buffer at least so many entries long."""
         self.reserved = max(self.reserved, entries)
 
+    def copy(self) -> PreallocatedLayer:
+        """The same entries in buffers of its own."""
+        other = PreallocatedLayer()
+        other.reserved = self.reserved
+        if self.is_initialized:
+            other.update(self.keys, self.values)
+        return other
+
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append (1, G, S, d) keys and values; returns all of them."""
         start, end = self.length, self.length + key_states.shape[2]

@@ -5,6 +5,7 @@ Shape letters: R rows of ids, S tokens that a layer sees of a feed, K of them ke
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -207,7 +208,17 @@ class PrefillState:
         found[: len(self.visual_per_cell)] += self.visual_per_cell
         self.visual_per_cell = found
 
-    # ---- cut back
+    # ---- copied and cut back
+
+    def copied(self) -> PrefillState:
+        """What has been read, in a state of its own: what is fed to one of them does not reach the other."""
+        other = copy.copy(self)
+        other.layers = [layer.copy() for layer in self.layers]
+        other.cache = Cache(layers=other.layers)
+        # tensors are never written in place, lists are
+        other.positions, other.video_cells = list(self.positions), list(self.video_cells)
+        other.reindexed, other.visual, other.separators = list(self.reindexed), list(self.visual), list(self.separators)
+        return other
 
     def mark(self) -> Mark:
         """This point."""

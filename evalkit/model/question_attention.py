@@ -10,8 +10,8 @@ Shape letters: H query heads, G key/value heads, S tokens of a feed, d head widt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,18 +21,19 @@ from evalkit.method import Budget, Method, PruneView
 from evalkit.model.cell_sequences import joined, relaid
 from evalkit.model.decoder import chunks
 from evalkit.model.flops import OpCounts
-from evalkit.model.hooks import StopForward
 from evalkit.model.live_tokens import LiveTokens
 from evalkit.model.prune_view import NO_VIEW
-from evalkit.model.window_attention import WindowAttention
+from evalkit.model.shared_passes import Looked, Pass, SharedPasses, traced
+from evalkit.model.window_attention import WindowAttention, per_cell
 from evalkit.types import Pruned, VisualTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from torch import Tensor
 
     from evalkit.model.decoder import Decoder
-    from evalkit.model.hooks import Observer
-    from evalkit.model.prefill_state import PrefillState
+    from evalkit.model.shared_passes import PassKey, Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,40 +47,18 @@ class PruneAlone(Method):
         return self.method.prune(layer, layers, tokens, budget, view)
 
 
-@dataclass
-class Trace:
-    """What was seen of one layer's attention: keys and queries before rotation, and the visual tokens among them."""
-
-    queries: list[Tensor] = field(default_factory=list)  # (H, S, d) each
-    keys: list[Tensor] = field(default_factory=list)  # (G, S, d) each
-    tokens: list[VisualTokens] = field(default_factory=list)  # without features
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Prefix and cells, read: ready for any question."""
-
-    state: PrefillState
-    n_tokens: int  # that were fed
-    keys: dict[int, Tensor]  # per layer: (G, prefix + visual, d) before rotation
-    tokens: dict[int, VisualTokens]  # per layer: without features
-    op_counts: OpCounts  # that it took
-
-
 CALL = "attention_from_question()"  # as a method knows it
-# prefix, cells, layers, until, and what `prune` leaves
-PassKey = tuple[tuple[int, ...], tuple[int, ...], range, tuple[int, ...] | None, tuple[object, ...]]
-Passes = dict[PassKey, "Pass"]
 
 
 class QuestionAttention:
     """Passes over one video for one operating point.
 
-    Other operating points on the same decoder whose `prune` leaves the same tokens use the same passes, where they are
-    given the same `passes`.
+    Other operating points on the same decoder whose `prune` leaves the same tokens use the same passes, and what the
+    same question looked at in them, where they are given the same `shared`.
 
     `fed` and `op_counts` count the tokens that went into the LLM and what it did with them, for the current question:
-    what questions share counts in full for each.
+    what questions or operating points share counts in full for each. `reused_seconds` are those that another operating
+    point spent on what this one found done for the current question, passes apart.
     """
 
     def __init__(
@@ -90,8 +69,10 @@ class QuestionAttention:
         budget: Budget,
         *,
         chunk_cells: float | None,
-        passes: Passes | None = None,
+        shared: SharedPasses | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`now`: seconds from an arbitrary start."""
         if len(tokens) != len(tokens.cell_seconds) * tokens.grid[0] * tokens.grid[1]:
             raise MethodError(
                 f"{CALL} reads whole cells: expected {len(tokens.cell_seconds)} cells of "
@@ -102,21 +83,21 @@ class QuestionAttention:
         self.prefix_ids: list[int] = []
         self.suffix_ids: list[int] = []
         self.header = 0  # position in the suffix where the assistant's header begins
-        self.fed, self.op_counts = 0, OpCounts()
-        self._passes: Passes = {} if passes is None else passes
+        self.fed, self.op_counts, self.reused_seconds = 0, OpCounts(), 0.0
+        self._shared, self._now = SharedPasses() if shared is None else shared, now
         self._pruned: dict[tuple[object, ...], tuple[object, ...]] = {}
         self._counted: set[PassKey] = set()  # passes that the current question has used
 
     def set_question(self, prefix_ids: Sequence[int], suffix_ids: Sequence[int], header: int) -> None:
         """From now on it is this question that attends: token ids before and after the video."""
         self.prefix_ids, self.suffix_ids, self.header = list(prefix_ids), list(suffix_ids), header
-        self.fed, self.op_counts = 0, OpCounts()
+        self.fed, self.op_counts, self.reused_seconds = 0, OpCounts(), 0.0
         self._counted.clear()
 
     @property
     def reused_op_counts(self) -> OpCounts:
         """The part of `op_counts` that depends on no question: it is computed once for all questions about a video."""
-        return sum((self._passes[key].op_counts for key in self._counted), OpCounts())
+        return sum((self._shared.passes[key].op_counts for key in self._counted), OpCounts())
 
     def __call__(
         self,
@@ -136,26 +117,61 @@ class QuestionAttention:
             raise MethodError(
                 f"{CALL} with last=True needs one layer and one window of all cells, got {layers}, {windows}"
             )
-        read = self._pass(cells, layers, until)
-        question, size = self._read_question(read, layers), len(self.suffix_ids)
-        rows = slice(size - 1, size) if last else slice(skip, self.header)
-        seen = size if closing or last else self.header
-        found = []
+        key = self._pass(cells, layers, until)
+        asked = (key, tuple(self.suffix_ids), self.header, tuple(map(tuple, windows)), skip, causal, closing, last)
+        if asked in self._shared.looked:
+            self.reused_seconds += self._shared.looked[asked].seconds
+        else:
+            start, rows, seen = self._now(), slice(skip, self.header), self.header
+            if last:
+                rows = slice(len(self.suffix_ids) - 1, len(self.suffix_ids))
+            if closing or last:
+                seen = len(self.suffix_ids)
+            found = self._look(self._shared.passes[key], windows, layers, rows, seen, causal=causal, by_token=last)
+            self._shared.looked[asked] = replace(found, seconds=self._now() - start)
+        looked = self._shared.looked[asked]
+        self.fed += looked.n_tokens
+        self.op_counts += looked.op_counts
+        return looked.weights.clone()
+
+    def _look(
+        self,
+        read: Pass,
+        windows: Sequence[tuple[int, int]],
+        layers: range,
+        rows: slice,
+        seen: int,
+        *,
+        causal: bool,
+        by_token: bool,
+    ) -> Looked:
+        """What `rows` of the question attend to, by cell or by token, where they may look at `seen` of its tokens."""
+        question, op_counts = self._read_question(read, layers)
+        groups, found = [], []
         for i in layers:
             attention = WindowAttention(
                 positions=self.decoder.positions,
-                tokens=read.tokens[i],
                 keys=read.keys[i],
+                prefix=read.prefix(i),
                 question_keys=question[i].keys[0][:, :seen],
                 queries=question[i].queries[0][:, rows],
                 rows=rows,
                 renumbered=read.state.reindexed[i],
                 causal=causal,
             )
-            looked, op_counts = attention.per_token(*windows[0]) if last else attention.per_cell(windows)
-            self.op_counts += op_counts
-            found.append(looked)
-        return torch.stack(found)
+            for group in read.windows(self.decoder.positions, i, windows):
+                weights, counts = attention.per_token(group)
+                groups.append((i - layers.start, group))
+                found.append(weights)
+                op_counts += counts
+        on_cpu = torch.cat([weights.flatten() for weights in found]).cpu().split([weights.numel() for weights in found])
+        if by_token:
+            return Looked(on_cpu[0].double().view(1, 1, -1), len(self.suffix_ids), op_counts, 0.0)
+        width = windows[0][1] - windows[0][0]
+        scores = torch.empty(len(layers), len(windows), width, dtype=torch.float64)
+        for (row, group), weights in zip(groups, on_cpu, strict=True):
+            scores[row, list(group.numbers)] = per_cell(weights.view(len(group), -1), group.slot, width)
+        return Looked(scores, len(self.suffix_ids), op_counts, 0.0)
 
     def _check(self, cells: Sequence[int], windows: Sequence[tuple[int, int]], layers: range, skip: int) -> None:
         if not self.method.query_aware:
@@ -175,21 +191,20 @@ class QuestionAttention:
         if not 0 <= skip < self.header:
             raise MethodError(f"{CALL} needs a skip below the question's {self.header} tokens, got {skip = }")
 
-    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> Pass:
+    def _pass(self, cells: Sequence[int], layers: range, until: Tensor | None = None) -> PassKey:
         """The pass over `cells`, made or found; it counts once for a question."""
         decided = None if until is None else tuple(until.tolist())
         fed = (tuple(cells), layers, decided)
         if fed not in self._pruned:
             self._pruned[fed] = self._what_prune_leaves(cells, layers, until)
         key = (tuple(self.prefix_ids), *fed, self._pruned[fed])
-        if key not in self._passes:
-            self._passes[key] = self._read(cells, layers, until)
-        read = self._passes[key]
+        if key not in self._shared.passes:
+            self._shared.passes[key] = self._read(cells, layers, until)
         if key not in self._counted:
             self._counted.add(key)
-            self.fed += read.n_tokens
-            self.op_counts += read.op_counts
-        return read
+            self.fed += self._shared.passes[key].n_tokens
+            self.op_counts += self._shared.passes[key].op_counts
+        return key
 
     def _what_prune_leaves(self, cells: Sequence[int], layers: range, until: Tensor | None) -> tuple[object, ...]:
         """All that a pass takes from the method and its budget: tokens that stay, numbered how, chosen at what cost."""
@@ -208,7 +223,7 @@ class QuestionAttention:
 
     def _read(self, cells: Sequence[int], layers: range, until: Tensor | None) -> Pass:
         state, tokens = self.decoder.new_state(), relaid(replace(self.video, until=until), cells)
-        traces, observe = _traced(layers)
+        traces, observe = traced(layers)
         self.decoder.prefill_text(state, self.prefix_ids, observe=observe)
         self.decoder.prefill_video(
             state,
@@ -220,35 +235,25 @@ class QuestionAttention:
             observe=observe,
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
-        left = {i: joined(trace.tokens) for i, trace in traces.items()}
+        left = _once({i: joined(trace.tokens) for i, trace in traces.items()})
         return Pass(state, len(self.prefix_ids) + len(tokens) + state.separators_fed, keys, left, state.op_counts)
 
-    def _read_question(self, read: Pass, layers: range) -> dict[int, Trace]:
-        traces, observe = _traced(layers)
+    def _read_question(self, read: Pass, layers: range) -> tuple[dict[int, Trace], OpCounts]:
+        traces, observe = traced(layers)
         mark = read.state.mark()
         try:
             self.decoder.prefill_text(read.state, self.suffix_ids, observe=observe)
-            self.fed += len(self.suffix_ids)
-            self.op_counts += read.state.op_counts - read.op_counts
+            return traces, read.state.op_counts - read.op_counts
         finally:
             read.state.rewind(mark)
-        return traces
 
 
-def _traced(layers: range) -> tuple[dict[int, Trace], Observer]:
-    """Traces of `layers`, and the observer that fills them and stops each feed in the last of them."""
-    traces = {i: Trace() for i in layers}
-
-    def observe(i: int, queries: Tensor, keys: Tensor, visual: VisualTokens | None) -> None:
-        if i in traces:
-            traces[i].keys.append(keys)
-            if visual is None:
-                traces[i].queries.append(queries)
-            else:
-                # no view of the features: it would keep all of them
-                bare = replace(visual, features=visual.features.new_empty(len(visual), 0), deepstack=None)
-                traces[i].tokens.append(bare)
-        if i == layers[-1]:
-            raise StopForward
-
-    return traces, observe
+def _once(tokens: Mapping[int, VisualTokens]) -> dict[int, VisualTokens]:
+    """One object for layers that follow each other and see the same tokens."""
+    found: dict[int, VisualTokens] = {}
+    last: VisualTokens | None = None
+    for i, one in tokens.items():
+        if last is None or not last.same(one):
+            last = one
+        found[i] = last
+    return found

@@ -18,6 +18,7 @@ from transformers import Qwen2ForCausalLM, Qwen2VLForConditionalGeneration
 
 from evalkit.errors import MethodError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
+from evalkit.model import window_attention
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
@@ -181,8 +182,8 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
                 shared.set_question(HEAD, *asked[name])
                 assert torch.equal(shared(range(8), **how), alone[name])
                 assert shared.fed == len(HEAD) + 32 + len(asked[name][0])
-            assert calls == [len(HEAD), 32, *(len(asked[name][0]) for name in order)]
-        # asking the same cells again takes the question's tokens alone
+            assert calls == [len(HEAD), 32, *(len(asked[name][0]) for name in dict.fromkeys(order))]
+        # asking the same cells again counts the question's tokens alone
         once = shared.fed, shared.op_counts
         shared(range(8), **how)
         assert shared.fed == once[0] + len(asked["one"][0])
@@ -193,6 +194,24 @@ def test_further_questions_reuse_a_pass_and_are_answered_as_if_alone(qwen2: Qwen
         assert calls[-3:] == [2, 32, 4]
     hook.remove()
     assert not torch.equal(alone["one"], alone["three"])
+
+
+@pytest.mark.parametrize("block", [1, 2**30])
+@pytest.mark.parametrize("method", [QCComp(), XComp(frame_ratio=1.0), XComp(frame_ratio=1.0, positions="renumber")])
+def test_windows_are_scored_together_as_each_alone(
+    method: QCComp, block: int, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, however many fit into memory at a time."""
+    monkeypatch.setattr(window_attention, "BLOCK_BYTES", block)
+    tokens = visual(backbone, frames=24)
+    tail, windows, layers = list(range(6, 60)), [(0, 8), (2, 10), (4, 12)], range(1, backbone.layers)
+    asking = question_attention(backbone, tokens, method)
+    asking.set_question(HEAD, tail, 50)
+    with torch.inference_mode():
+        together = asking(range(12), windows=windows, layers=layers)
+        alone = [asking(range(12), windows=[one], layers=layers) for one in windows]
+    assert torch.equal(together, torch.cat(alone, 1))
+    assert not torch.equal(together[:, 0], together[:, 1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,21 @@ def test_append_and_evict_by_hand() -> None:
     state.check()
 
 
+def test_a_copy_goes_its_own_way(backbone: Qwen2VL) -> None:
+    tokens, state = visual(backbone, frames=8), backbone.new_state()
+    limits = budget_of(backbone.layers, tokens, 1.0)
+    with torch.inference_mode():
+        backbone.prefill_text(state, [1, 2])
+        backbone.prefill_video(state, tokens, Every3rd(), limits, chunk_cells=2)
+        before, copied = snapshot(state), state.copied()
+        assert same(before, snapshot(copied))
+        hidden = backbone.prefill_text(copied, [3, 4, 5])
+        backbone.prefill_video(copied, tokens, Every3rd(), limits, chunk_cells=2)
+        assert same(before, snapshot(state))
+        assert not same(before, snapshot(copied))
+        assert torch.equal(backbone.prefill_text(state, [3, 4, 5]), hidden)
+
+
 def test_renumbered_entries_are_recorded_as_such() -> None:
     state = PrefillState(2)
     read(state, 1, ids(0, 3), torch.tensor([0, 0, 1]), renumbered=True)

@@ -1,0 +1,51 @@
+"""A question's prompt as one model reads it: text, and token ids before and after the video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evalkit.data.protocols.base import PromptContext
+
+if TYPE_CHECKING:
+    from evalkit.data.protocols import Protocol
+    from evalkit.engine.encoded_video import EncodedVideo
+    from evalkit.model.video_llm import VideoLLM
+    from evalkit.types import Question
+
+    PromptIds = tuple[list[int], list[int]]  # before and after the video
+
+
+class Prompts:
+    """The prompts of one video's questions, each made once for all operating points."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self._texts: dict[tuple[object, ...], str] = {}
+        self._ids: dict[tuple[object, ...], PromptIds] = {}
+
+    def text(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
+        """The user's turn, which may name the times of the dense run's frames, and their number."""
+        key = (id(backbone), question.id, encoded.tokens is None, encoded.dense_frames)
+        if key not in self._texts:
+            self._texts[key] = self._made(backbone, question, encoded)
+        return self._texts[key]
+
+    def _made(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
+        video, frames = encoded.video, encoded.dense_frames
+        seconds = tuple(i / video.fps for i in frames)
+        text = self.protocol.prompt(question, PromptContext(video, seconds, backbone.tokenizer))
+        if encoded.tokens is None:
+            return text
+        return backbone.introduced(text, seconds=video.duration_s, frames=len(frames))
+
+    def ids(self, backbone: VideoLLM, text: str, benchmark: str, encoded: EncodedVideo) -> PromptIds:
+        """Token ids before and after the video of a user's turn."""
+        key = (id(backbone), text, benchmark, encoded.tokens is None)
+        if key not in self._ids:
+            self._ids[key] = backbone.prompt(
+                text,
+                video=encoded.tokens is not None,
+                system=self.protocol.system(benchmark),
+                prefill=self.protocol.prefill(benchmark),
+            )
+        return self._ids[key]
