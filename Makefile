@@ -19,8 +19,8 @@ report: $(INSTALLED)
 	$(BIN)/python run_eval.py experiment=builtin_report results_dir=data/report
 	$(BIN)/python -m evalkit report data/report --out results/builtin/report --thumbnails 1
 
-# A file's tests stay in one process: what its fixtures make is made once.
-PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+# A file's tests stay in one process: what its fixtures make is made once. Files are begun as tests/support/order.py says.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST)

@@ -21,6 +21,7 @@ from evalkit.tiny.model import random_checkpoint
 from evalkit.tiny.videos.make import make
 from tests.support import qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
+from tests.support.order import longest_first
 
 torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
 
@@ -28,6 +29,12 @@ torch.set_num_threads(1)  # the models of the tests are so small that more threa
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-parity`, for CI."""
     parser.addoption("--require-parity", action="store_true", help="fail where parity tests have no traces")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After pytest's own order, by fixtures."""
+    longest_first(items)
 
 
 @pytest.fixture(scope="session")

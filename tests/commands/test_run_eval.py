@@ -154,8 +154,10 @@ def test_workers_give_the_same_answers(
 
 STOPPED = """
 import signal, sys
-from evalkit.commands import run, run_eval
+from types import ModuleType
+from evalkit.commands import run_eval
 sent, folder = int(sys.argv[1]), sys.argv[2]
+run = sys.modules["evalkit.commands.run"] = ModuleType("run")  # in its place: nothing that takes seconds to import
 run.run = lambda cfg: signal.raise_signal(sent)
 sys.exit(run_eval.main([f"results_dir={folder}"]))
 """
@@ -225,21 +227,13 @@ def test_real_benchmarks_need_a_root(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path: Path) -> None:
-    """Exit codes, and a Hydra sweep that fills the same folders with the same answers."""
-
-    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-        common = [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}"]
-        command = [sys.executable, "run_eval.py", *arguments, *common, "sampling.frames=8", "executor.workers=1"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    sweep = start("-m", "method=uniform,blind", "ratio=1.0,0.5")
+    """A Hydra sweep fills the same folders with the same answers; its exit code."""
+    command = [sys.executable, "run_eval.py", "-m", "method=uniform,blind", "ratio=1.0,0.5", "sampling.frames=8"]
+    command += [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}"]
+    sweep = subprocess.run([*command, "executor.workers=1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert sweep.returncode == 3, sweep.stderr[-2000:]
     assert texts(tmp_path) == texts(results)
     assert set(pd.read_csv(tmp_path / "budget.csv")["method"]) == {"uniform", "blind"}  # of the whole sweep
-    wrong = start("methods=[nonsense]")
-    assert wrong.returncode == 2
-    assert "nonsense" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
 
 
 @pytest.mark.slow

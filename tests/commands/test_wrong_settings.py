@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from evalkit.config import build as run_settings
 from evalkit.errors import ConfigError
 from evalkit.lmms_plugin import settings as plugin
 from tests.support.configs import composed
+from tests.support.run_eval import run_eval
 
 ROOT = Path(__file__).parents[2]
 TWICE = "methods=[{from: uniform, name: x}, {from: retake, name: x}]"
@@ -42,23 +42,7 @@ COMPOSING = {
     "ratios=1,0.5": "Ambiguous value",
     "results_dir=${nowhere}": "nowhere",
 }
-
-STARTS = """
-import contextlib, io, json, logging, runpy, sys
-from hydra.core.global_hydra import GlobalHydra
-found = {}
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["run_eval.py", *words]
-    GlobalHydra.instance().clear()
-    logging.getLogger().handlers.clear()
-    with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        try:
-            runpy.run_path("run_eval.py", run_name="__main__")
-        except SystemExit as stop:
-            code = stop.code
-    found[words[-1]] = [code, stderr.getvalue()]
-print(json.dumps(found))
-"""
+SWEEP, METHODS = "method=uniform,nope", "method: expected one of aks, blind"
 
 
 def one_line(text: str) -> bool:
@@ -67,39 +51,44 @@ def one_line(text: str) -> bool:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_composed_is_explained(tmp_path: Path) -> None:
-    """Many starts of run_eval.py in one process; each with its exit code and stderr."""
-    starts = [[f"results_dir={tmp_path}", word] for word in COMPOSING]
-    starts.append(["--multirun", f"results_dir={tmp_path}", "method=uniform,nope"])
-    command = [sys.executable, "-c", STARTS, json.dumps(starts)]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    found = json.loads(out.splitlines()[-1])
-    assert len(found) == len(starts)
-    for word, told in {**COMPOSING, "method=uniform,nope": "method: expected one of aks, blind"}.items():
-        code, stderr = found[word]
-        assert (code, "Traceback" in stderr, told in stderr) == (2, False, True), f"{word}: {code}, {stderr}"
-        assert one_line(stderr), stderr
+@pytest.mark.parametrize("word", [*COMPOSING, SWEEP])
+def test_what_cannot_be_composed_is_explained(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its exit code and stderr."""
+    sweep, told = (["--multirun"], METHODS) if word == SWEEP else ([], COMPOSING[word])
+    code, stderr = run_eval(*sweep, f"results_dir={tmp_path}", word), capsys.readouterr().err
+    assert (code, "Traceback" in stderr, told in stderr) == (2, False, True), f"{code}, {stderr}"
+    assert one_line(stderr), stderr
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+ENDS = {
+    "backbone=nope": "ConfigError: backbone: expected one of",
+    "share=maybe": "ConfigError: share: expected true or false, got 'maybe'",
+    "-m ratio=half,0.5": "ConfigError: ratio: expected a number in (0, 1], got 'half'",
+}
+
+
+def expect_two_and_one_line(code: int, stderr: str, words: str, results: Path) -> None:
+    lines = stderr.splitlines()
+    assert code == 2, stderr
+    assert lines[-1].startswith(ENDS[words]), stderr
+    assert one_line(stderr) or words.startswith("-m")  # a sweep says which job it is at
+    assert "Traceback" not in stderr
+    assert not list(results.rglob("answers.jsonl"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["backbone=nope"], "ConfigError: backbone: expected one of"),
-        (["share=maybe"], "ConfigError: share: expected true or false, got 'maybe'"),
-        (["-m", "ratio=half,0.5"], "ConfigError: ratio: expected a number in (0, 1], got 'half'"),
-    ],
-)
-def test_the_command_ends_with_two_and_one_line(words: list[str], told: str, tmp_path: Path) -> None:
-    command = [sys.executable, "run_eval.py", *words, f"results_dir={tmp_path}"]
+@pytest.mark.parametrize("words", ENDS)
+def test_the_command_ends_with_two_and_one_line(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run_eval(*words.split(), f"results_dir={tmp_path}")
+    expect_two_and_one_line(code, capsys.readouterr().err, words, tmp_path)
+
+
+@pytest.mark.slow
+def test_so_it_does_as_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "run_eval.py", "share=maybe", f"results_dir={tmp_path}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = ended.stderr.splitlines()
-    assert ended.returncode == 2, ended.stderr
-    assert lines[-1].startswith(told), ended.stderr
-    assert one_line(ended.stderr) or words[0] == "-m"  # a sweep says which job it is at
-    assert "Traceback" not in ended.stderr
-    assert not list(tmp_path.rglob("answers.jsonl"))
+    expect_two_and_one_line(ended.returncode, ended.stderr, "share=maybe", tmp_path)
 
 
 NO_CUDA = [("backbone.device=cuda", "sees no CUDA device")] if not torch.cuda.is_available() else []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import io
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +25,9 @@ from evalkit.model.weights_identity import weights_identity
 from tests.support import rows
 from tests.support.checkpoints import INDEX, SHARDS, copied, edit, published, rewrite
 from tests.support.configs import composed
+from tests.support.run_eval import run_eval
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -270,16 +269,19 @@ def test_a_lora_that_does_not_fit(checkpoint: Path, data: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_no_answer_to_a_question_runs_code(folder: Path, data: Path, tmp_path: Path) -> None:
+def test_no_answer_to_a_question_runs_code(
+    folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Somebody types y."""
     edit(folder, "config.json", lambda c: c.update(auto_map={"AutoConfig": "evil.Config"}))
     (folder / "evil.py").write_text("from pathlib import Path\nPath('was_here').touch()\n")
-    command = [sys.executable, str(ROOT / "run_eval.py"), "benchmark=mlvu", f"benchmark.root={data}"]
-    command += ["backbone=tiny_random", f"backbone.path={folder}", f"results_dir={tmp_path / 'results'}"]
-    done = subprocess.run(command, cwd=tmp_path, input="y\ny\n", capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "auto_map" in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\n"))
+    where = [f"benchmark.root={data}", f"backbone.path={folder}", f"results_dir={tmp_path / 'results'}"]
+    code, stderr = run_eval("benchmark=mlvu", "backbone=tiny_random", *where), capsys.readouterr().err
+    assert code == 2, stderr
+    assert "auto_map" in stderr
+    assert "Traceback" not in stderr
     assert not (tmp_path / "was_here").exists()
     assert not (tmp_path / "results").exists()
 

@@ -29,9 +29,10 @@ def run_eval(*settings: str) -> int:
 
 @contextmanager
 def _put_back() -> Iterator[None]:
-    """What a run changes of its process, as it was before."""
+    """What a run changes of its process, as it was before; logging begins as in a new process, on stderr."""
     root, threads, handler = logging.getLogger(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     level, handlers = root.level, root.handlers[:]
+    root.handlers.clear()
     try:
         yield
     finally:
