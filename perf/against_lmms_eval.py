@@ -1,6 +1,6 @@
 """evalkit against lmms-eval: questions per CPU second and per wall second, with equal answers.
 
-python perf/against_lmms_eval.py [--data DIR] [--videos 12] [--questions 1 3 15] [--runs 1]     a table into RESULTS.md
+python perf/against_lmms_eval.py [--data DIR] [--videos 12] [--runs 1] [--wall] [--points dense …]     into RESULTS.md
 python perf/against_lmms_eval.py --quick     two videos, 1 and 3 questions, one operating point; records nothing
 
 `python -m evalkit data make` first: it takes the generated videos in LVBench's format, which have 15 questions each.
@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,17 +39,19 @@ WORKERS, WALL = 2, 1.8  # with so many worker processes, the goal per wall secon
 NOTE = """
 Generated videos in LVBench's format, {videos} of them, {frames} frames of 112×112 pixels each; built-in checkpoint,
 greedy decoding. lmms-eval {lmms_eval}: a plain model of its plugin form, which reads, processes and generates for each
-question, with {threads} threads; it reads by evalkit's own reader, in the rows "own reader" by lmms-eval's (PyAV).
-evalkit: `run_eval.py executor.workers=1 decode.ahead=0` with one method at one ratio: a cache of all tokens (uniform at
-1), of {quarter} frames (uniform at 0.25; lmms-eval's model then reads as few), of a quarter of the tokens (retake at
-0.25, against the dense model, as lmms-eval has no compression). CPU seconds are user and system of all processes, from
-the end of the first video to that of the last, so without loading; evalkit's hold run folders, each answer synced to
-disk. Per s: wall seconds from loaded models to the last answer, evalkit's by {workers} worker processes. Medians of
-{runs} in turn, each row from processes of its own. All replies of the uniform rows were asserted equal, with right
-positions handed to lmms-eval's model; transformers' own positions, which let text begin inside the video's span of
-time, change {changed} of {total} of its replies. Load average when it began: {load:.1f} on {cores} cores; where other
-work ran, CPU seconds count and wall seconds do not.
+question with {threads} threads; it reads by evalkit's own reader, in the rows "own reader" by lmms-eval's (PyAV). It
+shares nothing between questions, so that its rate is measured once, over {most} questions a video. evalkit:
+`run_eval.py executor.workers=1 decode.ahead=0` with one method at one ratio: a cache of all tokens (uniform at 1), of
+{quarter} frames (uniform at 0.25; lmms-eval's model then reads as few), of a quarter of the tokens (retake at 0.25,
+against the dense model, as lmms-eval has no compression). CPU seconds are user and system of all processes, from the
+end of the first video to that of the last, so without loading; evalkit's hold its run folders, each answer synced to
+disk. Medians of {runs} in turn, each from a process of its own. {wall} All replies of the uniform rows were asserted
+equal, with right positions handed to lmms-eval's model; transformers' own positions, which let text begin inside the
+video's span of time, change {changed} of {total} of its replies. Load average when it began: {load:.1f} on {cores}
+cores.
 """
+WALL_NOTE = f"Per s: wall seconds from loaded models to the last answer, evalkit's by {WORKERS} worker processes."
+NO_WALL = "Wall seconds by worker processes: not measured."
 
 
 @dataclass(frozen=True)
@@ -58,68 +60,76 @@ class Point:
 
     method: str
     ratio: float
-    frames: int  # of lmms-eval's model
-    equal: bool  # whether answers must be equal
+    share: float = 1.0  # of the frames that lmms-eval's model reads
     reader: str = "evalkit"  # of lmms-eval's model
 
+    @property
+    def equal(self) -> bool:
+        """Whether answers must be: both see the same tokens."""
+        return self.method == "uniform"
 
-def points(frames: int) -> list[Point]:
-    """Those that are compared."""
-    return [
-        Point("uniform", 1.0, frames, equal=True),
-        Point("uniform", 1.0, frames, equal=True, reader="lmms_eval"),
-        Point("uniform", 0.25, frames // 4, equal=True),
-        Point("retake", 0.25, frames, equal=False),
-    ]
+
+POINTS = {
+    "dense": Point("uniform", 1.0),
+    "own_reader": Point("uniform", 1.0, reader="lmms_eval"),
+    "fewer_frames": Point("uniform", 0.25, share=0.25),
+    "retake": Point("retake", 0.25),
+}
 
 
 @dataclass(frozen=True)
 class Ran:
-    """One process: its replies in the order of the questions, and what they cost."""
+    """One process: its replies by question, and how many a second."""
 
-    replies: list[str]
-    questions_per_cpu_s: float
-    questions_per_s: float
+    replies: dict[str, str]
+    per_cpu_s: float
+    per_s: float
+
+    @classmethod
+    def of(cls, found: dict[str, Any], replies: dict[str, str], first: int) -> Ran:
+        """`first`: questions about the first video."""
+        (_, begun), (warm, _), (cpu, ended) = found["marks"]
+        return cls(replies, (len(replies) - first) / (cpu - warm), len(replies) / (ended - begun))
 
 
-class Comparison:
-    """The same questions for both, in a folder."""
+class Processes:
+    """Starts both sides on the same questions, in a folder."""
 
-    def __init__(self, folder: Path, questions: int, args: argparse.Namespace) -> None:
-        self.folder, self.questions, self.frames, self.threads = folder, questions, args.frames, args.threads
-        self.slice = asked(args.data.resolve() / NAME, folder, args.videos, questions)
-        self._runs = 0
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        self.folder, self.args, self._started = folder, args, 0
+        self.slices = {n: asked(args.data.resolve() / NAME, folder / str(n), args.videos, n) for n in args.questions}
+        self.most = max(args.questions)
 
     def theirs(self, point: Point, positions: str = "right") -> Ran:
-        """lmms-eval's model."""
-        words = ["lmms_child.py", self.slice.tasks, f"{NAME}_slice", self._out(), "plain", "--warm", self.questions]
-        words += ["--frames", point.frames, "--reader", point.reader, "--positions", positions]
-        found = self._run([*words, "--threads", self.threads])
-        return self._ran(found, found["replies"])
+        """lmms-eval's model with most questions: it shares nothing between them, so that others cost the same."""
+        most = self.slices[self.most]
+        words = ["lmms_child.py", most.tasks, f"{NAME}_slice", self._out(), "plain", "--warm", self.most]
+        words += ["--frames", int(point.share * self.args.frames), "--reader", point.reader]
+        found = self._run([*words, "--positions", positions, "--threads", self.args.threads])
+        ids = [question.id for question in most.questions[NAME]]
+        return Ran.of(found, dict(zip(ids, found["replies"], strict=True)), self.most)
 
-    def ours(self, point: Point, workers: int) -> Ran:
+    def ours(self, point: Point, questions: int, workers: int) -> Ran:
         """evalkit's run."""
-        words = ["evalkit_child.py", self._out(), f"benchmark={NAME}", f"benchmark.root={self.folder / 'data' / NAME}"]
-        words += [f"methods=[{point.method}]", f"ratios=[{point.ratio}]", f"executor.workers={workers}"]
-        words += [f"sampling.frames={self.frames}", "decode.ahead=0", f"results_dir={self.folder / str(self._runs)}"]
+        out = self._out()
+        words = ["evalkit_child.py", out, f"benchmark={NAME}", f"benchmark.root={self.slices[questions].root / NAME}"]
+        words += [f"methods=[{point.method}]", f"ratios=[{point.ratio}]", f"sampling.frames={self.args.frames}"]
+        words += [f"executor.workers={workers}", "decode.ahead=0", f"results_dir={out.with_suffix('')}"]
         found = self._run(words)
-        return self._ran(found, [found["replies"][question.id] for question in self.slice.questions[NAME]])
+        return Ran.of(found, found["replies"], questions)
 
     def _out(self) -> Path:
-        self._runs += 1
-        return self.folder / f"{self._runs}.json"
+        self._started += 1
+        return self.folder / f"{self._started}.json"
 
     def _run(self, words: Sequence[object]) -> dict[str, Any]:
         script, *others = map(str, words)
-        done = theirs.python(self.slice, str(ROOT / "perf" / script), *others, cwd=self.folder)
+        print(f"{self._started}: {' '.join(others)}", file=sys.stderr, flush=True)
+        done = theirs.python(self.slices[self.most], str(ROOT / "perf" / script), *others, cwd=self.folder)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, words))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-        found: dict[str, Any] = json.loads((self.folder / f"{self._runs}.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((self.folder / f"{self._started}.json").read_text(encoding="utf-8"))
         return found
-
-    def _ran(self, found: dict[str, Any], replies: list[str]) -> Ran:
-        (_, begun), (warm, _), (cpu, ended) = found["marks"]
-        return Ran(replies, (len(replies) - self.questions) / (cpu - warm), len(replies) / (ended - begun))
 
 
 def asked(data: Path, root: Path, videos: int, questions: int) -> theirs.Slice:
@@ -139,31 +149,35 @@ def asked(data: Path, root: Path, videos: int, questions: int) -> theirs.Slice:
     return theirs.Slice(root / "data", root / "tasks", root / "home", {NAME: found})
 
 
-def compared(own: Comparison, point: Point, runs: int) -> dict[str, object]:
-    """One row, once answers have been found equal."""
-    spent: list[tuple[Ran, Ran, Ran]] = []
-    for _ in range(runs):
-        spent.append((own.theirs(point), own.ours(point, 1), own.ours(point, WORKERS)))
-        their, one, more = (ran.replies for ran in spent[-1])
-        if one != more or (point.equal and one != their):
-            raise SystemExit(f"{point}, {own.questions} a video: other answers, the times say nothing")
-    cpu = [statistics.median(ran[side].questions_per_cpu_s for ran in spent) for side in (0, 1)]
-    wall = [statistics.median(ran[side].questions_per_s for ran in spent) for side in (0, 2)]
-    goal = GOALS.get(own.questions)
-    reader = "" if point.reader == "evalkit" else " (own reader)"
-    return {
-        "questions a video": own.questions,
-        "evalkit": f"{point.method} at {point.ratio:g}",
-        "lmms-eval": f"{point.frames} frames{reader}",
-        "lmms-eval per CPU s": cpu[0],
-        "evalkit per CPU s": cpu[1],
-        "CPU ratio": cpu[1] / cpu[0],
-        "CPU goal": verdict(cpu[1] / cpu[0], goal),
-        "lmms-eval per s": wall[0],
-        f"evalkit, {WORKERS} workers, per s": wall[1],
-        "wall ratio": wall[1] / wall[0],
-        "wall goal": verdict(wall[1] / wall[0], goal and WALL * goal),
-    }
+def compared(run: Processes, name: str) -> Iterator[dict[str, object]]:
+    """The rows of one operating point, once answers have been found equal."""
+    point, counts = POINTS[name], run.args.questions
+    workers = [1, *([WORKERS] if run.args.wall else [])]
+    their, ours = [], []
+    for _ in range(run.args.runs):
+        their.append(run.theirs(point))
+        ours.append({(n, w): run.ours(point, n, w) for n in counts for w in workers})
+        for (count, some), ran in ours[-1].items():
+            expected = their[-1].replies if point.equal else ours[-1][run.most, 1].replies
+            if any(expected[question] != reply for question, reply in ran.replies.items()):
+                raise SystemExit(f"{name}, {count} a video, {some} workers: other answers, the times say nothing")
+    for count in counts:
+        cpu = [statistics.median(r.per_cpu_s for r in side) for side in (their, [r[count, 1] for r in ours])]
+        goal = GOALS.get(count)
+        row: dict[str, object] = {
+            "questions a video": count,
+            "evalkit": f"{point.method} at {point.ratio:g}",
+            "lmms-eval": f"{int(point.share * run.args.frames)} frames{', own reader' * (point.reader != 'evalkit')}",
+            "lmms-eval per CPU s": cpu[0],
+            "evalkit per CPU s": cpu[1],
+            "CPU ratio": cpu[1] / cpu[0],
+            "CPU goal": verdict(cpu[1] / cpu[0], goal),
+        }
+        if run.args.wall:
+            wall = [statistics.median(r.per_s for r in side) for side in (their, [r[count, WORKERS] for r in ours])]
+            row |= {"lmms-eval per s": wall[0], f"evalkit, {WORKERS} workers, per s": wall[1]}
+            row |= {"ratio": wall[1] / wall[0], "goal": verdict(wall[1] / wall[0], goal and WALL * goal)}
+        yield row
 
 
 def verdict(ratio: float, goal: float | None) -> str:
@@ -171,10 +185,10 @@ def verdict(ratio: float, goal: float | None) -> str:
     return "" if goal is None else f"≥ {goal:.3g} {'held' if ratio >= goal else 'missed'}"
 
 
-def changed(own: Comparison, point: Point) -> tuple[int, int]:
+def changed(run: Processes) -> tuple[int, int]:
     """How many answers of lmms-eval's model transformers' own positions change, and of how many."""
-    right, wrong = own.theirs(point).replies, own.theirs(point, "transformers").replies
-    return sum(a != b for a, b in zip(right, wrong, strict=True)), len(right)
+    right, wrong = (run.theirs(POINTS["dense"], positions).replies for positions in ("right", "transformers"))
+    return sum(right[question] != wrong[question] for question in right), len(right)
 
 
 def main() -> None:
@@ -188,17 +202,17 @@ def main() -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="of lmms-eval's model; evalkit's processes have one each"
     )
+    parser.add_argument("--points", nargs="+", choices=list(POINTS), default=list(POINTS))
+    parser.add_argument("--wall", action="store_true", help="wall seconds with worker processes, too: a quiet machine")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    load, dense = os.getloadavg()[0], points(args.frames)[0]
+    load_average = os.getloadavg()[0]
     if args.quick:
-        args.videos, args.questions = 2, [1, 3]
-    rows = []
+        args.videos, args.questions, args.points = 2, [1, 3], ["dense"]
     with tempfile.TemporaryDirectory() as folder:
-        for questions in args.questions:
-            own = Comparison(Path(folder) / str(questions), questions, args)
-            rows += [compared(own, point, args.runs) for point in ([dense] if args.quick else points(args.frames))]
-        different, total = changed(own, dense)
+        run = Processes(Path(folder), args)
+        rows = [row for name in args.points for row in compared(run, name)]
+        different, total = changed(run)
     note = NOTE.format(
         videos=args.videos,
         frames=args.frames,
@@ -206,10 +220,11 @@ def main() -> None:
         lmms_eval=version("lmms-eval"),
         threads=args.threads,
         runs=args.runs,
-        workers=WORKERS,
+        most=run.most,
+        wall=(WALL_NOTE if args.wall else NO_WALL),
         changed=different,
         total=total,
-        load=load,
+        load=load_average,
         cores=machine.cores(),
     ).strip()
     title = "Against lmms-eval: questions per second with equal answers (CPU)"
