@@ -1,4 +1,4 @@
-"""What the measurements share: peak memory of a call, times in turn, and a section of RESULTS.md."""
+"""What the measurements share: peak memory of a call, times in turn, CPU seconds, and a section of RESULTS.md."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+Mark = tuple[float, float]  # CPU and wall seconds
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
@@ -43,13 +47,31 @@ def in_turn(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
     return [statistics.median(times) for times in spent]
 
 
+def cpu_seconds() -> float:
+    """User and system seconds of this process and of all that it has started, those that have ended included."""
+    own, total = psutil.Process(), 0.0
+    for process in [own, *own.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):  # it has just ended: counted by the process that started it from now on
+            total += sum(process.cpu_times()[:4])  # user and system, its own and those of what it has waited for
+    return total
+
+
+def mark() -> Mark:
+    """CPU seconds so far, as `cpu_seconds`, and wall seconds from an arbitrary start."""
+    return cpu_seconds(), time.perf_counter()
+
+
+def table(rows: Sequence[dict[str, object]]) -> str:
+    """Rows in Markdown, numbers to three digits."""
+    texts = [{key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
+    return str(pd.DataFrame(texts).to_markdown(index=False, disable_numparse=True, stralign="right"))
+
+
 def record(title: str, rows: Sequence[dict[str, object]], note: str) -> str:
     """Put a section into RESULTS.md in place of the one with the same title; returns it."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     machine += f", transformers {version('transformers')}, {datetime.datetime.now(tz=datetime.UTC).date()}"
-    texts = [{key: f"{v:.3g}" if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
-    table = pd.DataFrame(texts).to_markdown(index=False, disable_numparse=True, stralign="right")
-    section = f"## {title}\n\n{machine}\n\n{table}\n\n{note}\n"
+    section = f"## {title}\n\n{machine}\n\n{table(rows)}\n\n{note}\n"
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Benchmarks\n\n"
     head, *others = old.split("\n## ")
     kept = [other for other in others if not other.startswith(f"{title}\n")]

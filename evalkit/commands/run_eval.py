@@ -19,6 +19,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from evalkit.commands import run_help
 from evalkit.config.choices import CONF, register
 from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError, StorageError
@@ -66,7 +67,10 @@ def _run(arguments: Sequence[str]) -> int:
     sys.argv[1:] = arguments
     try:
         with explained("config"), _machine():
-            job()
+            if run_help.OPTIONS & set(arguments):
+                print(run_help.text("config", arguments))
+            else:
+                job()
     except EvalkitError as error:
         return _stopped(error)
     finally:  # jobs of a sweep that had ended before one was refused are shown too

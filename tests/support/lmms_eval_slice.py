@@ -47,7 +47,7 @@ def make(root: Path) -> Slice:
     broken.write_bytes(broken.read_bytes()[:200])
     missing.unlink()
     for name, questions in found.items():
-        _as_theirs(root, name, questions)
+        as_theirs(root, name, questions)
     return Slice(root / "data", root / "tasks", root / "home", found)
 
 
@@ -92,7 +92,7 @@ def _clips(layout: formats.Layout, stems: set[str]) -> None:
     (layout.root / "GENERATED.json").write_text('{"version": "test"}', encoding="utf-8")
 
 
-def _as_theirs(root: Path, name: str, questions: Sequence[Question]) -> None:
+def as_theirs(root: Path, name: str, questions: Sequence[Question]) -> None:
     """Parquet of the rows, the videos linked below HF_HOME, and a task file that includes lmms-eval's own."""
     data = root / "theirs" / name
     write_parquet(data / PARQUET[name], [dict(q.row) for q in questions])
