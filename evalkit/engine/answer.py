@@ -250,10 +250,8 @@ class Engine:
             return state, backbone.prefill_whole(state, prefix_ids, selected, suffix_ids, method, budget)
         backbone.prefill_text(state, prefix_ids)
         if selected is not None:
-            following = len(suffix_ids) if method.query_aware else 0
-            backbone.prefill_video(
-                state, selected, method, budget, chunk_cells=self.chunk_cells, suffix_tokens=following
-            )
+            seen = suffix_ids if method.query_aware else ()
+            backbone.prefill_video(state, selected, method, budget, chunk_cells=self.chunk_cells, suffix_ids=seen)
         return state, None
 
     def _answer(self, prefilled: PrefilledVideo, question: Question) -> Answer:
