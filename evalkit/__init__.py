@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evalkit.api import ask, evaluate, load_backbone
+    from evalkit.chunk_scores import Guide, Scored, VideoPart
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
     from evalkit.errors import (
@@ -53,6 +54,7 @@ __all__ = [
     "Flops",
     "FramePlan",
     "Frames",
+    "Guide",
     "LayerChunk",
     "Ledger",
     "Method",
@@ -63,9 +65,11 @@ __all__ = [
     "Question",
     "RunLockedError",
     "Sampling",
+    "Scored",
     "Seconds",
     "Video",
     "VideoError",
+    "VideoPart",
     "VisualTokens",
     "ask",
     "evaluate",
@@ -74,6 +78,7 @@ __all__ = [
 
 _HOMES = {
     "evalkit.api": ("ask", "evaluate", "load_backbone"),
+    "evalkit.chunk_scores": ("Guide", "Scored", "VideoPart"),
     "evalkit.data.sampling": ("Sampling",),
     "evalkit.engine.backbone": ("Backbone",),
     "evalkit.errors": (

@@ -43,13 +43,15 @@ def load_backbone(
     adapter: str | Path | None = None,
     revision: str | None = None,
     rope: str = "none",
+    pooling_head: str | None = None,
 ) -> Backbone:
     """Load a VideoLLM that is on this machine.
 
     `name`: "builtin", a file of conf/backbone (tiny, qwen2_vl_7b …), a checkpoint folder, or a hub id whose snapshot is
     in the hub's cache. `dtype`: float32, bfloat16 or float16; None: as in conf/backbone, or as the checkpoint says.
     `device`: auto, cpu, cuda or cuda:N. `adapter`: folder of tuned weights, or builtin/NAME. `revision`: commit, branch
-    or tag of a hub id. `rope`: none or yarn4.
+    or tag of a hub id. `rope`: none or yarn4. `pooling_head`: on LLaVA, a SigLIP checkpoint (folder or hub id) whose
+    pooling head methods such as FastVID read.
 
     Raises ConfigError for a checkpoint, adapter, device or option that is not there or not supported.
     """
@@ -60,6 +62,7 @@ def load_backbone(
         adapter=None if adapter is None else str(adapter),
         revision=revision,
         rope=rope,
+        pooling_head=pooling_head,
     )
     backbone.model  # noqa: B018 – loads it
     return backbone

@@ -17,6 +17,7 @@ from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualT
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from evalkit.chunk_scores import Guide, Scored, VideoPart
     from evalkit.encoder_view import Need
 
     Draws = Callable[[int], Tensor]  # n -> the next n of a sequence of numbers, (n,) float32 uniform in [0, 1)
@@ -254,9 +255,36 @@ class Method:
         """How many of a video's cells are prefilled at a time, one number a chunk; None: as the backbone is set up."""
         return None
 
-    def evict(self, chunk: LayerChunk) -> Evicted | None:
-        """After a layer's attention on a video chunk: what of it stays in that layer's cache; None for all."""
+    def evict(self, chunk: LayerChunk) -> Evicted | Scored | None:
+        """After a layer's attention on a video chunk: what of it stays in that layer's cache; None for all.
+
+        A method that has `settle` returns scores, for all layers or for none.
+        """
         return None
+
+    # ---- of a method whose choice in one layer depends on the other layers
+
+    def shares(self, tokens: VisualTokens, sizes: Sequence[int], share: float, prompt_tokens: int) -> Sequence[float]:
+        """The share of its tokens that each chunk keeps, where the method has `settle`.
+
+        `tokens` are what `select` handed over, `sizes` how many of them each chunk has, `share` is what the ratio
+        leaves of all, `prompt_tokens` counts the whole prompt.
+        """
+        return [share] * len(sizes)
+
+    def guide(self, part: VideoPart) -> Guide | None:
+        """What of the text after the video is fed behind this chunk, so that `evict` sees its queries; None: nothing.
+
+        Nothing of it stays. Only a `query_aware` method, which has `settle`, may ask for it.
+        """
+        return None
+
+    def settle(self, scores: Tensor, part: VideoPart) -> Sequence[Tensor]:
+        """After a chunk's last layer: what of it stays in each layer's cache, by all layers' scores (L, S).
+
+        One index a layer, (K,) long, ascending positions in the chunk. It is called where `evict` returned scores.
+        """
+        raise MethodError(f"{type(self).__name__}.evict() returned scores, but it has no settle()")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from evalkit.chunk_scores import VideoPart
     from evalkit.encoder_view import EncoderView
     from evalkit.ledger import Ledger
 
@@ -306,6 +307,11 @@ class LayerChunk:
     max_keep: int  # tokens of this chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
     cached: CachedVideo | None = field(default=None, repr=False)  # for a method that `rechooses`
+    # for a method that has `settle`: which part of the video this is, and the queries (H, Q, d) before rotation and ids
+    # (R, Q) of the text that was fed behind it
+    part: VideoPart | None = None
+    guide: Tensor | None = field(default=None, repr=False)
+    guide_positions: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

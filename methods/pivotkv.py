@@ -82,7 +82,7 @@ class PivotKV(Method):
         flops = 2 * chunk.queries.numel() * size  # every query on every key
         if not self.reforge:
             return Evicted(index=index, flops=flops)
-        positions = reforged(chunk.positions[:, index], keep, size)
+        positions = reforged(chunk.positions[:, index], keep / size)
         align = None if self.text_rows == "auto" else self.text_rows == "aligned"
         return Evicted(index=index, positions=positions, align_text=align, flops=flops)
 
@@ -99,17 +99,17 @@ class PivotKV(Method):
 
 
 def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
-    """Attention that each key of a chunk receives from all its queries, mean over heads, (S,) fp32; 1 on average.
+    """Attention that each of a chunk's keys receives from all queries, mean over heads, (S,) fp32.
 
-    Softmax over the chunk's own keys, no causal mask. Summed in blocks of queries: the S × S weights of a head are
-    never in memory at once.
+    1 on average where the queries are the chunk's own. Softmax over the chunk's own keys, no causal mask. Summed in
+    blocks of queries: the S × S weights of a head are never in memory at once.
     """
     heads, size, width = queries_HSd.shape
     groups = len(keys_GSd)
     queries = queries_HSd.float().reshape(groups, heads // groups, size, width) * width**-0.5
     keys = keys_GSd.float().transpose(1, 2)
-    total = queries.new_zeros(size)
-    block = max(1, BLOCK_BYTES // (4 * heads * size), -(-size // BLOCKS))
+    total = queries.new_zeros(keys.shape[2])
+    block = max(1, BLOCK_BYTES // (4 * heads * keys.shape[2]), -(-size // BLOCKS))
     for start in range(0, size, block):
         rows = queries[:, :, start : start + block].flatten(1, 2)
         total += (rows @ keys).softmax(-1).sum((0, 1))
@@ -117,9 +117,9 @@ def received(queries_HSd: Tensor, keys_GSd: Tensor) -> Tensor:
     return out
 
 
-def reforged(positions_3K: Tensor, keep: int, size: int) -> Tensor:
-    """Time ids squeezed towards the earliest kept one: t' = t_min + trunc((t − t_min) · K / S) in fp32; rows stay."""
+def reforged(positions_3K: Tensor, share: float) -> Tensor:
+    """Time ids squeezed towards the earliest one: t' = t_min + trunc((t − t_min) · share) in fp32; rows stay."""
     out = positions_3K.clone()
     start = out[0].min()
-    out[0] = start + ((out[0] - start).float() * torch.tensor(keep / size, dtype=torch.float32)).long()
+    out[0] = start + ((out[0] - start).float() * torch.tensor(share, dtype=torch.float32)).long()
     return out

@@ -20,10 +20,11 @@ SHARED: Mapping[str, set[str]] = {
     "sanitize": set(),
     "progress": set(),
     "plugins": {"errors"},
+    "chunk_scores": set(),
     "encoder_view": {"errors"},
     "merging": {"errors"},
-    "types": {"encoder_view", "errors", "ledger", "merging"},
-    "method": {"encoder_view", "errors", "types"},
+    "types": {"chunk_scores", "encoder_view", "errors", "ledger", "merging"},
+    "method": {"chunk_scores", "encoder_view", "errors", "types"},
 }
 # room -> the rooms that it imports from
 ARROWS: Mapping[str, set[str]] = {

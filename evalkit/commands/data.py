@@ -1,4 +1,4 @@
-"""`python -m evalkit data verify | plan | fetch | subset`: what they read from the command line and print."""
+"""`python -m evalkit data verify | plan | fetch | subset | score-frames`: what they read from the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.commands import score_frames
 from evalkit.data.benchmarks import BUILTIN, REGISTRY
 from evalkit.errors import ConfigError
 from evalkit.sanitize import printable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add(actions: Any) -> None:
-    """Add the four commands to the sub-parsers of `data`."""
+    """Add the five commands to the sub-parsers of `data`."""
     verify = _action(actions, "verify", _verify, True, "are all rows and videos there, and do they decode?")
     verify.add_argument("--root", type=Path, required=True, help="folder with annotations and videos")
     verify.add_argument("--out", type=Path, help="folder for verify.json (default: the data's own, where runs find it)")
@@ -31,6 +32,8 @@ def add(actions: Any) -> None:
     fetch.add_argument("--files", nargs="+", metavar="NAME", help="these files only; may hold *")
     fetch.add_argument("--endpoint", help="address of another hub, e.g. a mirror")
     fetch.add_argument("--list", action="store_true", help="ask the hub for names and sizes, fetch nothing")
+    about = "score each video's frames for its questions by CLIP, SigLIP or BLIP-ITM; resumes"
+    score_frames.add_arguments(_action(actions, "score-frames", score_frames.run, True, about))
     subset = _action(actions, "subset", _subset, True, "show, store or judge the nested subsets", False)
     subset.add_argument("--root", type=Path, required=True, help="folder with the annotations")
     subset.add_argument("--write", action="store_true", help="draw them and store subsets.json beside the annotations")

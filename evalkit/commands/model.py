@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from evalkit.model import fetch
+    from evalkit.model import fetch, frame_scorer
 
     repo, protected = _repository(args.name)
     revision = args.revision or protected
@@ -37,9 +37,16 @@ def _fetch(args: argparse.Namespace) -> int:
     print(_table(found), flush=True)
     if args.list:
         return 0
-    print(f"complete: {fetch.fetch(found, endpoint=args.endpoint).folder}")
-    print(f"then: {_use(args, repo)}")
+    snapshot = fetch.fetch(found, endpoint=args.endpoint)
+    print(f"complete: {snapshot.folder}")
+    print(f"then: {_score(args, repo) if frame_scorer.is_scorer(snapshot) else _use(args, repo)}")
     return 0
+
+
+def _score(args: argparse.Namespace, repo: str) -> str:
+    """How frames are scored with what was fetched."""
+    revision = f" --revision {args.revision}" if args.revision else ""
+    return f"python -m evalkit data score-frames BENCHMARK --root DIR --model {repo}{revision} --out FILE.json"
 
 
 def _repository(name: str) -> tuple[str, str | None]:

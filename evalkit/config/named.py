@@ -36,7 +36,7 @@ def backbone(name: str, **options: Any) -> Backbone:
         given["revision"] = options.get("revision")  # never the one of the family's file
     cfg = compose.composed("config", [f"backbone={file}"])
     for key, value in given.items():
-        OmegaConf.update(cfg, f"backbone.{key}", value)
+        OmegaConf.update(cfg, f"backbone.{key}", value, force_add=True)
     checks.evaluation(cfg)
     return replace(build.backbone(cfg), sampling=build.sampling(cfg))
 

@@ -72,7 +72,11 @@ def ledger(
         tokens_encoded=0 if encoded.tokens is None else len(encoded.tokens),
         tokens_selected=selected,
         tokens_represented=selected if merged is None else int(merged.source.bincount().count_nonzero()),
-        llm_tokens_fed=n_text_tokens + selected + prefilled.state.separators_fed + prefilled.selection_tokens,
+        llm_tokens_fed=n_text_tokens
+        + selected
+        + prefilled.state.separators_fed
+        + prefilled.state.guides_fed
+        + prefilled.selection_tokens,
         kv_tokens_per_layer=visual,
         kv_separators_per_layer=tuple(prefilled.state.separators) if prefilled.state.separators_fed else (),
         kv_bytes=sum(visual) * backbone.kv_entry_bytes,

@@ -159,10 +159,10 @@ class Prefiller:
                 return state, backbone.prefill_whole(state, prefix_ids, selected, suffix_ids, method, budget)
         state = self._prefixes.state_after(backbone, prefix_ids, clock)
         if selected is not None:
-            following = len(suffix_ids) if method.query_aware else 0
+            seen = suffix_ids if method.query_aware else ()
             with clock.stage("prefill"):
                 backbone.prefill_video(
-                    state, selected, method, budget, chunk_cells=self._chunk_cells, suffix_tokens=following
+                    state, selected, method, budget, chunk_cells=self._chunk_cells, suffix_ids=seen
                 )
         return state, None
 

@@ -37,6 +37,12 @@ class Checkpoint:
     folder: Path
     commit: str | None = None  # of the hub's repository
     revision: str | None = None  # that was asked for
+    setting: str = "backbone.path"  # where it was named
+
+    @property
+    def asked(self) -> str:
+        """The setting that names it, as a user writes it."""
+        return f"{self.setting}={self.name}"
 
     @property
     def remedy(self) -> str:
@@ -49,10 +55,17 @@ def fetch_command(repo: str, revision: str | None) -> str:
     return f"python -m evalkit model fetch {repo}" + (f" --revision {revision}" if revision else "")
 
 
-def locate(path: str | Checkpoint, revision: str | None = None, *, weights: bool = True) -> Checkpoint:
+def locate(
+    path: str | Checkpoint,
+    revision: str | None = None,
+    *,
+    weights: bool = True,
+    setting: str = "backbone.path",
+) -> Checkpoint:
     """The folder of that path, or the cached snapshot of a hub id at `revision` (commit, branch or tag; None: main).
 
-    `weights=False` is content with a snapshot that has none, which `skeleton` does not read.
+    `weights=False` is content with a snapshot that has none, which `skeleton` does not read. `setting`: what names it,
+    for errors.
 
     Raises ConfigError where there is neither.
     """
@@ -60,17 +73,17 @@ def locate(path: str | Checkpoint, revision: str | None = None, *, weights: bool
         return path
     folder = Path(path).expanduser()
     if folder.is_dir():
-        return Checkpoint(path, folder)
+        return Checkpoint(path, folder, setting=setting)
     if folder.exists() or not HUB_ID.fullmatch(path):
         found = "a file" if folder.exists() else "no such folder"
         raise ConfigError(
-            f"backbone.path={path}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json) or a hub id "
+            f"{setting}={path}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json) or a hub id "
             f"(owner/name); that is {found}"
         )
-    return _snapshot(path, revision, weights)
+    return _snapshot(path, revision, weights, setting)
 
 
-def _snapshot(repo: str, revision: str | None, weights: bool) -> Checkpoint:
+def _snapshot(repo: str, revision: str | None, weights: bool, setting: str) -> Checkpoint:
     from huggingface_hub import constants, get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
@@ -82,16 +95,16 @@ def _snapshot(repo: str, revision: str | None, weights: bool) -> Checkpoint:
         wanted = [f.path for f in get_cached_repo_tree(repo, revision=revision) if is_read(f.path, patterns)]
         lost = [name for name in wanted if not (Path(error.snapshot_path) / name).is_file()]
         raise ConfigError(
-            f"backbone.path={repo}: {len(lost)} of {len(wanted)} files are not in the hub's cache yet "
+            f"{setting}={repo}: {len(lost)} of {len(wanted)} files are not in the hub's cache yet "
             f"({', '.join(lost[:3])}{' …' if lost[3:] else ''}); to download them: {command}"
         ) from error
     except LocalEntryNotFoundError as error:
         at = f" at revision {revision}" if revision else ""
         raise ConfigError(
-            f"backbone.path={repo}: no such folder, and no such repository{at} in the hub's cache "
+            f"{setting}={repo}: no such folder, and no such repository{at} in the hub's cache "
             f"({constants.HF_HUB_CACHE}); to download it: {command}"
         ) from error
-    return Checkpoint(repo, Path(folder), Path(folder).name, revision)
+    return Checkpoint(repo, Path(folder), Path(folder).name, revision, setting)
 
 
 def is_read(name: str, patterns: Sequence[str] = PATTERNS) -> bool:
@@ -107,9 +120,9 @@ def read_json(found: Checkpoint, name: str) -> dict[str, Any] | None:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"backbone.path={found.name}: {name} is no JSON ({error}); {found.remedy}") from error
+        raise ConfigError(f"{found.asked}: {name} is no JSON ({error}); {found.remedy}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"backbone.path={found.name}: expected an object in {name}, got {str(value)[:40]!r}")
+        raise ConfigError(f"{found.asked}: expected an object in {name}, got {str(value)[:40]!r}")
     return value
 
 
@@ -118,12 +131,12 @@ def check_settings(found: Checkpoint) -> None:
     config = read_json(found, "config.json")
     if (found.folder / "adapter_config.json").is_file():
         raise ConfigError(
-            f"backbone.path={found.name} holds a LoRA (adapter_config.json): give the checkpoint that it changes as "
+            f"{found.asked} holds a LoRA (adapter_config.json): give the checkpoint that it changes as "
             "backbone.path and this folder as backbone.adapter, or merge the two"
         )
     if config is None:
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json), it has "
+            f"{found.asked}: expected a checkpoint folder (config.json, {SINGLE}, tokenizer.json), it has "
             f"no config.json; {found.remedy}"
         )
     for key, why in (
@@ -131,7 +144,7 @@ def check_settings(found: Checkpoint) -> None:
         ("transformers_weights", f"other weight files than {SINGLE}: rename them, and delete that entry"),
     ):
         if config.get(key):
-            raise ConfigError(f"backbone.path={found.name}: {key} in config.json asks for {why}")
+            raise ConfigError(f"{found.asked}: {key} in config.json asks for {why}")
 
 
 def check_no_code(found: Checkpoint) -> None:
@@ -140,7 +153,7 @@ def check_no_code(found: Checkpoint) -> None:
         mapped = (read_json(found, name) or {}).get("auto_map")
         if mapped:
             raise ConfigError(
-                f"backbone.path={found.name}: auto_map in {name} asks for code of the repository's own ({mapped}); "
+                f"{found.asked}: auto_map in {name} asks for code of the repository's own ({mapped}); "
                 "evalkit runs none. Where transformers' own classes can read the checkpoint, delete that entry in a "
                 "copy of the folder"
             )
@@ -155,15 +168,15 @@ def weight_files(found: Checkpoint) -> list[Path]:
         return [found.folder / SINGLE]
     index = read_json(found, INDEX)
     if index is None:
-        raise ConfigError(f"backbone.path={found.name}: {_without_safetensors(found)}")
+        raise ConfigError(f"{found.asked}: {_without_safetensors(found)}")
     mapped = index.get("weight_map")
     if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
-        raise ConfigError(f"backbone.path={found.name}: expected {INDEX} with a weight_map of tensors to file names")
+        raise ConfigError(f"{found.asked}: expected {INDEX} with a weight_map of tensors to file names")
     names = sorted(set(mapped.values()))
     missing = [name for name in names if Path(name).name != name or not (found.folder / name).is_file()]
     if missing:
         raise ConfigError(
-            f"backbone.path={found.name}: {len(missing)} of {len(names)} weight files that {INDEX} names are missing: "
+            f"{found.asked}: {len(missing)} of {len(names)} weight files that {INDEX} names are missing: "
             f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}; {found.remedy}"
         )
     return [found.folder / name for name in names]

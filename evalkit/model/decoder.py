@@ -7,12 +7,14 @@ size is one. Shape letters: R rows of ids, N visual tokens, D width, V vocabular
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import transformers
 
+from evalkit.chunk_scores import VideoPart
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model import chat_template, flops, generation, option_margin
@@ -23,6 +25,7 @@ from evalkit.model.generation import Processors
 from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
+from evalkit.model.settling_hooks import SettlingHooks
 from evalkit.model.whole_prompt import WholePromptHooks
 from evalkit.types import VisualTokens
 
@@ -160,26 +163,28 @@ class Decoder:
         budget: Budget,
         *,
         chunk_cells: float | None,
-        suffix_tokens: int = 0,
+        suffix_ids: Sequence[int] = (),
         observe: Observer | None = None,
     ) -> None:
         """Feed visual tokens, and the separators between them, in chunks of `chunk_cells` temporal cells (None: all at
         once).
 
-        `suffix_tokens` will follow, for methods whose budget is that of the whole prompt; `observe` sees each layer's
-        attention.
+        `suffix_ids` will follow, for methods whose budget is that of the whole prompt, or which have this text fed
+        behind each chunk; `observe` sees each layer's attention.
         """
         start, count, separators = state.next_id, len(tokens), self.separators(tokens)
         between = 0 if separators is None else len(separators)
-        prompt = max(state.lengths) + count + between + suffix_tokens
+        before, suffix = max(state.lengths), len(suffix_ids)
+        prompt = before + count + between + suffix
         self._record_video(state, tokens, separators)
         position_ids = self.positions.video_ids(start, tokens, separators)
         share = min(1.0, budget.ratio * budget.dense_tokens / count)
         cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
         parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
         evicts = type(method).evict is not Method.evict
-        state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix_tokens)
-        for index in parts:
+        state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix)
+        shares = method.shares(tokens, [len(index) for index in parts], share, prompt)
+        for number, index in enumerate(parts):
             beside = None if separators is None else separators.beside(index)
             chunk = VideoChunk(
                 tokens=tokens.keep(index),
@@ -190,10 +195,45 @@ class Decoder:
                 prompt_tokens=prompt,
                 cells_left=cells - 1 - int(tokens.slot[index[-1]]),
             )
-            ids = position_ids[:, index if separators is None else separators.positions_beside(index)]
-            hooks = LayerHooks(self.text.layers, self.positions, state, ids, chunk=chunk, observe=observe)
+            where = index if separators is None else separators.positions_beside(index)
             features = chunk.tokens.features.to(self.device, self.model.dtype)
-            self._run(hooks, (features if beside is None else beside.interleave(features))[None])
+            embeds = features if beside is None else beside.interleave(features)
+            if type(method).settle is Method.settle:
+                hooks = LayerHooks(
+                    self.text.layers, self.positions, state, position_ids[:, where], chunk=chunk, observe=observe
+                )
+                self._run(hooks, embeds[None])
+                continue
+            part = VideoPart(
+                number=number,
+                share=shares[number],
+                video_share=share,
+                before=before,
+                left=count + between - 1 - int(where[-1]),
+                suffix=suffix,
+                prompt_tokens=prompt,
+            )
+            self._run_settling(state, replace(chunk, part=part), position_ids[:, where], embeds, suffix_ids)
+
+    def _run_settling(
+        self, state: PrefillState, chunk: VideoChunk, ids: Tensor, embeds: Tensor, suffix_ids: Sequence[int]
+    ) -> None:
+        """Feed a chunk (n, D) at ids (R, n) with the text that its method wants behind it, and settle what stays."""
+        assert chunk.part is not None
+        guide = chunk.method.guide(chunk.part)
+        if guide is not None and not 0 < guide.tokens <= len(suffix_ids):
+            guide = None  # there is no text, as where a video is prefilled alone
+        if guide is not None:
+            state.record_guide(guide.tokens)
+            text = self.positions.text_ids(state.next_id, len(suffix_ids))[:, -guide.tokens :]
+            offset = int(text[0, 0] - ids[0, -1]) - 1 if guide.offset is None else guide.offset
+            ids = torch.cat([ids, text - offset], 1)
+            token_ids = torch.tensor(list(suffix_ids[-guide.tokens :]), device=self.device)
+            embeds = torch.cat([embeds, self.text.embed_tokens(token_ids)])
+            chunk = replace(chunk, text=(0, guide.tokens))
+        hooks = SettlingHooks(self.text.layers, self.positions, state, ids, chunk=chunk, guide=guide)
+        self._run(hooks, embeds[None])
+        hooks.settle()
 
     def prefill_whole(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from evalkit import hub
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT
-from evalkit.model import load
+from evalkit.model import frame_scorer, load
 from evalkit.model.checkpoint import PICKLES, Checkpoint, is_read, locate
 
 WEIGHTS = ".safetensors"
@@ -68,7 +68,9 @@ def fetch(found: Listing, *, endpoint: str | None = None) -> Checkpoint:
     hub.check_room(Path(constants.HF_HUB_CACHE), needed, "free some, or name another folder by HF_HOME")
     weights = [name for name in found.sizes if name.endswith(WEIGHTS)]
     snapshot = _download(found, [name for name in found.sizes if name not in weights], endpoint)
-    load.skeleton(snapshot)
+    scorer = frame_scorer.is_scorer(snapshot)
+    if not scorer:
+        load.skeleton(snapshot)
     if weights:
         _download(found, weights, endpoint)
     short = [name for name in found.sizes if not _here(found.repo, found.commit, name, found.sizes[name])]
@@ -76,7 +78,7 @@ def fetch(found: Listing, *, endpoint: str | None = None) -> Checkpoint:
         raise DataError(
             f"{found.repo}: {', '.join(short[:3])} not complete after fetching ({len(short)} files); call again"
         )
-    if weights:
+    if weights and not scorer:
         load.check(locate(found.repo, found.revision))
     return snapshot
 

@@ -22,13 +22,14 @@ from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
 from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head, last_before_rotation
-from evalkit.types import CachedVideo, LayerChunk, VisualTokens
+from evalkit.types import CachedVideo, Evicted, LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
+    from evalkit.chunk_scores import VideoPart
     from evalkit.model.positions import Positions
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.separators import Separators
@@ -54,6 +55,7 @@ class VideoChunk:
     prompt_tokens: int  # of the whole prompt
     text: tuple[int, int] = (0, 0)  # tokens of the prompt that are fed with it, before and after
     cells_left: int = 0  # temporal cells of the video that come after it
+    part: VideoPart | None = None  # for a method that has `settle`
 
     def overrides(self, verb: str) -> bool:
         """Whether the method has this verb of its own."""
@@ -188,24 +190,33 @@ class LayerHooks:
         evicted = chunk.method.evict(self._layer_chunk(i, chunk, live, queries, keys))
         if evicted is None:
             return
+        if not isinstance(evicted, Evicted):
+            raise MethodError(f"{type(chunk.method).__name__}.evict() must return an Evicted, it has no settle()")
         # one copy, whichever side the method's index is on: the CPU counts, the device gathers
         index, on_device = evicted.index.cpu(), evicted.index.to(keys.device)
         check_index(index, len(live.tokens), f"{type(chunk.method).__name__}.evict")
-        ids = evicted.positions
         if live.layout is not None:
             index = live.entries(index)
             on_device = index.to(keys.device)
-            if ids is not None:
-                old = self.state.positions[i][:, -len(live) :][:, index]
-                ids = self.positions.with_separators(old, live.layout.visual[index], ids)
+        self._cut(i, live, keys, replace(evicted, index=index), on_device)
+
+    def _cut(
+        self, i: int, live: LiveTokens, keys: Tensor, evicted: Evicted, on_device: Tensor, *, closes_gap: bool = True
+    ) -> None:
+        """Of this feed's entries in layer i, separators included, keep those of `evicted`, at its new ids."""
+        index, ids = evicted.index, evicted.positions
+        if live.layout is not None and ids is not None:
+            old = self.state.positions[i][:, -len(live) :][:, index]
+            ids = self.positions.with_separators(old, live.layout.visual[index], ids)
         new = None if ids is None else self.positions.rotate(keys.index_select(1, on_device), ids)[None]
         self.state.evict(
             i,
-            replace(evicted, index=index, positions=ids),
+            replace(evicted, positions=ids),
             live.cells,
             on_device=on_device,
             keys=new,
             align_text=self.positions.aligns(evicted),
+            closes_gap=closes_gap,
         )
 
     def _rechoose(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
@@ -227,6 +238,8 @@ class LayerHooks:
         evicted = chunk.method.evict(replace(self._layer_chunk(i, chunk, live, queries, keys), cached=cached))
         if evicted is None:
             return
+        if not isinstance(evicted, Evicted):
+            raise MethodError(f"{name}.evict() must return an Evicted, as it chooses anew among all of the video")
         index = evicted.index.cpu()
         for row in index if index.ndim == 2 else [index]:
             check_index(row, size, f"{name}.evict")

@@ -63,7 +63,7 @@ def load(
     names = tensors.headers(found, weight_files(found))
     if threads is not None:
         torch.set_num_threads(threads)
-    with _explained(found), _quiet():
+    with explained(found), quiet():
         model, outcome = kind.from_checkpoint(
             found.folder,
             config=config,
@@ -108,8 +108,8 @@ def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None
     files = weight_files(found) if read_json(found, "config.json") else []
     model = skeleton(found, dtype=dtype).model
     if not _has_tokenizer(found):
-        raise ConfigError(f"backbone.path={found.name}: expected a tokenizer (tokenizer.json); {found.remedy}")
-    with _quiet():
+        raise ConfigError(f"{found.asked}: expected a tokenizer (tokenizer.json); {found.remedy}")
+    with quiet():
         tensors.check(found, files, model)
     if adapter is not None:
         tuned.expect_fit(model, adapter)
@@ -120,7 +120,7 @@ def _generation_config(found: Checkpoint, config: Any) -> Any:
     """As from_pretrained has it: from generation_config.json, else from config.json."""
     from transformers import GenerationConfig
 
-    with _explained(found):
+    with explained(found):
         if (found.folder / "generation_config.json").is_file():
             return GenerationConfig.from_pretrained(found.folder, local_files_only=True)
         return GenerationConfig.from_model_config(config)
@@ -148,7 +148,7 @@ def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> VideoLLM:
     """The model's shape without its weights: sizes can be read off, nothing can be computed."""
     found = locate(path)
     kind, config = _config(found, dtype)
-    with _explained(found), torch.device("meta"):
+    with explained(found), torch.device("meta"):
         model = kind.empty(config, DTYPES[dtype])
     return kind.of(model, None, mean=kind.mean, std=kind.std)
 
@@ -161,18 +161,16 @@ def _config(found: Checkpoint, dtype: str) -> tuple[type[VideoLLM], Any]:
     name = str((read_json(found, "config.json") or {}).get("model_type"))
     if name not in FAMILIES:
         why = next((f": {reason}" for start, reason in UNSUPPORTED.items() if name.startswith(start)), "")
-        raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}{why}"
-        )
+        raise ConfigError(f"{found.asked}: expected a checkpoint of {FAMILIES.listed()}, got model_type {name!r}{why}")
     kind = FAMILIES[name]
     if not kind.own_code:
         check_no_code(found)
-    with _explained(found):
+    with explained(found):
         return kind, kind.read_config(found)
 
 
 @contextmanager
-def _explained(found: Checkpoint) -> Iterator[None]:
+def explained(found: Checkpoint) -> Iterator[None]:
     """What transformers finds wrong with a file, on one line."""
     from huggingface_hub.errors import StrictDataclassError
 
@@ -181,13 +179,13 @@ def _explained(found: Checkpoint) -> Iterator[None]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"backbone.path={found.name}: expected a checkpoint (config.json, *.safetensors, tokenizer.json) that "
+            f"{found.asked}: expected a checkpoint (config.json, *.safetensors, tokenizer.json) that "
             f"transformers can load; {type(error).__name__}: {reason}"
         ) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar for loading, as the run has one of its own, and no report of what is raised as an error."""
     from transformers.utils import logging
 

@@ -42,8 +42,8 @@ class Mark:
 class PrefillState:
     """One sequence in the making: the cache, and what the cache alone does not know.
 
-    Only the methods below change it: `record_input` for each feed, `append` before each layer, `evict` after a layer's
-    attention, `count` for operations outside both, `rewind`.
+    Only the methods below change it: `record_input` for each feed and `record_guide` for text fed behind a chunk,
+    `append` before each layer, `evict` after a layer's attention, `count` for operations outside both, `rewind`.
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
@@ -58,6 +58,7 @@ class PrefillState:
         self.video_cells: list[Tensor] = [torch.empty(0, dtype=torch.long) for _ in range(layers)]
         self.separators = [0] * layers  # entries per layer that stand between visual ones: newlines, times as text
         self.separators_fed = 0  # that entered the first layer
+        self.guides_fed = 0  # tokens of text that were fed behind the video's chunks, beside the prompt itself
         self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
         self.op_counts = OpCounts()  # what it took to read all this
         self.next_id = 0  # that follows in the uncompressed layout
@@ -122,6 +123,10 @@ class PrefillState:
         self.replied += len(ids) if reply else 0
         self.next_id = next_id
 
+    def record_guide(self, count: int) -> None:
+        """Record that so many tokens of the text after the video are fed behind a chunk of it."""
+        self.guides_fed += count
+
     def count(self, op_counts: OpCounts) -> None:
         """Add operations."""
         self.op_counts += op_counts
@@ -150,13 +155,15 @@ class PrefillState:
         on_device: Tensor,
         keys: Tensor | None,
         align_text: bool,
+        closes_gap: bool = True,
     ) -> None:
         """Of a video's entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
 
         A separator's cell is -1, that of text -2.
 
         Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
-        where their ids are new; `align_text`: whether following text then moves in all rows.
+        where their ids are new; `align_text`: whether following text then moves in all rows; `closes_gap`: whether
+        what follows continues from new ids at all.
         """
         index, size = evicted.index, len(cells)
         self.layers[layer].keep_of_last(size, on_device, keys)
@@ -164,7 +171,7 @@ class PrefillState:
         before, chunk = old[:, : old.shape[1] - size], old[:, old.shape[1] - size :]
         ids = chunk[:, index] if evicted.positions is None else evicted.positions
         self.positions[layer] = torch.cat([before, ids], dim=1)
-        self.reindexed[layer] |= evicted.positions is not None
+        self.reindexed[layer] |= evicted.positions is not None and closes_gap
         self.align_text = align_text
         self._count_video(layer, cells, -1)
         self._count_video(layer, cells[index])

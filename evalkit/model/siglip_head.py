@@ -45,7 +45,7 @@ def load(tower: Any, path: str) -> PoolingHead:
 
     Raises ConfigError where it is not there, has no head, or one of another size.
     """
-    found, made = locate(path), build(tower)
+    found, made = locate(path, setting=SETTING), build(tower)
     for prefix, module in (("post_layernorm.", made.norm), ("head.", made.head)):
         given = _tensors(found, PREFIX + prefix)
         wanted = module.state_dict()

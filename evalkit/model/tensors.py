@@ -30,13 +30,13 @@ def headers(found: Checkpoint, files: Sequence[Path]) -> dict[str, torch.Tensor]
                     part = opened.get_slice(name)
                     if part.get_dtype() not in FLOATS:
                         raise ConfigError(
-                            f"backbone.path={found.name}: {file.name} holds {name} as {part.get_dtype()}; expected one "
+                            f"{found.asked}: {file.name} holds {name} as {part.get_dtype()}; expected one "
                             f"of {', '.join(FLOATS)}: quantised weights are not supported"
                         )
                     tensors[name] = torch.empty(part.get_shape(), device="meta")
         except (OSError, SafetensorError) as error:
             raise ConfigError(
-                f"backbone.path={found.name}: {file.name} cannot be read as safetensors ({error}); {found.remedy}"
+                f"{found.asked}: {file.name} cannot be read as safetensors ({error}); {found.remedy}"
             ) from error
     return tensors
 
@@ -72,7 +72,7 @@ def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collecti
     faults = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in wrong.items() if keys]
     if faults:
         raise ConfigError(
-            f"backbone.path={found.name}: expected the tensors of its config.json, got {'; '.join(faults)}; "
+            f"{found.asked}: expected the tensors of its config.json, got {'; '.join(faults)}; "
             f"{_hint(found, wrong['missing'], wrong['unexpected'], names)}"
         )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 NOT_HASHED = frozenset({"SOURCES", "KNOWN_ROWS"})
 
 CHANGES_ANSWERS = (
+    "evalkit.chunk_scores",
     "evalkit.encoder_view",
     "evalkit.merging",
     "evalkit.method",
@@ -97,6 +98,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.prune_view",
     "evalkit.model.question_attention",
     "evalkit.model.separators",
+    "evalkit.model.settling_hooks",
     "evalkit.model.shared_passes",
     "evalkit.model.shared_weights",
     "evalkit.model.siglip_head",

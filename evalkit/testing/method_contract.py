@@ -155,7 +155,7 @@ def nothing_is_changed(method: Method) -> None:
             model.prefill_whole(state, [1], selected, [2, 3], method, limits)
         else:
             model.prefill_text(state, [1])
-            model.prefill_video(state, selected, method, limits, chunk_cells=2)
+            model.prefill_video(state, selected, method, limits, chunk_cells=2, suffix_ids=[2, 3])
     for name, value in before.items():
         expect(_equal(getattr(tokens, name), value), f"VisualTokens.{name} as it was given, it was changed")
     expect(method == twin, f"the method's fields as they were, {twin!r}, got {method!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import pytest
@@ -12,6 +13,7 @@ from evalkit.testing import CHECKS, check_method, method_contract
 from evalkit.testing.method_contract import Check
 from evalkit.types import FramePlan, Video, VisualTokens
 from methods.uniform import Uniform
+from tests.support.golden import ROOT
 from tests.support.methods import NAMES, built
 
 ANSWERED = ("retake", "uniform")  # of these alone `make test-fast` answers questions; `make test` of every method
@@ -42,6 +44,19 @@ def test_composes_to_a_hashable_point(name: str) -> None:
 @pytest.mark.parametrize(("name", "check"), CASES)
 def test_contract(name: str, check: Check) -> None:
     check(built(name).method)
+
+
+def test_who_misses_the_ratio_by_design_is_marked_in_tables() -> None:
+    """And named in methods/README.md."""
+    by_design = {name for name in NAMES if built(name).method.off_ratio}
+    for name in NAMES:
+        notes = built(name).method.notes(aligns_text=False)
+        assert any("misses the ratio by design" in note for note in notes) == (name in by_design), name
+    text = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(
+        r"^((?:`\w+`|, | and |\n)+) spend another share than the ratio by\s+design", text, re.MULTILINE
+    )
+    assert set(re.findall(r"`(\w+)`", sentence)) == by_design
 
 
 # ---- negative controls: what breaks the contract is found

@@ -81,7 +81,7 @@ def engine_way(
     chosen = method.select(video, budget, asking)
     state = qwen2.new_state()
     qwen2.prefill_text(state, HEAD)
-    qwen2.prefill_video(state, chosen, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(tail))
+    qwen2.prefill_video(state, chosen, method, budget, chunk_cells=chunk_cells, suffix_ids=tail)
     logits = qwen2.logits(qwen2.prefill_text(state, tail))
     assert [p.tolist() for p in state.positions] == [[list(range(n))] for n in state.lengths]
     until = torch.full((len(video),), qwen2.layers) if chosen.until is None else chosen.until

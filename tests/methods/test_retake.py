@@ -121,7 +121,7 @@ def test_received_equals_the_plain_form(blocks: int, block_bytes: int, monkeypat
 
 def test_reforged_by_hand() -> None:
     ids = torch.tensor([[10, 10, 11, 13, 17], [3, 4, 3, 4, 3], [3, 3, 4, 4, 3]])
-    out = reforged(ids, keep=5, size=10)
+    out = reforged(ids, 0.5)
     assert out.tolist() == [[10, 10, 10, 11, 13], [3, 4, 3, 4, 3], [3, 3, 4, 4, 3]]
     assert ids[0].tolist() == [10, 10, 11, 13, 17]
 

@@ -133,7 +133,7 @@ def ids(
         context = decoder.new_state()
         selected = method.select(tokens, budget, attend)
         decoder.prefill_text(context, HEAD)
-        decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
+        decoder.prefill_video(context, selected, method, budget, chunk_cells=chunk_cells, suffix_ids=TAIL)
         between = context.separators  # times and vision tokens among the visual ones
         visual = [sum(entries) for entries in zip(context.visual, between, strict=True)]
         decoder.prefill_text(context, TAIL[:2])

@@ -79,7 +79,7 @@ def replay(backbone: Qwen2VL, file: Path, method: Method, ratio: float, chunk_ce
     tail = ids[start + len(dense) :]
     context = backbone.new_state()
     backbone.prefill_text(context, ids[:start])
-    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(tail))
+    backbone.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_ids=tail)
     hidden = backbone.prefill_text(context, tail)
 
     lengths, cache, positions = True, 0.0, True

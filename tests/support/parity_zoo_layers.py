@@ -11,7 +11,7 @@ import numpy as np
 
 from methods.aks import AKS
 from methods.bolt import BOLT
-from tests.support import parity_evict, parity_prune
+from tests.support import parity_adaretake, parity_evict, parity_prune
 
 Lines = dict[str, tuple[bool, str]]
 
@@ -71,6 +71,7 @@ def _exact(same: bool) -> str:
 
 PRUNING = ("fastv", "pyramiddrop", "framefusion", "holitom_inner", "flashvid_inner")
 REPLAYED: dict[str, Callable[[Path], tuple[Lines, list[str]]]] = {
+    "adaretake": parity_adaretake.adaretake,
     "aks": aks,
     "bolt": bolt,
     "infinipot_v": parity_evict.infinipot_v,

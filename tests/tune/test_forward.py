@@ -69,7 +69,7 @@ def chunked(decoder: Decoder, tokens: VisualTokens, method: Method, chunk_cells:
     context = decoder.new_state()
     decoder.prefill_text(context, HEAD)
     budget = budget_of(decoder.layers, tokens, 1.0)
-    decoder.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_tokens=len(TAIL))
+    decoder.prefill_video(context, tokens, method, budget, chunk_cells=chunk_cells, suffix_ids=TAIL)
     return decoder.prefill_text(context, TAIL)
 
 

@@ -28,6 +28,7 @@ MEASURES: dict[str, Callable[[Ledger], float]] = {
     "cells": lambda spent: spent.cells,
     "tokens_encoded": lambda spent: spent.tokens_encoded,
     "tokens_selected": lambda spent: spent.tokens_selected,
+    "tokens_represented": lambda spent: math.nan if spent.tokens_represented is None else spent.tokens_represented,
     "llm_tokens_fed": lambda spent: spent.llm_tokens_fed,
     "kv_tokens": lambda spent: fmean(spent.kv_tokens_per_layer) if spent.kv_tokens_per_layer else 0.0,
     "separators": lambda spent: spent.kv_separators,

@@ -32,6 +32,9 @@ _SEPARATORS_NOTE = """
 separators counts the entries per layer that stand between visual ones, newlines or times as text, when the answer
 began: KV, KV MB and ratios leave them out.
 """
+_REPRESENTED_NOTE = """
+represented counts the encoded tokens that the selected ones stand for, where a method merged some.
+"""
 _TIMED_NOTE = """
 Median [first quartile, third quartile] over videos, one question each: every method and ratio alone, unshared, after
 one answer that is not counted, on the same videos, drawn from strata of duration.
@@ -43,17 +46,18 @@ duration bucket. ! marks a mean more than {100 * TOLERANCE:g} % away from the no
 
 
 def budget(own: QuestionSet, rows: Sequence[Row]) -> Table:
-    """Tokens and compute, then seconds and memory; separators have a column where an answer has any."""
-    counted: tuple[str, ...] = _TOKENS
-    if separated := any(row["separators"] > 0 for row in rows):  # nan, of rows without answers, is not
-        place = 1 + _TOKENS.index("kv_tokens")
-        counted = (*_TOKENS[:place], "separators", *_TOKENS[place:])
+    """Tokens and compute, then seconds and memory; separators and merged tokens have a column where there are any."""
+    separated = any(row["separators"] > 0 for row in rows)  # nan, of rows without answers, is not
+    merged = any(row["tokens_represented"] > row["tokens_selected"] for row in rows)
+    after = {"kv_tokens": separated and "separators", "tokens_selected": merged and "tokens_represented"}
+    counted = tuple(name for each in _TOKENS for name in (each, after.get(each)) if name)
     tokens = ["n", *titles(BUDGET, (*counted, "tflops"))]
     top = (Head("tokens and compute", len(tokens)), Head("seconds", 2 + len(seconds.STAGES)), Head("memory"))
     heads = tuple(map(Head, [*tokens, *titles(BUDGET, ("seconds", *_TIMES, "peak_mb"))]))
     most = max((row["tflops"] for row in rows if not math.isnan(row["tflops"])), default=0.0)
     lines = by_point(own.points, [tuple(_fields(row, counted, most)) for row in rows])
-    note = f"{_NOTE}{_SEPARATORS_NOTE if separated else ''}{seconds.caption(row['seconds'] for row in rows)}"
+    notes = f"{_NOTE}{_SEPARATORS_NOTE if separated else ''}{_REPRESENTED_NOTE if merged else ''}"
+    note = f"{notes}{seconds.caption(row['seconds'] for row in rows)}"
     return Table("Budget per question", "method, ratio", (top, heads), lines, note)
 
 

@@ -146,6 +146,14 @@ BUDGET = _section(
     Column("tokens_encoded", "encoded", "tokens", 0, "visual tokens that left the vision encoder"),
     Column("tokens_selected", "selected", "tokens", 0, "visual tokens handed to the LLM"),
     Column(
+        "tokens_represented",
+        "represented",
+        "tokens",
+        0,
+        "encoded tokens that those handed to the LLM stand for, each counted once: more than `tokens_selected` where a "
+        "method merged some before the LLM. Empty for answers of older versions",
+    ),
+    Column(
         "llm_tokens_fed",
         "LLM",
         "tokens",
