@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ START_SECONDS = 300.0  # a process has imported its libraries by then, even on a
 SILENCE_SECONDS = 60.0  # in the middle of a message
 KILL_SECONDS = 5.0  # until a killed process is gone; one that waits for a broken disk is left behind
 
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 TERMINAL = {signal.SIGINT, signal.SIGTERM}  # signals that a whole group of processes gets
 
 
@@ -44,7 +46,17 @@ def signals_blocked() -> Iterator[None]:
 
 def end_with_parent() -> None:
     """In a process of multiprocessing: it ends as soon as its parent does, however that ended."""
+    kill_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def kill_with_parent() -> None:
+    """In a child: the system kills it when the thread that started it ends, by which even a stopped process ends.
+
+    Linux alone can do that; elsewhere a child ends when it reads the end of its pipe.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _end_with_parent() -> None:
@@ -61,6 +73,7 @@ class SpawnedProcess:
         """`target`, a function of a module, is run with its end of the pipe and `args`."""
         context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
         self.pipe, self._other = context.Pipe()
+        _limit_silence(self.pipe)
         self._process = context.Process(target=target, args=(self._other, *args), daemon=True, name=name)
 
     def start(self) -> None:
@@ -112,6 +125,7 @@ class LightProcess:
         module, function = target.split(":")
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"
+            "from evalkit.child_process import kill_with_parent\nkill_with_parent()\n"
             f"from multiprocessing.connection import Connection\nfrom {module} import {function}\n"
             f"{function}(Connection({other.fileno()}), *{args!r})"
         )
@@ -151,7 +165,7 @@ def _end(pipe: Connection, process: subprocess.Popen[bytes]) -> None:
 
 def _limit_silence(pipe: Connection) -> None:
     """A message that breaks off, or is not taken, is an OSError after SILENCE_SECONDS: its process is stopped."""
-    limit = struct.pack("ll", int(SILENCE_SECONDS), 0)
+    limit = struct.pack("ll", int(SILENCE_SECONDS), int(SILENCE_SECONDS % 1 * 1e6))
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -21,6 +21,7 @@ from evalkit.engine.backbone import Backbone
 from evalkit.engine.decode import DecodeSettings
 from evalkit.engine.executor.base import Executor
 from evalkit.engine.executor.local import LocalExecutor
+from evalkit.engine.executor.ray_cluster import RayExecutor
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
@@ -53,8 +54,16 @@ def grid(cfg: DictConfig) -> Grid:
 
 
 def executor(cfg: DictConfig) -> Executor:
-    """In which processes videos are answered."""
-    return LocalExecutor(workers=cfg.executor.workers)
+    """In which processes videos are answered. ConfigError where what it needs is not installed."""
+    chosen = cfg.executor
+    if chosen.name == "local":
+        return LocalExecutor(chosen.workers, chosen.deadline)
+    return RayExecutor(
+        workers=chosen.workers,
+        deadline=chosen.deadline,
+        address=chosen.address,
+        gpus_per_worker=chosen.gpus_per_worker,
+    )
 
 
 def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:

@@ -67,8 +67,11 @@ EVALUATION: Mapping[str, Rule] = {
     "share": TRUTH,
     "dry_run": TRUTH,
     "results_dir": TEXT,
-    "executor.name": among("local"),
+    "executor.name": among("local", "ray"),
     "executor.workers": whole(1, optional=True),
+    "executor.deadline": between(0, closed=False),
+    "executor.address": ("auto, HOST:PORT, or null", lambda v: v is None or TEXT[1](v)),
+    "executor.gpus_per_worker": ("1, a fraction of 1, 0, or null", lambda v: v is None or (number(v) and 0 <= v <= 1)),
     "decode.ahead": whole(0, optional=True),
     "decode.deadline": ("a number above 0, or null", lambda v: v is None or between(0, closed=False)[1](v)),
 }

@@ -22,21 +22,20 @@ from evalkit import machine
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.backbone import Backbone
-from evalkit.engine.executor import local
+from evalkit.engine.executor import description, local
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.local import LocalExecutor
-from evalkit.engine.executor.pool import Pool
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.method import Method, OperatingPoint
 from evalkit.model.checkpoint import locate
 from tests.support.golden import ROOT
 from tests.support.loop import FirstLetterProtocol
-from tests.support.stub_engine import POINTS, StubEngine, StubFactory, videos
+from tests.support.stub_engine import POINTS, StubEngine, StubFactory, pool_of, videos
 
 
 def run(folder: Path, names: list[str], workers: int) -> list[Given]:
-    with Pool([StubFactory(folder)] * workers) as pool:
+    with pool_of(*[StubFactory(folder)] * workers) as pool:
         return list(pool.answers(videos(*names)))
 
 
@@ -71,9 +70,27 @@ def test_a_worker_that_dies_costs_no_answer_and_a_second_death_is_recorded(
     assert len(found) == 4 * 2 * 2
     failed = [one.answer for one in found if one.answer.status == "failed"]
     assert [(a.ratio, a.question_id) for a in failed] == [(0.5, "dies:0"), (0.5, "dies:1")]  # two came before it died
-    assert all("ended with SIGKILL, as did one before it" in str(a.error) for a in failed)
+    assert all("was lost: one ended with SIGKILL, one ended with SIGKILL" in str(a.error) for a in failed)
     assert max(Counter(tuple(line[1:]) for line in asked(tmp_path)).values()) == 1  # nothing was asked twice
     assert "the video is tried again" in caplog.text
+
+
+def test_the_next_video_is_announced_with_each_and_none_idles(tmp_path: Path) -> None:
+    """The engine gets the same object again that it was told would follow, by which it knows what it has begun."""
+    names = [f"plain-{n}" for n in range(6)]
+    run(tmp_path, names, 1)
+    notes = [line.split()[1:] for line in (tmp_path / "followed").read_text().splitlines()]
+    assert notes == [
+        [name, after, str(n > 0)] for n, (name, after) in enumerate(zip(names, [*names[1:], "-"], strict=True))
+    ]
+
+
+def test_a_busy_workers_next_video_goes_to_one_that_idles(tmp_path: Path) -> None:
+    """The first waits for a signal that never comes; what it was told would follow is answered by the other."""
+    with pool_of(*[StubFactory(tmp_path)] * 2) as pool:
+        answers = pool.answers(videos("waits", "a", "b", "c"))
+        found = {one.answer.question_id for _, one in zip(range(13), answers, strict=False)}
+    assert found == {"waits:0", *(f"{name}:{n}" for name in "abc" for n in (0, 1))}
 
 
 def test_the_largest_file_is_begun_first(tmp_path: Path) -> None:
@@ -85,7 +102,7 @@ def test_the_largest_file_is_begun_first(tmp_path: Path) -> None:
         {point: [replace(one, video_path=tmp_path / one.video_id) for one in some] for point, some in pending.items()}
         for pending in videos(*sizes)
     ]
-    with Pool([StubFactory(tmp_path)]) as pool:
+    with pool_of(StubFactory(tmp_path)) as pool:
         order = dict.fromkeys(one.answer.video_id for one in pool.answers(work))
     assert list(order) == ["large", "middle", "small", "missing"]
 
@@ -103,17 +120,17 @@ def test_what_concerns_the_whole_run_ends_it(tmp_path: Path, video: str, kind: t
 def test_an_engine_that_cannot_be_built_ends_the_run(tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=r"^no such weights$"),
-        Pool([StubFactory(tmp_path, "no such weights")]) as pool,
+        pool_of(StubFactory(tmp_path, "no such weights")) as pool,
     ):
         list(pool.answers(videos("plain")))
 
 
 def test_workers_that_do_not_start(tmp_path: Path) -> None:
     """One that dies before it is ready leaves its work to the others; without others there is an error."""
-    with Pool([StubFactory(tmp_path, "dies"), StubFactory(tmp_path)]) as pool:
+    with pool_of(StubFactory(tmp_path, "dies"), StubFactory(tmp_path)) as pool:
         assert len(list(pool.answers(videos("a", "b", "c")))) == 12
-    told = "no worker process could be started, the last ended with SIGKILL"
-    with pytest.raises(EvalkitError, match=told), Pool([StubFactory(tmp_path, "dies")]) as pool:
+    told = "no worker could be started, the last ended with SIGKILL"
+    with pytest.raises(EvalkitError, match=told), pool_of(StubFactory(tmp_path, "dies")) as pool:
         list(pool.answers(videos("a")))
 
 
@@ -122,9 +139,8 @@ def test_workers_that_do_not_start(tmp_path: Path) -> None:
 GROUP = """
 import sys
 from pathlib import Path
-from evalkit.engine.executor.pool import Pool
-from tests.support.stub_engine import StubFactory, videos
-with Pool([StubFactory(Path(sys.argv[1]))] * 2) as pool:
+from tests.support.stub_engine import StubFactory, pool_of, videos
+with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2) as pool:
     for one in pool.answers(videos("waits-1", "waits-2")):
         print(one.answer.question_id, flush=True)
 """
@@ -240,16 +256,16 @@ def test_what_cannot_be_sent_is_refused_or_answered_in_this_process(
 def test_protocols_go_by_name_where_they_have_one(checkpoint: Path) -> None:
     common = setup(checkpoint)
     for name in ("official", "official_subtitles", "lmms_eval"):
-        sent = local.description(replace(common, protocol=protocols.get(name)), "cpu", 1, ())
+        sent = description.description(replace(common, protocol=protocols.get(name)), "cpu", 1, ())
         assert sent.protocol == name
-        assert local.unsendable(sent) == ""
-    assert local.description(common, "cpu", 1, ()).protocol is common.protocol
+        assert description.unsendable(sent) == ""
+    assert description.description(common, "cpu", 1, ()).protocol is common.protocol
     shadow = replace(protocols.get("lmms_eval"), stop=("x",))  # another one under a known name  # type: ignore
-    assert local.description(replace(common, protocol=shadow), "cpu", 1, ()).protocol is shadow
+    assert description.description(replace(common, protocol=shadow), "cpu", 1, ()).protocol is shadow
 
 
 def test_what_is_loaded_is_not_sent(checkpoint: Path) -> None:
     common = setup(checkpoint)
     vars(common.backbone)["model"] = lambda: "weights"  # which could not be sent
-    sent = local.description(common, "cpu", 3, ())
-    assert (sent.setup["backbone"].threads, local.unsendable(sent)) == (3, "")
+    sent = description.description(common, "cpu", 3, ())
+    assert (sent.setup["backbone"].threads, description.unsendable(sent)) == (3, "")

@@ -19,7 +19,7 @@ from evalkit.data import protocols
 from evalkit.lmms_plugin import settings as plugin
 from tests.support.documents import ROOT
 
-PROGRAMS = ("ruff", "mypy", "pre-commit")  # known, and none of ours: no options are checked
+PROGRAMS = ("ruff", "mypy", "pre-commit", "ray")  # known, and none of ours: no options are checked
 
 
 def check(command: list[str]) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from evalkit.errors import ConfigError
+from evalkit import child_process
+from evalkit.engine.executor.pool import Pool
+from evalkit.engine.executor.process import Processes, ProcessWorker
+from evalkit.errors import ConfigError, VideoError
 from evalkit.method import Method, OperatingPoint
 from evalkit.types import Answer, Question
+
+if TYPE_CHECKING:
+    from evalkit.data.decoding.process import DecodeInChild
 
 POINTS = [OperatingPoint("all", Method(), 1.0), OperatingPoint("all", Method(), 0.5)]
 
@@ -26,9 +35,25 @@ class StubFactory:
         """The engine, unless it is to fail."""
         if self.fails == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fails in ("decodes", "unprotected"):
+            return StubEngine(self.folder, source=self._stopped_decoder())
         if self.fails:
             raise ConfigError(self.fails)
         return StubEngine(self.folder)
+
+    def _stopped_decoder(self) -> DecodeInChild:
+        """Notes this process and one that decodes, which is stopped; `unprotected`: this one may outlive its parent."""
+        from evalkit.data.decoding.process import DecodeInChild
+
+        if self.fails == "unprotected":
+            ctypes.CDLL(None).prctl(child_process.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        source = DecodeInChild()
+        with suppress(VideoError):
+            source.probe(self.folder / "nothing")  # by whose answer it is known to serve
+        os.kill(source.process_id, signal.SIGSTOP)
+        os.waitid(os.P_PID, source.process_id, os.WSTOPPED | os.WNOWAIT)
+        (self.folder / "processes").write_text(f"{os.getpid()} {source.process_id}")
+        return source
 
 
 @dataclass(frozen=True)
@@ -36,19 +61,43 @@ class StubEngine:
     """Answers with the question's id; after each answer it does what the video's id asks for."""
 
     folder: Path
+    source: object = None  # kept, as its process ends with it
+    _announced: dict[str, object] = field(default_factory=dict)
 
     def frame_encoders(self, adapters: Collection[str | None]) -> None:
         """Nothing to load."""
 
     def answers(
-        self, pending: Mapping[OperatingPoint, Sequence[Question]], following: object = None
+        self,
+        pending: Mapping[OperatingPoint, Sequence[Question]],
+        following: Mapping[OperatingPoint, Sequence[Question]] | None = None,
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        self._note("followed", f"{_video(pending)} {_video(following)} {pending is self._announced.get('video')}")
+        self._announced["video"] = following
         for point, questions in pending.items():
             for question in questions:
-                with (self.folder / "asked").open("a") as file:
-                    file.write(f"{os.getpid()} {question.video_id} {point.ratio:g} {question.id}\n")
-                yield point, answered(point, question)
+                if question.id == "less:1":
+                    continue
+                self._note("asked", f"{question.video_id} {point.ratio:g} {question.id}")
+                yield point, self._answered(point, question)
                 self._after(question.video_id)
+
+    def _note(self, file: str, text: str) -> None:
+        with (self.folder / file).open("a") as notes:
+            notes.write(f"{os.getpid()} {text}\n")
+
+    def _answered(self, point: OperatingPoint, question: Question) -> Answer:
+        right: Any = answered(point, question)
+        match question.video_id.split("-")[0]:
+            case "unasked":
+                return replace(right, question_id="another")
+            case "other":
+                return replace(right, video_id="another")
+            case "twice":
+                return replace(right, question_id=f"{question.video_id}:0")
+            case "nothing":
+                return None  # type: ignore[return-value]
+        return cast(Answer, right)
 
     def _after(self, video: str) -> None:
         mark = self.folder / video
@@ -56,12 +105,24 @@ class StubEngine:
             case "dies" | "once" if not (video.startswith("once") and mark.exists()):
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "stops" | "stopped" if not (video.startswith("stopped") and mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGSTOP)
             case "setting":
                 raise ConfigError("a setting is wrong")
             case "defect":
                 raise ZeroDivisionError("a defect")
             case "waits":
                 signal.pause()
+
+
+def pool_of(*factories: StubFactory, deadline: float = 60.0) -> Pool[ProcessWorker]:
+    """A worker process for each."""
+    return Pool(Processes(factories), len(factories), deadline)
+
+
+def _video(pending: Mapping[OperatingPoint, Sequence[Question]] | None) -> str:
+    return "-" if pending is None else next(iter(pending.values()))[0].video_id
 
 
 def question(video: str, number: int) -> Question:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.child_process import LightProcess, Logged, how_it_ended
 from evalkit.data.decoding.child import Decode, Failed, Finished, Probe, Probed
@@ -88,12 +88,10 @@ class DecodeInChild(FrameSource):
                 self.ask(Probe(path))
             self._announced = None
             try:
-                message = self.receive(wait)
+                probed: Probed = self.receive(wait, Probed)
+                return probed.video
             except _EndedError as ended:
                 wait.died(ended, self.deadline)
-            else:
-                assert isinstance(message, Probed)
-                return message.video
 
     def frames(
         self, video: Video, plans: Sequence[FramePlan], reader: str, now: Now = time.perf_counter
@@ -115,8 +113,8 @@ class DecodeInChild(FrameSource):
         except OSError as error:
             log.debug("the process that decodes took no request: %s", error)
 
-    def receive(self, wait: _Wait) -> Message:
-        """The next message, log records apart. Raises what the child found wrong, and _EndedError.
+    def receive(self, wait: _Wait, *expected: type[Message]) -> Any:
+        """The next message, which must be one of `expected`. Raises what the child found wrong, and _EndedError.
 
         At the deadline the process is killed, and DecoderKilledError raised.
         """
@@ -125,13 +123,16 @@ class DecodeInChild(FrameSource):
         while True:
             start = time.monotonic()
             try:
-                message: Message | None = pipe.recv() if pipe.poll(max(0.0, wait.seconds)) else None
-            except Exception as error:  # it has ended, or sends what is no message: pickle raises many kinds
+                came = pipe.poll(max(0.0, wait.seconds))
+                message: object = pipe.recv() if came else None
+            except (EOFError, OSError) as error:  # it has ended, or fell silent in the middle of a message
                 if not isinstance(error, EOFError):
                     self._process.kill()
                 raise _EndedError(self._ended()) from error
+            except Exception as error:  # what cannot be unpickled raises many kinds
+                raise self._not_understood() from error
             wait.seconds -= time.monotonic() - start
-            if message is None:
+            if not came:
                 self.close()
                 raise wait.over(self.deadline)
             if isinstance(message, Logged):
@@ -139,8 +140,10 @@ class DecodeInChild(FrameSource):
             elif isinstance(message, Failed):
                 self._unread = None
                 raise message.error
-            else:
+            elif isinstance(message, expected):
                 return message
+            else:
+                raise self._not_understood()
 
     def ask_again(self, stream: FrameStream, request: Request) -> None:
         """Ask a new process for what the last one has not sent."""
@@ -150,6 +153,12 @@ class DecodeInChild(FrameSource):
     def finished(self) -> None:
         """The frames that were asked for have been taken."""
         self._unread = None
+
+    def _not_understood(self) -> _EndedError:
+        """What came is no answer, so that no other can be hoped for: the process is killed."""
+        assert self._process is not None
+        self._process.kill()
+        return _EndedError(f"{self._ended()}, as it had sent what cannot be understood")
 
     def _ended(self) -> str:
         """Let go of the process, and forget what it was asked; how it ended."""
@@ -194,7 +203,9 @@ class _Sent(FrameStream):
     def __next__(self) -> SizedFrame:
         while True:
             try:
-                message = self._source.receive(self._wait)
+                message: RawFrame | SizedFrame | Finished = self._source.receive(
+                    self._wait, RawFrame, SizedFrame, Finished
+                )
             except _EndedError as ended:
                 self._wait.died(ended, self._source.deadline)
                 self._taken = 0
@@ -209,9 +220,8 @@ class _Sent(FrameStream):
                 self._passed += 1
                 return self._sized(message)
 
-    def _sized(self, message: Message) -> SizedFrame:
-        if not isinstance(message, RawFrame):
-            assert isinstance(message, SizedFrame)
+    def _sized(self, message: RawFrame | SizedFrame) -> SizedFrame:
+        if isinstance(message, SizedFrame):
             return message
         start = time.perf_counter()
         frame = sized(message, self._sizes)

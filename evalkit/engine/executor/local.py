@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from evalkit import machine
-from evalkit.data import protocols
 from evalkit.engine.encoded_video import Pending
 from evalkit.engine.executor.base import Executor, Given, InProcess, adapters_of
-from evalkit.engine.executor.pool import Pool
+from evalkit.engine.executor.description import description, unsendable
+from evalkit.engine.executor.pool import DEADLINE, Pool
+from evalkit.engine.executor.process import Processes
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError
 from evalkit.model.checkpoint import weight_files
 
 if TYPE_CHECKING:
-    from evalkit.data.protocols import Protocol
-    from evalkit.engine.answer import Engine
     from evalkit.engine.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -32,38 +29,11 @@ PROCESS_BYTES = 1.5 * (1 << 30)  # a worker on the CPU without its weights: libr
 
 
 @dataclass(frozen=True)
-class EngineDescription:
-    """How a worker builds its engine: the fields of an EngineSetup as values that can be sent."""
-
-    setup: Mapping[str, Any]
-    protocol: str | Protocol  # its name where one can be found by it, as its parts may not be sent
-    adapters: Collection[str | None]  # of the operating points that are to answer
-
-    def __call__(self) -> Engine:
-        """The engine, its models loaded."""
-        protocol = protocols.get(self.protocol) if isinstance(self.protocol, str) else self.protocol
-        setup = EngineSetup(protocol=protocol, **self.setup)
-        setup.source.start()
-        setup.engine.frame_encoders(self.adapters)
-        return setup.engine
-
-
-def description(
-    setup: EngineSetup, device: str, threads: int | None, adapters: Collection[str | None]
-) -> EngineDescription:
-    """Of the engine of `setup` on another device, with so many threads; nothing that is loaded already is in it."""
-    kept = {field.name: getattr(setup, field.name) for field in fields(setup) if field.name != "protocol"}
-    kept["backbone"] = replace(setup.backbone, device=device, threads=threads)
-    own, name = setup.protocol, setup.protocol.name
-    known = name.removesuffix("_subtitles") in protocols.REGISTRY and protocols.get(name) == own
-    return EngineDescription(kept, name if known else own, adapters)
-
-
-@dataclass(frozen=True)
 class LocalExecutor(Executor):
     """Videos side by side in worker processes, each with an engine of its own."""
 
     workers: int | None = None  # None: as many as fit; 1: this process alone
+    deadline: float = DEADLINE  # seconds without an answer, after which a worker is killed
 
     @contextmanager
     def answers(self, setup: EngineSetup, videos: Sequence[Pending]) -> Iterator[Iterator[Given]]:
@@ -84,7 +54,7 @@ class LocalExecutor(Executor):
                 yield answers
             return
         log.info("starting %d workers (%s), each loads the backbone %s", wanted, _said(places), setup.backbone.name)
-        with Pool(described) as pool:
+        with Pool(Processes(described), len(described), self.deadline) as pool:
             yield pool.answers(videos)
 
 
@@ -115,14 +85,3 @@ def _any_gpu(backbone: Backbone) -> bool:
 def _said(places: Sequence[tuple[str, int | None]]) -> str:
     devices = ", ".join(dict.fromkeys(device for device, _ in places))
     return f"{devices}; {places[0][1]} threads each" if places[0][1] != 1 else f"{devices}; one thread each"
-
-
-def unsendable(value: object) -> str:
-    """Why a value cannot be sent to another process, "" where it can."""
-    reason = "methods and protocols must be in a module that a worker process can import"
-    try:
-        sent = bytes(ForkingPickler.dumps(value))
-    except Exception as error:  # noqa: BLE001 – pickle raises many kinds
-        return f"{reason} ({error})"
-    typed_in = getattr(sys.modules["__main__"], "__file__", None) is None  # a notebook, whose cells no process imports
-    return f"{reason}, not in the session that starts it" if typed_in and b"__main__" in sent else ""

@@ -1,141 +1,102 @@
-"""The parent's side of worker processes: it hands out videos, takes answers in, and replaces processes that died."""
+"""A pool hands out videos to its workers, takes answers in, and replaces workers that were lost.
+
+What a worker is – a process of this machine, an actor of a Ray cluster – is its Starter's to know.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from evalkit.child_process import Logged, SpawnedProcess, how_it_ended, signals_blocked
-from evalkit.engine import records
+from evalkit.child_process import START_SECONDS, Logged
 from evalkit.engine.encoded_video import Pending
+from evalkit.engine.executor.assignment import Assignment
 from evalkit.engine.executor.base import Given
-from evalkit.engine.executor.worker import Asked, Done, EngineFactory, Message, Ready, Stopped, Told, serve
-from evalkit.errors import ConfigError, EvalkitError
+from evalkit.engine.executor.messages import Done, Message, Ready, Stopped, Task, Told, WorkerLostError
+from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from evalkit.types import Question
-
 log = logging.getLogger(__name__)
 
-TRIES = 2  # processes that may die of one video
-END_SECONDS = 5.0  # for a process to end by itself, once its pipe is closed
-LOGGERS = ("", "evalkit")  # whose levels hold in the workers, too
+END_SECONDS = 5.0  # for a worker to end by itself, once it is dismissed
+DEADLINE = 3600.0  # seconds without an answer
 
 
-class Assignment:
-    """One video on its way through the workers: what of it is not answered yet."""
+class Worker(ABC):
+    """One worker as its pool sees it, from its start to its end."""
 
-    def __init__(self, place: int, pending: Pending) -> None:
-        self.place, self.deaths = place, 0
-        self._points = list(pending)
-        self._left = [{question.id: question for question in questions} for questions in pending.values()]
-
-    @property
-    def asked(self) -> list[Asked]:
-        """What a worker is to do, without what came before an earlier one died."""
-        pairs = enumerate(zip(self._points, self._left, strict=True))
-        return [Asked(n, point, list(left.values())) for n, (point, left) in pairs if left]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the video, for which its duration is rarely known; 0 where it is missing."""
-        try:
-            return self._first.video_path.stat().st_size
-        except OSError:
-            return 0
-
-    @property
-    def video(self) -> str:
-        """For messages."""
-        return f"{self._first.benchmark}, video {self._first.video_id}"
-
-    @property
-    def _first(self) -> Question:
-        return next(question for left in self._left for question in left.values())
-
-    def given(self, told: Told) -> Given:
-        """An answer that came."""
-        del self._left[told.point][told.answer.question_id]
-        return Given(self.place, self._points[told.point], told.answer)
-
-    def failed(self, reason: str) -> Iterator[Given]:
-        """Every question that is left, as a row that says why."""
-        for asked in self.asked:
-            for question in asked.questions:
-                yield Given(self.place, asked.of, records.failed(asked.of, question, reason))
-
-
-class Worker:
-    """One process, from its start to its end."""
-
-    def __init__(self, number: int, factory: EngineFactory) -> None:
-        self.number, self.factory = number, factory
-        self.ready = False
+    def __init__(self, number: int) -> None:
+        self.number, self.ready = number, False
         self.assignment: Assignment | None = None
-        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
-        self._process = SpawnedProcess(serve, levels, name=f"worker {number}")
-        self.pipe = self._process.pipe
-        with signals_blocked():
-            self._process.start()
-        try:
-            self._send(factory)
-        except ConfigError:
-            self.end()
-            raise
+        self.following: Assignment | None = None  # which it may decode ahead; another worker may still take it
+        self.since = time.monotonic()  # when it was started, was given its video, or gave its last answer
 
-    @property
-    def waits_for(self) -> list[Any]:
-        """What `multiprocessing.connection.wait` takes: a message, or the end of the process."""
-        return [self.pipe, self._process.sentinel]
+    def give(self, assignment: Assignment, following: Assignment | None) -> None:
+        """Hand a video to an idle worker, and tell which one will probably be next."""
+        asked = None if assignment is self.following else assignment.asked
+        self.assignment, self.following, self.since = assignment, following, time.monotonic()
+        self.send(Task(asked, None if following is None else following.asked))
 
-    def give(self, assignment: Assignment) -> None:
-        """Hand a video to an idle process."""
-        self.assignment = assignment
-        self._send(assignment.asked)
+    def patience(self, deadline: float) -> float:
+        """Seconds since `since` after which it is given up."""
+        if not self.ready:
+            return max(deadline, START_SECONDS)
+        return math.inf if self.assignment is None else deadline
 
-    def _send(self, value: object) -> None:
-        try:
-            with suppress(OSError):  # it died: that is seen where its messages are read
-                self.pipe.send(value)
-        except Exception as error:  # pickle raises many kinds
-            raise ConfigError(
-                f"what a worker process is to run cannot be sent to it ({error}): put classes and functions into a "
-                "module, or answer in one process (executor.workers=1, workers=1)"
-            ) from error
+    @abstractmethod
+    def send(self, task: Task) -> None:
+        """Send a task. ConfigError where it cannot be sent; that the worker has ended is seen by `receive`."""
 
-    def receive(self) -> Message | None:
-        """The next message, which must be waiting; None where the process has ended."""
-        try:
-            return self.pipe.recv() if self.pipe.poll() else None  # what it sent before its end comes first
-        except Exception as error:  # noqa: BLE001 – the end of the pipe, or half a message
-            if not isinstance(error, EOFError | OSError):
-                log.warning("worker %d sent what cannot be read: %s", self.number, error)
-            return None
+    @abstractmethod
+    def receive(self) -> Message:
+        """The next message of a worker that `Starter.wait` found. WorkerLostError where none can come any more."""
 
-    def end(self, seconds: float = 0.0) -> str:
-        """End the process, which has `seconds` to do so by itself; how it ended."""
-        return how_it_ended(self._process.stop(seconds))
+    @abstractmethod
+    def dismiss(self) -> None:
+        """Let an idle one end by itself, without waiting for it."""
+
+    @abstractmethod
+    def end(self, seconds: float) -> str:
+        """End it, which has `seconds` to do so by itself; how it ended, to follow "worker N"."""
 
 
-class Pool:
-    """Worker processes for the length of a `with` block. A video is handed out only when a worker is idle."""
+W = TypeVar("W", bound=Worker)
 
-    def __init__(self, factories: Sequence[EngineFactory]) -> None:
-        """One factory for each worker."""
-        self._factories = factories
-        self._workers: list[Worker] = []
+
+class Starter(ABC, Generic[W]):
+    """Starts workers of one kind, and waits for them."""
+
+    remedy: str  # what to do where none gets ready
+
+    @abstractmethod
+    def start(self, number: int) -> W:
+        """Start one. ConfigError where it cannot be told what to run."""
+
+    @abstractmethod
+    def wait(self, workers: Sequence[W], seconds: float) -> Collection[W]:
+        """Those of `workers` that have a message, or have ended; none of them where `seconds` have passed before."""
+
+
+class Pool(Generic[W]):
+    """Workers for the length of a `with` block. Each has one video, and at most one more to decode ahead."""
+
+    def __init__(self, starter: Starter[W], workers: int, deadline: float = DEADLINE) -> None:
+        """`deadline`: seconds without an answer after which a worker is ended; START_SECONDS at least for its start."""
+        self._starter, self._count, self._deadline = starter, workers, deadline
+        self._workers: list[W] = []
         self._todo: deque[Assignment] = deque()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Pool[W]:
         try:
-            for number, factory in enumerate(self._factories):
-                self._workers.append(Worker(number, factory))
+            for number in range(self._count):
+                self._workers.append(self._starter.start(number))
         except BaseException:
             self._end(0.0)
             raise
@@ -146,7 +107,7 @@ class Pool:
 
     def _end(self, seconds: float) -> None:
         for worker in self._workers:
-            worker.pipe.close()  # by which idle ones end, all at the same time
+            worker.dismiss()  # by which idle ones end, all at the same time
         for worker in self._workers:
             worker.end(seconds if worker.assignment is None else 0.0)
         self._workers.clear()
@@ -165,54 +126,100 @@ class Pool:
 
     def _answers(self) -> Iterator[Given]:
         while True:
-            for worker in self._workers:
-                if worker.ready and worker.assignment is None and self._todo:
-                    worker.give(self._todo.popleft())
-            if not self._todo and not any(worker.assignment for worker in self._workers):
+            self._hand_out()
+            if not any(worker.assignment for worker in self._workers) and not self._todo:
                 return
             yield from self._received()
 
-    def _received(self) -> Iterator[Given]:
-        """Wait for messages, take one of each worker that has any."""
-        found = set(connection.wait([thing for worker in self._workers for thing in worker.waits_for]))
-        for worker in [worker for worker in self._workers if found.intersection(worker.waits_for)]:
-            yield from self._take(worker, worker.receive())
+    # ---- handing out
 
-    def _take(self, worker: Worker, message: Message | None) -> Iterator[Given]:
+    def _hand_out(self) -> None:
+        """A video for each idle worker, and then what may follow."""
+        idle = [worker for worker in self._workers if worker.ready and worker.assignment is None]
+        chosen = [(worker, video) for worker in idle if (video := self._video_for(worker)) is not None]
+        for worker, video in chosen:
+            worker.give(video, self._todo.popleft() if self._todo else None)
+
+    def _video_for(self, worker: W) -> Assignment | None:
+        """The one that it was told, else the next, else one that a busy worker was told: nobody idles before the end.
+
+        A video that is taken from a worker may be decoded twice; its answers are given once.
+        """
+        if worker.following is not None:
+            return worker.following
+        if self._todo:
+            return self._todo.popleft()
+        other = next((one for one in self._workers if one.assignment and one.following), None)
+        if other is None:
+            return None
+        video, other.following = other.following, None
+        return video
+
+    # ---- taking in
+
+    def _received(self) -> Iterator[Given]:
+        until = min((worker.since + worker.patience(self._deadline) for worker in self._workers), default=math.inf)
+        heard = self._starter.wait(self._workers, max(0.0, until - time.monotonic()))
+        for worker in [worker for worker in self._workers if worker in heard]:
+            yield from self._take(worker)
+        now = time.monotonic()
+        for worker in [worker for worker in self._workers if worker not in heard]:
+            patience = worker.patience(self._deadline)
+            if worker.since + patience <= now:
+                missed = "gave no answer" if worker.ready else "was not ready"
+                yield from self._lost(worker, f"{missed} for {patience:g} s (executor.deadline)")
+
+    def _take(self, worker: W) -> Iterator[Given]:
+        try:
+            given = self._understood(worker, worker.receive())
+        except WorkerLostError as lost:
+            yield from self._lost(worker, str(lost))
+        else:
+            if given is not None:
+                yield given
+
+    def _understood(self, worker: Worker, message: Message) -> Given | None:
+        """The answer that a message holds. WorkerLostError for one that makes no sense."""
         match message:
             case Told() if worker.assignment is not None:
-                yield worker.assignment.given(message)
+                given = worker.assignment.given(message)
+                worker.since = time.monotonic()
+                return given
+            case Done() if worker.assignment is not None:
+                worker.assignment.done()
+                worker.assignment = None
             case Ready():
                 worker.ready = True
-            case Done():
-                worker.assignment = None
             case Logged():
                 message.log()
             case Stopped():
                 raise message.error
             case _:
-                yield from self._died(worker)
+                raise WorkerLostError("sent what is no message")
+        return None
 
-    def _died(self, worker: Worker) -> Iterator[Given]:
-        """Its video goes first to the next process; once too many have died of it, what is left is recorded."""
-        ended, lost = worker.end(END_SECONDS), worker.assignment  # else a kill could hide its exit code
+    # ---- losses
+
+    def _lost(self, worker: W, why: str) -> Iterator[Given]:
+        """Its video goes first to the next worker; once too many were lost on it, what is left is recorded."""
+        how = worker.end(0.0 if why else END_SECONDS)  # else a kill could hide its exit code
+        how = f"{why} and was killed" if why else how
         self._workers.remove(worker)
-        if lost is not None and lost.asked:
-            lost.deaths += 1
-            if lost.deaths < TRIES:
-                log.warning("%s: worker %d ended with %s; the video is tried again", lost.video, worker.number, ended)
-                self._todo.appendleft(lost)
-            else:
-                reason = f"the worker process ended with {ended}, as did one before it on this video"
-                log.warning("%s: %s; its questions are recorded as failed", lost.video, reason)
-                yield from lost.failed(reason)
+        if worker.following is not None:
+            self._todo.appendleft(worker.following)
+        if worker.assignment is not None and worker.assignment.asked:
+            yield from self._tried_again(worker.assignment, f"worker {worker.number} {how}", how)
         if not worker.ready:  # another one would hardly get further
-            log.warning("worker %d ended with %s before it was ready; the others go on", worker.number, ended)
+            log.warning("worker %d %s before it was ready; the others go on", worker.number, how)
         elif self._todo:
-            self._workers.append(Worker(worker.number, worker.factory))
+            self._workers.append(self._starter.start(worker.number))
         if self._todo and not self._workers:
-            raise EvalkitError(
-                f"no worker process could be started, the last ended with {ended} (stderr may say why; SIGKILL often "
-                "means that memory ran out): give fewer, executor.workers=1. A script that calls evalkit.evaluate with "
-                "workers=N must do so below `if __name__ == '__main__':`"
-            )
+            raise EvalkitError(f"no worker could be started, the last {how} {self._starter.remedy}")
+
+    def _tried_again(self, video: Assignment, said: str, how: str) -> Iterator[Given]:
+        if video.lost(how):
+            log.warning("%s: %s; the video is tried again", video.video, said)
+            self._todo.appendleft(video)
+        else:
+            log.warning("%s: %s, the second one lost on it; its questions are recorded as failed", video.video, said)
+            yield from video.failed()

@@ -1,4 +1,4 @@
-"""A worker process: it loads its engine once and answers one video after the other, as its parent hands them out."""
+"""What a worker does: it loads its engine once and answers one video after the other, as its pool hands them out."""
 
 from __future__ import annotations
 
@@ -7,68 +7,57 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from evalkit.child_process import Logged, end_with_parent
+from evalkit.engine.executor.messages import Done, Ready, Stopped, Told
 from evalkit.errors import ConfigError, EvalkitError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from evalkit.method import OperatingPoint
-    from evalkit.types import Answer, Question
+    from evalkit.engine.executor.messages import Answers, Asked, Message, Task
 
     Levels = Mapping[str, int]  # logger -> level
 
-
-class Answers(Protocol):
-    """What a worker needs of an engine."""
-
-    def answers(
-        self, pending: Mapping[OperatingPoint, Sequence[Question]], /
-    ) -> Iterator[tuple[OperatingPoint, Answer]]:
-        """Answers to the questions of one video; ConfigError for what concerns the whole run."""
-        ...
+LOGGERS = ("", "evalkit")  # whose levels hold in the workers, too
 
 
-class EngineFactory(Protocol):
-    """Builds the engine in the process that uses it; it is sent there, and what it holds is."""
-
-    def __call__(self) -> Answers:
-        """The engine, loaded. ConfigError where it cannot be."""
-        ...
+def levels() -> Levels:
+    """Those of this process."""
+    return {name: logging.getLogger(name).getEffectiveLevel() for name in LOGGERS}
 
 
-class Asked(NamedTuple):
-    """What one operating point is to answer about a video."""
-
-    point: int  # by which its answers name it
-    of: OperatingPoint
-    questions: Sequence[Question]
-
-
-class Ready(NamedTuple):
-    """The engine is loaded."""
+def take_log(handler: logging.Handler, levels: Levels) -> None:
+    """In a worker: all records go to `handler`, at the levels of the pool's process."""
+    logging.getLogger().addHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
-class Told(NamedTuple):
-    """One answer."""
+class Answerer:
+    """An engine that is given tasks. It keeps what it was told will follow, by which the engine knows it again."""
 
-    point: int
-    answer: Answer
+    def __init__(self, engine: Answers) -> None:
+        self._engine = engine
+        self._following: _Video | None = None
+
+    def messages(self, task: Task) -> Iterator[Told | Done]:
+        """The answers to a task's video, as they come."""
+        video = self._following if task.asked is None else _Video(task.asked)
+        assert video is not None, "the task before named nothing to follow"
+        self._following = following = None if task.following is None else _Video(task.following)
+        for point, answer in self._engine.answers(video.pending, None if following is None else following.pending):
+            yield Told(video.places[point], answer)
+        yield Done()
 
 
-class Done(NamedTuple):
-    """All of a video is answered."""
+class _Video:
+    """Questions as an engine takes them, and the places by which answers name operating points."""
 
-
-class Stopped(NamedTuple):
-    """What ends the whole run: a wrong setting, or a defect with its traceback."""
-
-    error: Exception
-
-
-Message = Ready | Told | Done | Logged | Stopped
+    def __init__(self, asked: Sequence[Asked]) -> None:
+        self.pending = {one.of: one.questions for one in asked}
+        self.places = {one.of: one.point for one in asked}
 
 
 class _Sender(logging.Handler):
@@ -89,33 +78,28 @@ class _Sender(logging.Handler):
 
 
 def serve(pipe: Connection, levels: Levels) -> None:
-    """The life of the process: an engine factory comes, then videos, until the pipe ends.
+    """The life of a process: an engine factory comes, then tasks, until the pipe ends.
 
     The parent has blocked the terminal's signals in it, as the run lies in its hands; the process ends with it.
     """
     end_with_parent()
     sender = _Sender(pipe)
-    logging.getLogger().addHandler(sender)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    take_log(sender, levels)
     with suppress(EOFError, OSError):  # the parent has closed its end, or has ended
         try:
             _answer_all(pipe, sender)
         except EOFError:
             raise
         except Exception as error:  # noqa: BLE001 – it is the parent's to raise
-            sender.send(Stopped(_plain(error)))
+            sender.send(Stopped(plain(error)))
 
 
 def _answer_all(pipe: Connection, sender: _Sender) -> None:
-    engine: Answers = _received(pipe)()
+    answerer = Answerer(_received(pipe)())
     sender.send(Ready())
     while True:
-        asked: list[Asked] = _received(pipe)
-        places = {one.of: one.point for one in asked}
-        for point, answer in engine.answers({one.of: one.questions for one in asked}):
-            sender.send(Told(places[point], answer))
-        sender.send(Done())
+        for message in answerer.messages(_received(pipe)):
+            sender.send(message)
 
 
 def _received(pipe: Connection) -> Any:
@@ -128,7 +112,7 @@ def _received(pipe: Connection) -> Any:
         ) from error
 
 
-def _plain(error: Exception) -> Exception:
+def plain(error: Exception) -> Exception:
     """An exception that can be sent whatever its class holds, its traceback in words where it is a defect."""
     if isinstance(error, EvalkitError):
         return (ConfigError if isinstance(error, ConfigError) else EvalkitError)(str(error))

@@ -1,0 +1,94 @@
+"""The pool's side of worker processes on this machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from multiprocessing import connection
+from typing import Any
+
+from evalkit.child_process import SpawnedProcess, how_it_ended, signals_blocked
+from evalkit.engine.executor.messages import EngineFactory, Message, Task, WorkerLostError
+from evalkit.engine.executor.pool import Starter, Worker
+from evalkit.engine.executor.worker import levels, serve
+from evalkit.errors import ConfigError
+
+
+class ProcessWorker(Worker):
+    """One process with a pipe."""
+
+    def __init__(self, number: int, factory: EngineFactory) -> None:
+        super().__init__(number)
+        self._process = SpawnedProcess(serve, levels(), name=f"worker {number}")
+        with signals_blocked():
+            self._process.start()
+        try:
+            self._send(factory)
+        except ConfigError:
+            self.end(0.0)
+            raise
+
+    @property
+    def waits_for(self) -> list[Any]:
+        """What `multiprocessing.connection.wait` takes: a message, or the end of the process."""
+        return [self._process.pipe, self._process.sentinel]
+
+    def send(self, task: Task) -> None:
+        """As Worker."""
+        self._send(task)
+
+    def _send(self, value: object) -> None:
+        try:
+            with suppress(OSError):  # it has ended, or takes nothing: that is seen where its messages are read
+                self._process.pipe.send(value)
+        except Exception as error:  # pickle raises many kinds
+            raise ConfigError(
+                f"what a worker process is to run cannot be sent to it ({error}): put classes and functions into a "
+                "module, or answer in one process (executor.workers=1, workers=1)"
+            ) from error
+
+    def receive(self) -> Message:
+        """As Worker; what a process sent before its end comes first."""
+        pipe = self._process.pipe
+        try:
+            if pipe.poll():
+                message: Message = pipe.recv()
+                return message
+        except BlockingIOError as error:
+            raise WorkerLostError("fell silent in the middle of a message") from error
+        except (EOFError, OSError) as error:
+            raise WorkerLostError from error
+        except Exception as error:  # what cannot be unpickled raises many kinds
+            raise WorkerLostError(f"sent what cannot be read ({error})") from error
+        raise WorkerLostError
+
+    def dismiss(self) -> None:
+        """As Worker."""
+        self._process.pipe.close()
+
+    def end(self, seconds: float) -> str:
+        """As Worker."""
+        return f"ended with {how_it_ended(self._process.stop(seconds))}"
+
+
+class Processes(Starter[ProcessWorker]):
+    """Starts processes, each of which builds an engine by one of the factories."""
+
+    remedy = (
+        "(stderr may say why; SIGKILL often means that memory ran out): give fewer, executor.workers=1. A script that "
+        "calls evalkit.evaluate with workers=N must do so below `if __name__ == '__main__':`"
+    )
+
+    def __init__(self, factories: Sequence[EngineFactory]) -> None:
+        """One for each worker."""
+        self._factories = factories
+
+    def start(self, number: int) -> ProcessWorker:
+        """As Starter."""
+        return ProcessWorker(number, self._factories[number])
+
+    def wait(self, workers: Sequence[ProcessWorker], seconds: float) -> Collection[ProcessWorker]:
+        """As Starter."""
+        of = {thing: worker for worker in workers for thing in worker.waits_for}
+        return [of[thing] for thing in connection.wait(list(of), None if seconds == math.inf else seconds)]

@@ -1,0 +1,222 @@
+"""Workers that are killed, hang or talk nonsense cost what they had in hand, and none outlives the run.
+
+Each promise has its negative control beside it: with the protection off, the harm is there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from evalkit import child_process
+from evalkit.data.decoding import process as decoding
+from evalkit.engine.executor import process as worker_process
+from evalkit.engine.executor.assignment import Assignment
+from evalkit.engine.executor.base import Given
+from evalkit.engine.executor.process import ProcessWorker
+from evalkit.errors import DecoderKilledError
+from tests.support import clips, odd_workers
+from tests.support.golden import ROOT
+from tests.support.stub_engine import StubFactory, pool_of, videos
+
+SHORT = 0.5  # of deadlines; a process of the stub engine is silent for milliseconds
+LONG = 60.0
+
+
+def run(folder: Path, names: list[str], workers: int = 2, deadline: float = SHORT) -> list[Given]:
+    with pool_of(*[StubFactory(folder)] * workers, deadline=deadline) as pool:
+        return list(pool.answers(videos(*names)))
+
+
+def statuses(found: list[Given], video: str) -> list[str]:
+    return [one.answer.status for one in found if one.answer.video_id == video]
+
+
+# ---- one that hangs
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_killed_at_its_deadline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One stops itself after its first answer, one does so whenever it gets that video; four answers each."""
+    found = run(tmp_path, ["stopped", "stops", "plain"])
+    assert len({(one.point, one.answer.question_id) for one in found}) == len(found) == 12
+    assert statuses(found, "stopped") == statuses(found, "plain") == ["ok"] * 4
+    assert statuses(found, "stops") == ["ok", "ok", "failed", "failed"]
+    errors = {str(one.answer.error) for one in found if one.answer.status == "failed"}
+    silent = "one gave no answer for 0.5 s (executor.deadline) and was killed"
+    assert errors == {f"each worker that was given this video was lost: {silent}, {silent}"}
+    assert caplog.text.count("the video is tried again") == 2
+
+
+def test_without_a_deadline_it_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The negative control: only who continues the process from outside ends the wait."""
+    with pool_of(StubFactory(tmp_path), deadline=float("inf")) as pool:
+        answers = pool.answers(videos("stopped"))
+        first = next(answers)
+        process = int((tmp_path / "asked").read_text().split()[0])
+        waiting = threading.Thread(target=_continued, args=(process,))
+        waiting.start()
+        found = [first, *answers]
+        waiting.join()
+    assert statuses(found, "stopped") == ["ok"] * 4
+    assert not caplog.text
+
+
+def _continued(process: int) -> None:
+    """Continue a child process as soon as it has stopped."""
+    os.waitid(os.P_PID, process, os.WSTOPPED)
+    os.kill(process, signal.SIGCONT)
+
+
+# ---- nonsense
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (odd_workers.other_object, "sent what is no message and was killed"),
+        (odd_workers.no_pickle, "sent what cannot be read"),
+        (odd_workers.half, "fell silent in the middle of a message and was killed"),
+    ],
+)
+def test_a_worker_that_sends_nonsense_is_lost(
+    write: Callable[..., None],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Before it is ready here, so that the other one does its work."""
+    monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
+    start, serve = worker_process.Processes.start, worker_process.serve
+
+    def started(starter: worker_process.Processes, number: int) -> ProcessWorker:
+        monkeypatch.setattr(worker_process, "serve", serve if number else write)
+        return start(starter, number)
+
+    monkeypatch.setattr(worker_process.Processes, "start", started)
+    found = run(tmp_path, ["a", "b"], deadline=LONG)
+    assert [one.answer.status for one in found] == ["ok"] * 8
+    assert f"worker 0 {told}" in caplog.text
+
+
+@pytest.mark.slow
+def test_answers_that_were_not_asked_for_and_missing_ones_are_no_answers(tmp_path: Path) -> None:
+    odd = ["unasked", "other", "twice", "nothing", "less"]
+    found = run(tmp_path, [*odd, "plain"], deadline=LONG)
+    assert statuses(found, "plain") == ["ok"] * 4
+    assert len(found) == len({(one.point, one.answer.question_id) for one in found}) == 24
+    assert {video: statuses(found, video).count("ok") for video in odd} == dict(zip(odd, [0, 0, 1, 0, 2], strict=True))
+
+
+@pytest.mark.slow
+def test_without_the_check_they_are_lost_or_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: one question has no row, another has two."""
+    monkeypatch.setattr(Assignment, "done", lambda _: None)
+    assert len(run(tmp_path, ["less", "plain"], deadline=LONG)) < 8
+    monkeypatch.setattr(
+        Assignment, "given", lambda self, told: Given(self.place, self._points[told.point], told.answer)
+    )
+    found = run(tmp_path, ["twice"], deadline=LONG)
+    assert len({(one.point, one.answer.question_id) for one in found}) < len(found)
+
+
+# ---- the process that decodes
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=4)
+
+
+@contextmanager
+def decoder(deadline: float) -> Iterator[decoding.DecodeInChild]:
+    source = decoding.DecodeInChild(deadline=deadline)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+@pytest.mark.slow
+def test_a_decoder_that_is_killed_is_replaced_and_one_that_hangs_is_killed(
+    clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with decoder(LONG) as source:
+        expected = source.probe(clip)
+        os.kill(source.process_id, signal.SIGKILL)
+        assert source.probe(clip) == expected
+        assert "ended with SIGKILL; it is tried again" in caplog.text
+    with decoder(0.3) as source:
+        stopped = source.process_id
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises(DecoderKilledError, match=r"not decoded within 0\.3 s, at which its process was killed"):
+            source.probe(clip)
+        assert not _runs(stopped)
+    with decoder(LONG) as source:  # the negative control: who continues it in time gets an answer
+        source.start()
+        os.kill(source.process_id, signal.SIGSTOP)
+        waiting = threading.Thread(target=_continued, args=(source.process_id,))
+        waiting.start()
+        assert source.probe(clip) == expected
+        waiting.join()
+
+
+@pytest.mark.parametrize("write", ["other_object", "no_pickle", "half"])
+def test_a_decoder_that_sends_nonsense_costs_its_video(write: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
+    light = child_process.LightProcess
+    monkeypatch.setattr(decoding, "LightProcess", lambda _, *args: light(f"tests.support.odd_workers:{write}", *args))
+    with decoder(LONG) as source, pytest.raises(DecoderKilledError, match="ended with SIGKILL"):
+        source.probe(clip)
+
+
+# ---- no process outlives the run
+
+STOPPED = """
+import os
+import sys
+from pathlib import Path
+from tests.support.stub_engine import StubFactory, pool_of, videos
+with pool_of(StubFactory(Path(sys.argv[1]), sys.argv[2])) as pool:
+    next(pool.answers(videos("stops")))
+    worker = int((Path(sys.argv[1]) / "processes").read_text().split()[0])
+    os.waitid(os.P_PID, worker, os.WSTOPPED | os.WNOWAIT)
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protected", [True, False])
+def test_no_stopped_process_outlives_a_parent_that_is_killed(protected: bool, tmp_path: Path) -> None:
+    """A worker and its decoder, both stopped: neither can read that its pipe has ended."""
+    words = [sys.executable, "-c", STOPPED, str(tmp_path), "decodes" if protected else "unprotected"]
+    with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        processes = [int(name) for name in (tmp_path / "processes").read_text().split()]
+        ends = [os.pidfd_open(process) for process in processes]
+        parent.kill()
+    try:
+        assert len(ends) == 2
+        for end in ends:
+            assert select.select([end], [], [], LONG if protected else 0)[0] == ([end] if protected else [])
+    finally:
+        for end in ends:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(end, signal.SIGKILL)
+            os.close(end)
+
+
+def _runs(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
