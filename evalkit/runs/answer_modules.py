@@ -41,11 +41,13 @@ CHANGES_ANSWERS = (
     "evalkit.data.protocols.xcomp",
     # which frames, and their pixels
     "evalkit.data.readers",
+    "evalkit.data.readers.announced",
     "evalkit.data.readers.decord",
     "evalkit.data.readers.pyav",
     "evalkit.data.readers.timeline",
     "evalkit.data.readers.torchcodec",
     "evalkit.data.sampling",
+    "evalkit.data.shortfall",
     "evalkit.data.video",
     # the loop
     "evalkit.engine.accounting",
@@ -106,7 +108,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.data.decoding.child": "sends on what data.video gives",
     "evalkit.data.decoding.process": "asks the process that decodes, and starts it again",
     "evalkit.data.decoding.source": "in which process data.video decodes",
-    "evalkit.engine.decode": "memory and deadline of decoding",
+    "evalkit.engine.decode": "memory and deadline of decoding; what is tolerated is a part of its own",
     "evalkit.engine.executor.base": "which process answers a video; the engine in it answers",
     "evalkit.engine.executor.local": "how many processes there are, and on which devices",
     "evalkit.engine.executor.pool": "which worker gets which video, and what is tried again",
