@@ -98,7 +98,7 @@ def ask(
     """
     chosen = _protocol(protocol, options)
     asked = _question(Path(video), question, tuple(options), published=not isinstance(chosen, PlainProtocol))
-    video_file.probe(asked.video_path)
+    video_file.expect_whole(video_file.probe(asked.video_path))
     setup = EngineSetup(
         backbone=model, sampling=_sampling(model, sampling, frames), protocol=chosen, reader=reader, seed=seed
     )

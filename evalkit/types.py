@@ -113,6 +113,9 @@ class Video:
     seconds: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
     # of the question at hand, for a method with `needs_frame_scores`; None: there are none
     frame_scores: FrameScores | None = field(default=None, repr=False, compare=False)
+    short: str = ""  # what is missing of the announced video, in words; "" for a whole one
+    # bytes of the file and nanoseconds of its last change when it was probed; None: not known
+    state: tuple[int, int] | None = field(default=None, repr=False, compare=False)
 
     def shown_at(self, index: int) -> float:
         """Seconds from the first frame to frame `index`."""
@@ -408,6 +411,8 @@ class Answer:
     repeated: bool | None = None  # all new tokens were used, on one token over and over; None: not counted
     # spans of the video that hold the answer, as the benchmark says; () not known, None: answer of an older version
     evidence_s: tuple[tuple[float, float], ...] | None = None
+    # what is missing of the video by its file or by the annotations, in words; None: nothing, or not known
+    short: str | None = None
     # log-probability of the right letter minus that of the best wrong one, at the reply's first token; None: there is
     # none (no options, no right one), or an older version did not measure it
     margin: float | None = None

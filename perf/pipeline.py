@@ -65,7 +65,7 @@ class Replay(FrameSource):
         self._videos: dict[Path, Video] = {}
         self._frames: dict[Path, list[SizedFrame]] = {}
 
-    def probe(self, path: Path) -> Video:
+    def probed(self, path: Path) -> Video:
         if path not in self._videos:
             self._videos[path] = self._source.probe(path)
         return self._videos[path]
@@ -92,6 +92,7 @@ class Noted(DecodeInProcess):
     """Notes what is asked for, so that it can be asked for again without a model."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: dict[Path, tuple[Sequence[FramePlan], str]] = {}
 
     def frames(

@@ -38,15 +38,20 @@ def estimate(grid: Grid) -> str:
     model = backbone.skeleton()
     frame_encoder = grid.setup.frame_encoder(model)
     speed = matrix_speed(backbone.torch_device, model.model.dtype)
-    rows = [row for benchmark in grid.benchmarks for row in _rows(benchmark, grid.points, frame_encoder, speed)]
+    found = [(benchmark, *_probe(benchmark, grid.setup.tolerates_short)) for benchmark in grid.benchmarks]
+    rows = [row for probed in found for row in _rows(*probed, grid.points, frame_encoder, speed)]
     texts = [{key: significant(v) if isinstance(v, float) else str(v) for key, v in row.items()} for row in rows]
     return f"Nothing is run. {ASSUMED}\n\n{render(pd.DataFrame(texts), left=('benchmark', 'method'))}"
 
 
 def _rows(
-    benchmark: Benchmark, points: Sequence[OperatingPoint], frame_encoder: FrameEncoder, speed: float
+    benchmark: Benchmark,
+    videos: Sequence[tuple[Video, int]],
+    broken: int,
+    points: Sequence[OperatingPoint],
+    frame_encoder: FrameEncoder,
+    speed: float,
 ) -> Iterator[dict[str, Any]]:
-    videos, broken = _probe(benchmark)
     for point in points:
         spent = [_video(point, video, asked, frame_encoder, speed) for video, asked in videos]
         yield {
@@ -64,13 +69,15 @@ def _rows(
         }
 
 
-def _probe(benchmark: Benchmark) -> tuple[list[tuple[Video, int]], int]:
+def _probe(benchmark: Benchmark, tolerate_short: bool) -> tuple[list[tuple[Video, int]], int]:
     """Readable videos, each with its number of questions, and how many cannot be read."""
     found = []
     groups = benchmark.by_video()
     for questions in groups.values():
         try:
             video = video_file.probe(questions[0].video_path)
+            if not tolerate_short:
+                video_file.expect_whole(video)
             # methods that choose frames for each question take as many for all
             found.append((replace(video, frame_scores=questions[0].frame_scores), len(questions)))
         except EvalkitError:

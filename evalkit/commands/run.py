@@ -48,9 +48,23 @@ def run(cfg: DictConfig) -> Outcome:
         folders, failed = matched_points.complete(grid, matched, folders, failed)
     found = tables(folders, grid.results_dir)
     trackers.track(found, connected)
+    _say_short(found)
     if failed:
         log.error("%d rows failed: answers.jsonl or timing.jsonl says why; the next start tries them again", failed)
     return Outcome(grid.results_dir, tuple(folders), failed, found, cfg.report, cfg.print_tables)
+
+
+def _say_short(found: Results) -> None:
+    """One line about answers to videos of which less is there than announced or annotated."""
+    short = [answer for run in found.runs for answer in run.answers if answer.short]
+    if short:
+        log.warning(
+            "%d answers are about videos that are shorter than announced or annotated, such as %s: %s (`short` in "
+            "answers.jsonl)",
+            len(short),
+            short[0].video_id,
+            short[0].short,
+        )
 
 
 def tables(folders: Sequence[Path], results_dir: Path) -> Results:

@@ -82,7 +82,9 @@ def setup(cfg: DictConfig, protocol: Protocol) -> EngineSetup:
 def decode(cfg: DictConfig) -> DecodeSettings | None:
     """How videos are decoded; None where a configuration has no such settings, as that of tuning."""
     chosen = cfg.get("decode")
-    return None if chosen is None else DecodeSettings(ahead=chosen.ahead, deadline=chosen.deadline)
+    if chosen is None:
+        return None
+    return DecodeSettings(ahead=chosen.ahead, deadline=chosen.deadline, tolerate_short=chosen.tolerate_short)
 
 
 def backbone(cfg: DictConfig) -> Backbone:

@@ -74,6 +74,7 @@ EVALUATION: Mapping[str, Rule] = {
     "executor.gpus_per_worker": ("1, a fraction of 1, 0, or null", lambda v: v is None or (number(v) and 0 <= v <= 1)),
     "decode.ahead": whole(0, optional=True),
     "decode.deadline": ("a number above 0, or null", lambda v: v is None or between(0, closed=False)[1](v)),
+    "decode.tolerate_short": TRUTH,
 }
 TUNING: Mapping[str, Rule] = {
     "objective": ("objective=answers or objective=states", among("answers", "states")[1]),

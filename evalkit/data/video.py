@@ -37,7 +37,7 @@ def probe(path: Path) -> Video:
 
     Raises VideoError where the file is missing, empty, without a picture, or does not decode.
     """
-    from evalkit.data.readers import pyav, timeline
+    from evalkit.data.readers import announced, pyav, timeline
 
     file = timeline.scan(path)
     with closing(pyav.nearest(file, [0])) as first:
@@ -56,7 +56,17 @@ def probe(path: Path) -> Video:
         height=height,
         width=width,
         seconds=file.all_seconds(),
+        short=announced.shortfall(file),
+        state=file.state,
     )
+
+
+def expect_whole(video: Video) -> None:
+    """VideoError for a video of which less is there than its file announces."""
+    if video.short:
+        raise VideoError(
+            f"{video.path}: {video.short}; fetch it again, or set decode.tolerate_short=true to show what is there"
+        )
 
 
 class RawFrame(NamedTuple):
@@ -87,12 +97,15 @@ def raw_frames(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -
     """
     for plan in plans:
         _check(plan, video)
+    from evalkit.data.readers.timeline import state
+
     read = reader_named(reader)
     wanted = sorted({index for plan in plans for index in plan.indices})
     if wanted:
         file = _timeline(video)
         for index, shown, rgb in _decoded(file, read, wanted):
             yield RawFrame(index, shown, file.seconds(shown), rgb)
+        _expect_unchanged(file, state(video.path))
 
 
 def sized_frames(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Generator[SizedFrame]:
@@ -195,7 +208,15 @@ def _timeline(video: Video) -> Timeline:
         raise VideoError(
             f"{video.path}: expected {video.frames} frames, found {len(file)}; the file changed, probe it again"
         )
+    if video.state is not None:
+        _expect_unchanged(file, video.state)
     return file
+
+
+def _expect_unchanged(file: Timeline, state: tuple[int, int]) -> None:
+    """VideoError where `state` is that of another file than its frames were numbered in: they may be of either."""
+    if file.state != state:
+        raise VideoError(f"{file.path}: the file changed while it was read; start again when nothing writes to it")
 
 
 def _decoded(file: Timeline, read: Reader, wanted: Sequence[int]) -> Iterator[tuple[int, int, np.ndarray]]:

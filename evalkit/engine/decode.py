@@ -19,10 +19,11 @@ AHEAD = 512  # megabytes, where nothing else is said: thousands of frames of the
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeSettings:
-    """Memory and time of decoding; no answer depends on them."""
+    """Memory and time of decoding, on which no answer depends, and which videos are taken."""
 
     ahead: int | None = None  # megabytes of frames that may wait for the model; 0: none; None: AHEAD if a core is free
     deadline: float | None = None  # seconds that a run waits for one video; None: 120 and its duration
+    tolerate_short: bool = False  # True: videos of which less is there than their files announce are shown
 
     def given_up(self, path: Path, error: str) -> bool:
         """Whether a failed row says that its file ended or held up the decoder, and nothing has changed since."""
@@ -31,7 +32,8 @@ class DecodeSettings:
     def source(self, backbone: Backbone, processes: int) -> DecodeInChild:
         """What decodes in each of `processes` that answer on this machine."""
         ahead = self.ahead if self.ahead is not None else AHEAD * core_is_free(backbone, processes)
-        return DecodeInChild(limit=ahead * MEGABYTE, deadline=self.deadline)
+        limit = ahead * MEGABYTE
+        return DecodeInChild(limit=limit, deadline=self.deadline, tolerate_short=self.tolerate_short)
 
 
 def core_is_free(backbone: Backbone, processes: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from evalkit.data import shortfall
 from evalkit.data.benchmarks import duration_bucket, evidence_spans
 from evalkit.method import OperatingPoint
 from evalkit.types import Answer, BadRow, KeptOverTime, Question, Reply, Video
@@ -52,6 +53,7 @@ def answered(
         kept=kept,
         repeated=repeated,
         evidence_s=question.evidence_s,
+        short=shortfall.of_question(question, video) or None,
         margin=margin,
     )
 

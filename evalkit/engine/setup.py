@@ -62,6 +62,11 @@ class EngineSetup:
             return DecodeInProcess()
         return self.decode.source(self.backbone, self.processes)
 
+    @property
+    def tolerates_short(self) -> bool:
+        """Whether videos are taken of which less is there than their files announce."""
+        return self.decode is not None and self.decode.tolerate_short
+
     def frame_encoder(self, model: VideoLLM) -> FrameEncoder:
         """How videos are decoded and encoded by `model`, which may be a skeleton where only plans are wanted."""
         return FrameEncoder(
@@ -124,6 +129,7 @@ class EngineSetup:
             "protocol": [self.protocol.name, self.protocol.version],
             "reader": self.reader,
             "seed": self.seed,
+            **({"tolerate_short": True} if self.tolerates_short else {}),
             **({} if backbone.pooling_head is None else {"pooling_head": weights_identity(backbone.pooling_head)}),
             **({"plugins": theirs} if (theirs := self._foreign_source()) else {}),
         }

@@ -42,11 +42,13 @@ CHANGES_ANSWERS = (
     "evalkit.data.protocols.xcomp",
     # which frames, and their pixels
     "evalkit.data.readers",
+    "evalkit.data.readers.announced",
     "evalkit.data.readers.decord",
     "evalkit.data.readers.pyav",
     "evalkit.data.readers.timeline",
     "evalkit.data.readers.torchcodec",
     "evalkit.data.sampling",
+    "evalkit.data.shortfall",
     "evalkit.data.video",
     # the loop
     "evalkit.engine.accounting",
@@ -114,7 +116,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.data.decoding.child": "sends on what data.video gives",
     "evalkit.data.decoding.process": "asks the process that decodes, and starts it again",
     "evalkit.data.decoding.source": "in which process data.video decodes",
-    "evalkit.engine.decode": "memory and deadline of decoding",
+    "evalkit.engine.decode": "memory and deadline of decoding; what is tolerated is a part of its own",
     "evalkit.engine.executor.assignment": "which questions of a video are left; answers pass as they are",
     "evalkit.engine.executor.base": "which process answers a video; the engine in it answers",
     "evalkit.engine.executor.description": "the setup of the run, as it is sent to a worker",

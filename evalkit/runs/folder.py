@@ -55,8 +55,9 @@ class RunFolder:
             self.status = {line["question_id"]: line["status"] for line in lines}
             self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
-            self._out = (self.path / ANSWERS).open("ab")
-            self._size = os.fstat(self._out.fileno()).st_size  # that the file must have
+            (self.path / ANSWERS).touch()
+            self._held = (self.path / ANSWERS).stat()  # the file that is written to
+            self._size = self._held.st_size  # that it must have
         except BaseException:
             self._lock.close()
             raise
@@ -112,23 +113,31 @@ class RunFolder:
         StorageError where the machine refuses it, or where another program has changed the file.
         """
         with storage.writing(self.path / ANSWERS):
-            self._size += _put(self._out, answer.to_dict())
+            with self._opened() as out:
+                self._expect_own(os.fstat(out.fileno()))
+                self._size += _put(out, answer.to_dict())
             self._expect_own()
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
 
-    def _expect_own(self) -> None:
-        """The path names the file that is open here, which has the size that was written and no other."""
-        held = os.fstat(self._out.fileno())
+    def _opened(self) -> IO[bytes]:
+        """answers.jsonl for one line: a grid may have more runs than a process may open files. It is never created."""
         try:
-            named = (self.path / ANSWERS).stat()
+            return os.fdopen(os.open(self.path / ANSWERS, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
         except FileNotFoundError:
             raise self._changed("it is not there any more") from None
-        if not os.path.samestat(named, held):
+
+    def _expect_own(self, named: os.stat_result | None = None) -> None:
+        """StorageError where answers.jsonl is another file than at first, or of another size than was written."""
+        try:
+            named = named or (self.path / ANSWERS).stat()
+        except FileNotFoundError:
+            raise self._changed("it is not there any more") from None
+        if not os.path.samestat(named, self._held):
             raise self._changed("another file is in its place")
-        if held.st_size != self._size:
-            raise self._changed(f"expected {self._size:,} bytes, it has {held.st_size:,}")
+        if named.st_size != self._size:
+            raise self._changed(f"expected {self._size:,} bytes, it has {named.st_size:,}")
 
     def _changed(self, what: str) -> StorageError:
         return StorageError(
@@ -151,7 +160,7 @@ class RunFolder:
 
     def append_timing(self, timing: Timing) -> None:
         """Write one measurement; it is on disk when this returns."""
-        with storage.writing(self.path / TIMING), (self.path / TIMING).open("ab") as out:
+        with storage.writing(self.path / TIMING), (self.path / TIMING).open("ab", buffering=0) as out:
             _put(out, timing.to_dict())
 
     def close(self) -> dict[str, Any]:
@@ -161,7 +170,6 @@ class RunFolder:
         with ExitStack() as stack:
             stack.enter_context(storage.writing(self.path / SUMMARY))
             stack.callback(self._lock.close)
-            stack.callback(self._out.close)
             self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
         return summary
 
@@ -170,9 +178,10 @@ class RunFolder:
 
 
 def _put(out: IO[bytes], line: Mapping[str, Any]) -> int:
-    """Bytes that were written."""
+    """Bytes that were written, to a file without a buffer."""
     data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-    out.write(data)
-    out.flush()
+    left = memoryview(data)
+    while left:
+        left = left[out.write(left) :]
     os.fsync(out.fileno())
     return len(data)

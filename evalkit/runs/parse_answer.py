@@ -40,6 +40,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
         repeated=optional(row, "repeated", bool, where),
         evidence_s=_spans(optional(row, "evidence_s", list, where), where),
+        short=optional(row, "short", str, where),
         margin=optional(row, "margin", (int, float), where),
         **texts,
     )

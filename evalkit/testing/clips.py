@@ -15,6 +15,7 @@ ROWS, COLUMNS = 3, 4  # blocks: 12 bits, frame numbers up to 4095
 # Every encoder on one thread: threads change the bits that come out.
 CODECS = {
     "libx264": {"preset": "veryfast", "crf": "20", "threads": "1"},
+    "libx265": {"preset": "ultrafast", "crf": "20", "x265-params": "pools=none:frame-threads=1:log-level=none"},
     "libvpx-vp9": {
         "deadline": "realtime",
         "cpu-used": "8",
@@ -58,12 +59,16 @@ def make(
     ticks: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
+    pixels: str | None = None,
 ) -> Path:
-    """Write a video of (height, width) `size`; `ticks` are the frames' times in units of 1 / rate, where they vary."""
+    """Write a video of (height, width) `size`; `ticks` are the frames' times in units of 1 / rate, where they vary.
+
+    `pixels`: FFmpeg's name of the stored pixels' format; None: 4:2:0 of 8 bits where the size is even.
+    """
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=CODECS[codec] | (options or {}))
         stream.height, stream.width = size
-        stream.pix_fmt = "yuv420p" if size[0] % 2 == 0 and size[1] % 2 == 0 else "yuv444p"
+        stream.pix_fmt = pixels or ("yuv420p" if size[0] % 2 == 0 and size[1] % 2 == 0 else "yuv444p")
         stream.codec_context.gop_size = keyframes
         if codec == "libx264":
             stream.codec_context.max_b_frames = b_frames

@@ -129,7 +129,8 @@ def probed(rows: Iterable[Row]) -> tuple[list[tuple[Row, Video]], list[Skipped]]
     for row in rows:
         if row.video not in known:
             try:
-                known[row.video] = video_file.probe(row.video)
+                known[row.video] = video = video_file.probe(row.video)
+                video_file.expect_whole(video)
             except VideoError as error:
                 known[row.video] = str(error)
         found = known[row.video]

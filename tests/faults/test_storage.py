@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from tests.support.stub_engine import POINTS, answered, question
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 CONFIG = {"identity": "abc", "ratio": 1.0}
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/accuracy.csv")
@@ -43,6 +43,10 @@ def at_most(what: int, amount: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(what, (soft, hard))
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_no_room_stops_with_a_line_and_loses_nothing(tmp_path: Path) -> None:
@@ -74,6 +78,23 @@ def test_too_many_open_files(tmp_path: Path) -> None:
     with refused, at_most(resource.RLIMIT_NOFILE, lowest):
         run(tmp_path / "a")
     run(tmp_path / "a").close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+def test_a_run_holds_one_file_open(tmp_path: Path) -> None:
+    """Its lock: 22 runs hold 22."""
+    before = open_files()
+    runs = [run(tmp_path / str(n)) for n in range(22)]
+    for folder in runs:
+        give(folder, 0, 1)
+    assert open_files() == before + 22
+    with at_most(resource.RLIMIT_NOFILE, 3), pytest.raises(StorageError, match=rf"{ANSWERS}: Too many open files; "):
+        give(runs[0], 2)
+    give(runs[0], 2)
+    for folder in runs:
+        folder.close()
+    assert open_files() == before
+    assert len((tmp_path / "0" / ANSWERS).read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

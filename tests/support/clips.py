@@ -83,3 +83,61 @@ def rotated(upright: Path, path: Path, degrees: int) -> Path:
     )
     path.write_bytes(bytes(data))
     return path
+
+
+def zeroed(whole: Path, path: Path, start: float, stop: float) -> Path:
+    """A file with zeros between two shares of its bytes, as a download that left a gap has them."""
+    data = bytearray(whole.read_bytes())
+    first, last = (int(len(data) * share) for share in (start, stop))
+    data[first:last] = bytes(last - first)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def with_long_sound(path: Path, frames: int, seconds: int) -> Path:
+    """`frames` pictures at 25 a second, and so many seconds of silence."""
+    with av.open(str(path), "w") as container:
+        video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=16000, layout="mono")
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        for index in range(frames):
+            picked = av.VideoFrame.from_ndarray(picture(index, 48, 64), format="rgb24")
+            picked.pts = index
+            container.mux(video.encode(picked))
+        container.mux(video.encode())
+        for start in range(0, 16000 * seconds, 1024):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.sample_rate, silence.pts = 16000, start
+            container.mux(sound.encode(silence))
+        container.mux(sound.encode())
+    return path
+
+
+def lying_mp4(whole: Path, path: Path, times: int) -> Path:
+    """An mp4 whose headers say that movie and track are `times` as long as they are; an edit list would say better."""
+    data = bytearray(whole.read_bytes().replace(b"edts", b"free"))
+    for box, place in ((b"mvhd", 16), (b"tkhd", 20), (b"mdhd", 16)):  # version 0: where the duration is in its content
+        start = data.index(box) + 4 + place
+        (duration,) = struct.unpack(">I", data[start : start + 4])
+        data[start : start + 4] = struct.pack(">I", duration * times)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def lying_avi(whole: Path, path: Path, frames: int) -> Path:
+    """An avi whose headers say that it has so many frames."""
+    data = bytearray(whole.read_bytes())
+    for box, place in ((b"avih", 16), (b"vids", 32)):  # in the main header after its size, and in that of the stream
+        start = data.index(box) + (8 if box == b"avih" else 0) + place
+        data[start : start + 4] = struct.pack("<I", frames)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def lying_matroska(whole: Path, path: Path, times: float) -> Path:
+    """An mkv or webm whose header says that it is `times` as long as it is."""
+    data = bytearray(whole.read_bytes())
+    start = data.index(b"\x44\x89\x88") + 3
+    (duration,) = struct.unpack(">d", data[start : start + 8])
+    data[start : start + 8] = struct.pack(">d", duration * times)
+    path.write_bytes(bytes(data))
+    return path

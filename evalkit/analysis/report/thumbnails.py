@@ -150,7 +150,7 @@ def _evenly(seconds: Sequence[float]) -> tuple[float, ...]:
 
 
 def _drawn(path: Path, shown: Mapping[KeptOverTime, tuple[float, ...]], source: DecodeInChild) -> Sprite:
-    video = source.probe(path)
+    video = source.probed(path)
     moments = [video.shown_at(index) for index in range(video.frames)]
     frames = {second: _nearest(moments, second) for seconds in shown.values() for second in seconds}
     indices = tuple(sorted(set(frames.values())))

@@ -41,12 +41,13 @@ class _EndedError(Exception):
 class DecodeInChild(FrameSource):
     """A child process decodes; it is started when it is needed, and again after its end."""
 
-    def __init__(self, *, limit: int = 0, deadline: float | None = None) -> None:
+    def __init__(self, *, limit: int = 0, deadline: float | None = None, tolerate_short: bool = False) -> None:
         """`limit`: bytes of frames that may wait to be taken; 0: one frame, and no video is begun ahead.
 
         `deadline`: seconds that its user waits for one video; None: BASE_SECONDS and the video's duration.
+        `tolerate_short`: as FrameSource.
         """
-        self.ahead, self.deadline = limit > 0, deadline
+        self.ahead, self.deadline, self.tolerate_short = limit > 0, deadline, tolerate_short
         self._limit = limit
         self._process: LightProcess | None = None
         self._announced: Path | None = None
@@ -78,7 +79,7 @@ class DecodeInChild(FrameSource):
         self.ask(Probe(path))
         self._announced = path
 
-    def probe(self, path: Path) -> Video:
+    def probed(self, path: Path) -> Video:
         """As FrameSource. DecoderKilledError where the process ended twice, or did not answer."""
         if self._unread is not None or self._announced not in (None, path):
             self.close()

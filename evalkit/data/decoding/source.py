@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     Now = Callable[[], float]  # seconds from an arbitrary start
 
+log = logging.getLogger(__name__)
+
 
 class FrameStream(ABC, Iterator["SizedFrame"]):
     """The frames of one video on their way, ascending; `seconds` of decoding are complete when the last has come."""
@@ -28,6 +31,7 @@ class FrameSource(ABC):
     """Decodes one video after the other."""
 
     ahead: bool = False  # whether a video may be begun while another is answered
+    tolerate_short: bool = False  # whether a video is taken of which less is there than its file announces
 
     def start(self) -> None:  # noqa: B027 – nothing to start where nothing runs beside
         """Be ready for the first video sooner; else what runs is started when it is needed."""
@@ -35,9 +39,20 @@ class FrameSource(ABC):
     def announce(self, path: Path) -> None:  # noqa: B027 – likewise
         """`path` is the next that will be probed."""
 
-    @abstractmethod
     def probe(self, path: Path) -> Video:
-        """What is known of a video before decoding. VideoError as `evalkit.data.video.probe`."""
+        """What is known of a video before decoding. VideoError as `evalkit.data.video.probe`, and for a short one,
+        unless those are tolerated.
+        """
+        video = self.probed(path)
+        if not self.tolerate_short:
+            video_file.expect_whole(video)
+        elif video.short:
+            log.warning("%s: %s; what is there is shown, and the answers say so", path, video.short)
+        return video
+
+    @abstractmethod
+    def probed(self, path: Path) -> Video:
+        """The same, whatever is there."""
 
     @abstractmethod
     def frames(
@@ -55,7 +70,10 @@ class FrameSource(ABC):
 class DecodeInProcess(FrameSource):
     """Frames are decoded when they are asked for."""
 
-    def probe(self, path: Path) -> Video:
+    def __init__(self, *, tolerate_short: bool = False) -> None:
+        self.tolerate_short = tolerate_short
+
+    def probed(self, path: Path) -> Video:
         """As FrameSource."""
         return video_file.probe(path)
 

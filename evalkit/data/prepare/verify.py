@@ -73,11 +73,12 @@ class Report:
 def decodes(path: Path) -> None:
     """Open a video and decode its first and its last frame, which evenly spread samplings both use.
 
-    Raises VideoError.
+    Raises VideoError, also where the file announces more than is there.
     """
     from evalkit.data import video as video_file
 
     video = video_file.probe(path)
+    video_file.expect_whole(video)
     last = FramePlan(indices=(video.frames - 1,), height=video.height, width=video.width)
     (frames,) = video_file.decode(video, [last])
     if frames.indices != last.indices:

@@ -27,6 +27,14 @@ REPLACE = "check the file with any player, fetch it again, or remove its rows"
 
 NO_TIME = -(1 << 63)  # as FFmpeg has it
 
+# The containers that are opened, by FFmpeg's names. Playlists (hls, dash, concat) are not among them, nor what reads
+# devices, networks or numbered pictures: they would open files that no annotation names.
+CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,m4v,asf,ogg,nut,mxf,gxf,dv,rm,wtv,ivf,obu,h264,hevc,"
+    "vvc,av1,gif,yuv4mpegpipe"
+)
+LISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")  # what files begin with that name others
+
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
@@ -34,6 +42,15 @@ class Key:
 
     ticks: int  # presentation time
     seek: int  # decoding time, by which some containers seek
+
+
+class Header(NamedTuple):
+    """What a file says of its video before its packets are read, and how many there are."""
+
+    stream_seconds: float = 0.0  # 0 where it does not say, as in the others
+    seconds: float = 0.0  # of the whole container: of its longest stream, where it has several
+    frames: int = 0
+    packets: int = 0  # that are there, those that an edit list hides included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +64,8 @@ class Timeline:
     container: str  # FFmpeg's name for it, e.g. mov,mp4,m4a,3gp,3g2,mj2
     has_leading: bool  # some frame follows a key frame in the file but is shown before it (open GOP)
     last: int  # ticks for which the last frame is shown
+    header: Header
+    state: tuple[int, int]  # bytes of the file and nanoseconds of its last change
 
     def __len__(self) -> int:
         return len(self.ticks)
@@ -55,6 +74,11 @@ class Timeline:
     def duration(self) -> Fraction:
         """Seconds from the first frame's beginning to the last frame's end."""
         return (self.ticks[-1] - self.ticks[0] + self.last) * self.time_base
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds from the file's own 0 to the last frame's end."""
+        return (self.ticks[-1] + self.last) * self.time_base
 
     def seconds(self, index: int) -> float:
         """Seconds from the first frame to frame `index`."""
@@ -78,10 +102,11 @@ class Timeline:
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file's container and its picture stream; closed at the end, whatever happens. Raises VideoError."""
     _status(path)
+    _refuse_list(path)
     try:
-        # An absolute name is never taken for a protocol, and a playlist in disguise may not reach the network.
+        # An absolute name is never taken for a protocol, and a playlist in disguise reaches neither network nor files.
         # (Given as `options`, the same crashes PyAV 15 on FLV.)
-        options = {"fflags": "+genpts", "protocol_whitelist": "file"}
+        options = {"fflags": "+genpts", "protocol_whitelist": "file", "format_whitelist": CONTAINERS}
         with av.open(str(path.absolute()), container_options=options) as container:
             yield container, _picture_stream(container, path)
     except av.FFmpegError as error:
@@ -93,14 +118,23 @@ def scan(path: Path) -> Timeline:
 
     Headers are not asked: they promise frames that a truncated file no longer has, and mkv and webm have none.
     """
+    return _scan(path, state(path))
+
+
+def state(path: Path) -> tuple[int, int]:
+    """Bytes, and nanoseconds of the last change, by which a file is known again. VideoError where there is none."""
     status = _status(path)
-    return _scan(path, (status.st_mtime_ns, status.st_size))
+    return status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=8)  # one video is probed, then decoded once or a few times
-def _scan(path: Path, version: object) -> Timeline:
+def _scan(path: Path, state: tuple[int, int]) -> Timeline:
     with opened(path) as (container, stream):
-        shown = [Entry.of(packet) for packet in packets(container, stream) if _is_shown(packet)]
+        count, shown = 0, []
+        for packet in packets(container, stream):
+            count += packet.size > 0 and not packet.is_corrupt
+            if _is_shown(packet):
+                shown.append(Entry.of(packet))
         _check(path, container, stream, shown)
         ticks = sorted({entry.pts for entry in shown})
         last = max(entry.duration for entry in shown if entry.pts == ticks[-1])
@@ -112,7 +146,21 @@ def _scan(path: Path, version: object) -> Timeline:
             container=container.format.name,
             has_leading=_has_leading(shown),
             last=last or _usual_step(stream, ticks),
+            header=_header(container, stream, count),
+            state=state,
         )
+
+
+def _header(container: Any, stream: Any, packets: int) -> Header:
+    of_stream = float((stream.duration or 0) * stream.time_base)
+    if container.format.name == "avi" and stream.average_rate:  # FFmpeg shortens its duration to the file's size
+        of_stream = max(of_stream, float(stream.frames / stream.average_rate))
+    return Header(
+        stream_seconds=of_stream,
+        seconds=(container.duration or 0) / av.time_base,
+        frames=stream.frames,
+        packets=packets,
+    )
 
 
 class Entry(NamedTuple):
@@ -139,6 +187,16 @@ def _status(path: Path) -> os.stat_result:
         found = f"{status.st_size} bytes" if path.is_file() else "something that is no file"
         raise VideoError(f"{path}: expected a video file, got {found}; {REPLACE}")
     return status
+
+
+def _refuse_list(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise VideoError(f"{path}: expected a video file, got: {error}; {REPLACE}") from error
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(LISTS):
+        raise VideoError(f"{path}: expected a video, got a list of other files, which are not opened; {REPLACE}")
 
 
 def packets(container: Any, stream: Any) -> Iterator[Any]:
