@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evalkit.data.fingerprint import fingerprint
 from evalkit.data.readers import reader_named
 from evalkit.errors import VideoError
 from evalkit.types import FramePlan, Frames, Video
@@ -56,6 +57,7 @@ def probe(path: Path) -> Video:
         height=height,
         width=width,
         seconds=file.all_seconds(),
+        fingerprint=fingerprint(path),
     )
 
 

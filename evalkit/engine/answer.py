@@ -22,7 +22,7 @@ from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import EncodedVideo, Pending, PlannedVideo, PrefilledVideo
 from evalkit.engine.encoding import BegunVideo, FrameSet, encode_all, frame_sets
 from evalkit.engine.stage_times import Clock, Meter
-from evalkit.errors import ConfigError, MethodError
+from evalkit.errors import ConfigError, DataError, MethodError
 from evalkit.method import Method, OperatingPoint
 from evalkit.model import option_margin
 from evalkit.model.flops import OpCounts
@@ -295,6 +295,7 @@ class Engine:
             kept=accounting.kept(prefilled),
             repeated=records.is_repeated(ids, limit),
             margin=option_margin.margin(logits, backbone.letter_ids, gold, len(question.options)),
+            stand_ins=prefilled.encoded.stand_ins,
         )
 
     def _prompt(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
@@ -309,13 +310,20 @@ class Engine:
     def _ids(
         self, backbone: VideoLLM, prompt: str, benchmark: str, encoded: EncodedVideo
     ) -> tuple[list[int], list[int]]:
-        """Token ids before and after the video."""
-        return backbone.prompt(
+        """Token ids before and after the video. DataError where they alone are more than the model has positions."""
+        prefix_ids, suffix_ids = backbone.prompt(
             prompt,
             video=encoded.tokens is not None,
             system=self.protocol.system(benchmark),
             prefill=self.protocol.prefill(benchmark),
         )
+        count, limit = len(prefix_ids) + len(suffix_ids), backbone.max_positions
+        if limit is not None and count > limit:
+            raise DataError(
+                f"expected a prompt of at most {limit:,} tokens, as the model has positions, got {count:,} without the "
+                "video; shorten the question, or leave its row out"
+            )
+        return prefix_ids, suffix_ids
 
 
 def _path(pending: Pending) -> Path:
