@@ -41,6 +41,7 @@ def load_backbone(
     dtype: str | None = None,
     device: str = "auto",
     adapter: str | Path | None = None,
+    adapter_any_base: bool = False,
     revision: str | None = None,
     rope: str = "none",
     pooling_head: str | None = None,
@@ -49,9 +50,9 @@ def load_backbone(
 
     `name`: "builtin", a file of conf/backbone (tiny, qwen2_vl_7b …), a checkpoint folder, or a hub id whose snapshot is
     in the hub's cache. `dtype`: float32, bfloat16 or float16; None: as in conf/backbone, or as the checkpoint says.
-    `device`: auto, cpu, cuda or cuda:N. `adapter`: folder of tuned weights, or builtin/NAME. `revision`: commit, branch
-    or tag of a hub id. `rope`: none or yarn4. `pooling_head`: on LLaVA, a SigLIP checkpoint (folder or hub id) whose
-    pooling head methods such as FastVID read.
+    `device`: auto, cpu, cuda or cuda:N. `adapter`: folder of tuned weights, or builtin/NAME; `adapter_any_base`: also
+    one that was tuned on other weights. `revision`: commit, branch or tag of a hub id. `rope`: none or yarn4.
+    `pooling_head`: on LLaVA, a SigLIP checkpoint (folder or hub id) whose pooling head methods such as FastVID read.
 
     Raises ConfigError for a checkpoint, adapter, device or option that is not there or not supported.
     """
@@ -60,6 +61,7 @@ def load_backbone(
         dtype=dtype,
         device=device,
         adapter=None if adapter is None else str(adapter),
+        adapter_any_base=adapter_any_base or None,
         revision=revision,
         rope=rope,
         pooling_head=pooling_head,
@@ -145,7 +147,8 @@ def evaluate(
     Returns the runs (answers, config and environment of each); `python -m evalkit report RESULTS_DIR` makes tables and
     plots of them. Questions that could not be answered are answers with status `failed`.
 
-    Raises ConfigError, DataError, or RunLockedError where another process writes to the same run folder.
+    Raises ConfigError, DataError, RunLockedError where another process writes to the same run folder, SystematicError
+    where five videos one after the other fail for one reason that is not theirs.
     """
     chosen = _points(points, ratios, adapters or {})
     order = list(dict.fromkeys(point.name for point in chosen))

@@ -8,6 +8,7 @@ EvalkitError                  base: the message says what was expected, what cam
 ├── MethodError               a method returned something that its contract forbids
 ├── ModelError                numbers or a cache of the model that no answer can rest on (recorded as failed rows)
 ├── RunLockedError            another process is writing to the same run folder
+├── SystematicError           every video fails for one reason, so the run was stopped: what is stored stands
 └── StorageError              the machine stopped the work (a full disk, too many open files): what is stored stands
 """
 
@@ -44,6 +45,10 @@ class ModelError(EvalkitError):
 
 class RunLockedError(EvalkitError):
     """Another process is writing to the same run folder."""
+
+
+class SystematicError(EvalkitError):
+    """Every video fails for one reason that is not its own; the run was stopped, and what is stored stands."""
 
 
 class StorageError(EvalkitError):

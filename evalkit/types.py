@@ -109,6 +109,7 @@ class Video:
     frames: int  # decodable frames
     height: int  # pixels
     width: int  # pixels
+    fingerprint: str = ""  # of its file: evalkit.data.fingerprint; "" where it is not known
     # (frames,) when each frame is shown, from the first one's 0 on; None: evenly, at `fps`
     seconds: tuple[float, ...] | None = field(default=None, repr=False, compare=False)
     # of the question at hand, for a method with `needs_frame_scores`; None: there are none
@@ -416,6 +417,10 @@ class Answer:
     # log-probability of the right letter minus that of the best wrong one, at the reply's first token; None: there is
     # none (no options, no right one), or an older version did not measure it
     margin: float | None = None
+    # fingerprint of the video's file and its number of frames; None: no video, or an older version has not written it
+    video_file: str | None = None
+    # frames that do not decode and in whose place others were fed; None: answer of an older version, or a failed one
+    stand_ins: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -1,8 +1,8 @@
 """`evalkit run key=value …`, which is run_eval.py: Hydra composes conf/config.yaml, evalkit.commands.run runs it.
 
 Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands),
-4 stopped by the machine (a full disk, too many open files: the same command goes on), 130 and 143 stopped by SIGINT
-(Ctrl-C) and SIGTERM.
+4 stopped by the machine (a full disk, too many open files: the same command goes on) or as every video fails alike, 130
+and 143 stopped by SIGINT (Ctrl-C) and SIGTERM.
 Light: what a run needs is imported when there is one, so that --help answers at once.
 """
 
@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from evalkit.commands import run_help
 from evalkit.config.choices import CONF, register
 from evalkit.config.compose import explained
-from evalkit.errors import EvalkitError, StorageError
+from evalkit.errors import EvalkitError, StorageError, SystematicError
 from evalkit.runs import storage
 
 log = logging.getLogger("evalkit")
@@ -99,4 +99,4 @@ def _machine() -> Iterator[None]:
 def _stopped(error: EvalkitError) -> int:
     """One line about wrong settings or data, or a machine that stopped the work, and the exit code."""
     log.error("%s: %s", type(error).__name__, error)
-    return 4 if isinstance(error, StorageError) else 2
+    return 4 if isinstance(error, StorageError | SystematicError) else 2

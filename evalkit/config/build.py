@@ -49,6 +49,7 @@ def grid(cfg: DictConfig) -> Grid:
         reference=against,
         subset=str(cfg.subset),
         timed_videos=timed,
+        max_failed=cfg.max_failed,
         executor=executor(cfg),
     )
 
@@ -102,6 +103,7 @@ def backbone(cfg: DictConfig) -> Backbone:
         device=chosen.device,
         rope=chosen.rope,
         adapter=adapter(cfg),
+        adapter_any_base=bool(chosen.get("adapter_any_base")),
         threads=chosen.threads,
         chunk_cells=chosen.chunk_cells,
         encode_cells=chosen.encode_cells,

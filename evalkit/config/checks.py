@@ -57,6 +57,8 @@ TEXT: Rule = ("a text", lambda v: isinstance(v, str) and v != "")
 COMMON: Mapping[str, Rule] = {
     "backbone.dtype": among(*load.DTYPES),
     "backbone.rope": among(*load.ROPES),
+    # null: not set, as in a backbone of another package
+    "backbone.adapter_any_base": (TRUTH[0], lambda v: v is None or TRUTH[1](v)),
     "backbone.threads": whole(1, optional=True),
     "backbone.chunk_cells": whole(1),
     "backbone.encode_cells": whole(1),
@@ -65,6 +67,7 @@ COMMON: Mapping[str, Rule] = {
 }
 EVALUATION: Mapping[str, Rule] = {
     "share": TRUTH,
+    "max_failed": whole(1, optional=True),
     "dry_run": TRUTH,
     "results_dir": TEXT,
     "executor.name": among("local", "ray"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evalkit.data.fingerprint import fingerprint
 from evalkit.data.readers import reader_named
 from evalkit.errors import VideoError
 from evalkit.types import FramePlan, Frames, Video
@@ -58,6 +59,7 @@ def probe(path: Path) -> Video:
         seconds=file.all_seconds(),
         short=announced.shortfall(file),
         state=file.state,
+        fingerprint=fingerprint(path),
     )
 
 

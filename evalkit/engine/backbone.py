@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from evalkit.model import adapter as adapters
-from evalkit.model import load
+from evalkit.model import load, prompt_check
 from evalkit.model.weights_identity import weights_identity
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Backbone:
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     rope: str = "none"  # or yarn4
     adapter: str | None = None  # tuned weights: a folder, or builtin/NAME
+    adapter_any_base: bool = False  # also where an adapter was tuned on another checkpoint; a method's own, too
     threads: int | None = None  # on the CPU; None: as many as torch takes
     chunk_cells: int = 16  # cells per prefill chunk
     encode_cells: int = 32  # cells per slice of the vision encoder: memory, no answer
@@ -47,7 +48,23 @@ class Backbone:
     @cached_property
     def generation(self) -> dict[str, Any]:
         """What the checkpoint's generation_config changes about decoding; ConfigError where it cannot be loaded."""
-        return load.check(self.checkpoint, dtype=self.dtype, adapter=self.adapter)
+        return self._checked(self.adapter)
+
+    def _checked(self, adapter: str | None) -> dict[str, Any]:
+        return load.check(self.checkpoint, dtype=self.dtype, adapter=adapter, adapter_any_base=self.adapter_any_base)
+
+    @cached_property
+    def _writer(self) -> VideoLLM:
+        return load.skeleton(self.checkpoint, tokenizer=True)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer; no weight is read."""
+        return self._writer.tokenizer
+
+    def expect_prompt(self, system: str | None, prefill: str) -> None:
+        """ConfigError where the checkpoint's tokenizer and template cannot write prompts with this system turn."""
+        prompt_check.expect_prompt(self.checkpoint, self._writer, system=system, prefill=prefill)
 
     @cached_property
     def weights(self) -> str:
@@ -74,6 +91,7 @@ class Backbone:
             rope=self.rope,
             threads=self.threads,
             adapter=self.adapter,
+            adapter_any_base=self.adapter_any_base,
         )
         return self._with_head(found)
 
@@ -89,7 +107,7 @@ class Backbone:
 
         Raises ConfigError for an adapter that does not fit; no weight is loaded.
         """
-        load.check(self.checkpoint, dtype=self.dtype, adapter=adapter)
+        self._checked(adapter)
         return weights_identity(self.checkpoint, adapter)
 
     def tuned(self, adapter: str, base: VideoLLM | None = None) -> VideoLLM:
@@ -98,7 +116,8 @@ class Backbone:
         It shares with `base`, this backbone's model, what the adapter leaves alone, unless that one is tuned itself.
         """
         if base is not None and self.adapter is None:
-            return self._with_head(load.load_beside(base, self.checkpoint, adapter))
+            beside = load.load_beside(base, self.checkpoint, adapter, adapter_any_base=self.adapter_any_base)
+            return self._with_head(beside)
         return replace(self, adapter=adapter).model
 
     def skeleton(self) -> VideoLLM:
@@ -113,7 +132,17 @@ class Backbone:
     @property
     def section(self) -> dict[str, Any]:
         """How config.yaml describes it."""
-        options = ("name", "dtype", "adapter", "rope", "device", "threads", "chunk_cells", "encode_cells")
+        options = (
+            "name",
+            "dtype",
+            "adapter",
+            "adapter_any_base",
+            "rope",
+            "device",
+            "threads",
+            "chunk_cells",
+            "encode_cells",
+        )
         return {
             **(self.recorded or {key: getattr(self, key) for key in options}),
             "path": self.checkpoint.name,

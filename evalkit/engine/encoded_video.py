@@ -48,6 +48,7 @@ class EncodedVideo:
     peak_bytes: int  # of encoding
     reading: Mapping[Need, Clock]  # what was read of the encoder beside features, and how long that took
     shared: bool  # the video was decoded and encoded for several operating points or questions at once
+    stand_ins: int = 0  # frames that do not decode, for which others were encoded
 
     def seen_by(self, method: Method) -> EncodedVideo:
         """With what this method needs of the encoder and its seconds, without what others do."""

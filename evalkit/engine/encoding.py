@@ -44,6 +44,7 @@ class FrameSet:
     error: Exception | None = None  # of the encoder: it costs these operating points alone
     slices: SliceEncoder | None = field(init=False, default=None)  # None: no frames are wanted, or all are encoded
     tokens: VisualTokens | None = field(init=False, default=None)
+    stand_ins: int = field(init=False, default=0)  # frames that others were shown for
 
     def __post_init__(self) -> None:
         plan = self.planned[0].frames
@@ -60,6 +61,7 @@ class FrameSet:
     def add(self, frame: SizedFrame) -> None:
         """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
         if self.slices is not None and frame.wanted in self.indices:
+            self.stand_ins += frame.shown != frame.wanted
             self.slices.hold(frame.pixels[self.size], frame.seconds)
             if self.slices.full:
                 self._measured(self.slices.encode_next)
@@ -101,7 +103,9 @@ class FrameSet:
         # who did not ask does not pay
         self.clock.spent["encode"] -= sum(clock.spent["encode"] for clock in self._reading.values())
         dense, clocks = first.budget.frames, (decoding, self.clock)  # the frames are the same at every ratio
-        return EncodedVideo(video, first.frames, dense, tokens, clocks, self.peak_bytes, self._reading, shared)
+        return EncodedVideo(
+            video, first.frames, dense, tokens, clocks, self.peak_bytes, self._reading, shared, self.stand_ins
+        )
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from evalkit.data import video as video_file
 from evalkit.engine.encoded_video import PlannedVideo
-from evalkit.engine.slice_encoder import SliceEncoder
+from evalkit.engine.slice_encoder import SliceEncoder, SliceSize
 from evalkit.errors import MethodError
 from evalkit.method import Budget, OperatingPoint
 from evalkit.model.encoder_reader import untimed
@@ -33,6 +33,10 @@ class FrameEncoder:
     reader: str = "pyav"
     encode_cells: int = 32  # cells per encoder slice
     seed: int = 0
+    _slice_size: SliceSize = field(init=False, repr=False, compare=False)  # of the run, from `encode_cells` down
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_slice_size", SliceSize(self.encode_cells))
 
     def budget(self, point: OperatingPoint, video: Video) -> Budget:
         """The limits of one operating point on one video. Where frames are planned, too, `plan` computes it once."""
@@ -106,7 +110,7 @@ class FrameEncoder:
         """What encodes a plan's frames as they come, and reads what methods need of the encoder; `timed` is around the
         work for that. `clips`: those of the same size that other plans for the video have encoded.
         """
-        return SliceEncoder(self.backbone, plan, self.encode_cells, needs, timed, clips)
+        return SliceEncoder(self.backbone, plan, self._slice_size, needs, timed, clips)
 
     def encode(
         self,

@@ -12,9 +12,11 @@ from typing import Any
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from evalkit.data import benchmarks
+from evalkit.data.fingerprint import fingerprint, unchanged
 from evalkit.engine import records, timing
 from evalkit.engine.executor.base import Executor, InProcess
 from evalkit.engine.setup import EngineSetup
+from evalkit.engine.systematic import MAX_FAILED, CircuitBreaker
 from evalkit.method import OperatingPoint
 from evalkit.progress import progress
 from evalkit.runs import config_file, identity
@@ -37,6 +39,7 @@ class Grid:
     reference: str  # name of the method that tables compare the others with
     subset: str = "full"  # that the question sets were narrowed to
     timed_videos: int = 0  # of each question set: every operating point is measured alone on so many
+    max_failed: int | None = MAX_FAILED  # videos in a row that fail alike, at which the run stops; None: never
     executor: Executor = field(default_factory=InProcess)  # in which processes; no part of a run's identity
 
     def config(self, benchmark: Benchmark, rows: str, point: OperatingPoint) -> dict[str, Any]:
@@ -63,14 +66,13 @@ class Grid:
         """Answer what is missing of `points`, or of the whole grid. Returns run folders and the rows that failed."""
         log.info("reading the backbone's files and the run folders")
         device = str(self.setup.backbone.torch_device)
+        described = [(benchmark, self._configs(benchmark, points)) for benchmark in self.benchmarks]
         with ExitStack() as stack:
             stack.enter_context(logging_redirect_tqdm())
             opened: list[tuple[Benchmark, dict[OperatingPoint, RunFolder]]] = []
-            for benchmark in self.benchmarks:
+            for benchmark, configs in described:
                 opened.append((benchmark, {}))
-                rows = identity.rows(benchmark, *benchmarks.foreign_spec(benchmark.name))
-                for point in self.points if points is None else points:
-                    config = self.config(benchmark, rows, point)
+                for point, config in configs.items():
                     run = RunFolder(self.folder(benchmark, point, config), config, device)
                     stack.callback(run.close)
                     opened[-1][1][point] = run
@@ -82,20 +84,33 @@ class Grid:
             runs = [run for _, by_point in opened for run in by_point.values()]
             return [run.path for run in runs], sum(run.failed for run in runs) + untimed
 
+    def _configs(
+        self, benchmark: Benchmark, points: Sequence[OperatingPoint] | None
+    ) -> dict[OperatingPoint, dict[str, Any]]:
+        """What is wrong with the backbone or an adapter is found here, before there is a run folder."""
+        self.setup.expect_prompts(benchmark.name)
+        rows = identity.rows(benchmark, *benchmarks.foreign_spec(benchmark.name))
+        return {point: self.config(benchmark, rows, point) for point in (self.points if points is None else points)}
+
     def _answer_all(self, opened: Sequence[tuple[Benchmark, Mapping[OperatingPoint, RunFolder]]]) -> None:
         for benchmark, runs in opened:
             _record_bad_rows(benchmark, runs)
+            _outdate(benchmark, runs)
         work = [(benchmark, runs, pending) for benchmark, runs in opened for pending in self._pending(benchmark, runs)]
         todo = sum(len(questions) for _, _, pending in work for questions in pending.values())
         done = sum(len(run.answered()) for _, runs in opened for run in runs.values())
         log.info("%d answers stored already, %d to give", done, todo)
         videos = [pending for _, _, pending in work]
+        if videos:
+            self.setup.check_settings(list({benchmark.name: benchmark for benchmark, _, _ in work}.values()))
+        breaker = CircuitBreaker(self.max_failed, videos)
         with self.executor.answers(self.setup, videos) as answers, progress(todo, "answer") as bar:
-            for video, point, answer in answers:
-                benchmark, runs, _ = work[video]
-                runs[point].append(answer)
+            for given in answers:
+                benchmark, runs, _ = work[given.video]
+                runs[given.point].append(given.answer)
                 bar.set_description(benchmark.label, refresh=False)
                 bar.update()
+                breaker.add(given)
 
     def _pending(
         self, benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]
@@ -140,3 +155,30 @@ def _record_bad_rows(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFold
         for row in benchmark.bad_rows:
             if row.id not in run.status:
                 run.append(records.failed(point, row, row.message))
+
+
+def _outdate(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]) -> None:
+    """Have questions asked again whose video is another file than the one that was answered from.
+
+    A file that is not there any more leaves its answers as they are.
+    """
+    outdated: set[str] = set()
+    for questions in benchmark.by_video().values():
+        known = {q.id: {run.video_files.get(q.id) for run in runs.values()} - {None} for q in questions}
+        if any(known.values()) and (found := _fingerprint(questions[0].video_path)):
+            outdated |= {name for name, stored in known.items() if not all(unchanged(str(s), found) for s in stored)}
+    for run in runs.values():
+        run.outdate(outdated)
+    if outdated:
+        log.warning(
+            "%s: %d questions are asked again, as the files of their videos have changed",
+            benchmark.label,
+            len(outdated),
+        )
+
+
+def _fingerprint(path: Path) -> str | None:
+    try:
+        return fingerprint(path)
+    except OSError:
+        return None

@@ -161,9 +161,7 @@ class Prefiller:
         if selected is not None:
             seen = suffix_ids if method.query_aware else ()
             with clock.stage("prefill"):
-                backbone.prefill_video(
-                    state, selected, method, budget, chunk_cells=self._chunk_cells, suffix_ids=seen
-                )
+                backbone.prefill_video(state, selected, method, budget, chunk_cells=self._chunk_cells, suffix_ids=seen)
         return state, None
 
 

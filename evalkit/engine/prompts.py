@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.data.protocols.base import PromptContext
+from evalkit.errors import DataError
 
 if TYPE_CHECKING:
     from evalkit.data.protocols import Protocol
@@ -39,7 +40,10 @@ class Prompts:
         return backbone.introduced(text, seconds=video.duration_s, frames=len(frames))
 
     def ids(self, backbone: VideoLLM, text: str, benchmark: str, encoded: EncodedVideo) -> PromptIds:
-        """Token ids before and after the video of a user's turn."""
+        """Token ids before and after the video of a user's turn.
+
+        DataError where they alone are more than the model has positions.
+        """
         key = (id(backbone), text, benchmark, encoded.tokens is None)
         if key not in self._ids:
             self._ids[key] = backbone.prompt(
@@ -48,4 +52,14 @@ class Prompts:
                 system=self.protocol.system(benchmark),
                 prefill=self.protocol.prefill(benchmark),
             )
+        _expect_room(backbone, self._ids[key])
         return self._ids[key]
+
+
+def _expect_room(backbone: VideoLLM, ids: PromptIds) -> None:
+    count, limit = sum(map(len, ids)), backbone.max_positions
+    if limit is not None and count > limit:
+        raise DataError(
+            f"expected a prompt of at most {limit:,} tokens, as the model has positions, got {count:,} without the "
+            "video; shorten the question, or leave its row out"
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.data import shortfall
 from evalkit.data.benchmarks import duration_bucket, evidence_spans
+from evalkit.data.fingerprint import described
 from evalkit.method import OperatingPoint
 from evalkit.types import Answer, BadRow, KeptOverTime, Question, Reply, Video
 
@@ -29,6 +30,7 @@ def answered(
     kept: KeptOverTime | None,
     repeated: bool,
     margin: float | None,
+    stand_ins: int,
 ) -> Answer:
     """A question with a reply. Its duration bucket comes from the file where the annotations have none."""
     quarter = evidence_spans.group(question.evidence_s, video.duration_s)
@@ -55,6 +57,8 @@ def answered(
         evidence_s=question.evidence_s,
         short=shortfall.of_question(question, video) or None,
         margin=margin,
+        video_file=described(video.fingerprint, video.frames) if video.fingerprint else None,
+        stand_ins=stand_ins,
     )
 
 

@@ -89,4 +89,5 @@ def answer(prefilled: PrefilledVideo, question: Question, prompts: Prompts, mete
         kept=accounting.kept(prefilled),
         repeated=found.repeated,
         margin=found.margin,
+        stand_ins=prefilled.encoded.stand_ins,
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data import readers
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
+from evalkit.data.protocols.base import PromptContext
 from evalkit.engine.answer import Engine
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.engine.models import Models
@@ -18,16 +20,23 @@ from evalkit.model import adapter
 from evalkit.model.weights_identity import weights_identity
 from evalkit.runs import identity
 from evalkit.runs.config_file import AdapterRecord, SetupRecord
+from evalkit.types import Video
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evalkit.data.protocols import Protocol
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
     from evalkit.engine.decode import DecodeSettings
     from evalkit.method import OperatingPoint
     from evalkit.model.video_llm import VideoLLM
+    from evalkit.types import Benchmark, Question
 
 log = logging.getLogger(__name__)
+
+# of which prompts may name the frames' times
+ANY_VIDEO = Video(path=Path("video.mp4"), duration_s=60.0, fps=30.0, frames=1800, height=360, width=640)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,30 @@ class EngineSetup:
             seed=self.seed,
         )
 
+    def expect_prompts(self, benchmark: str) -> None:
+        """ConfigError where the checkpoint cannot be asked the protocol's questions; no weight is read."""
+        self.backbone.expect_prompt(self.protocol.system(benchmark), self.protocol.prefill(benchmark))
+
+    def check_settings(self, asked: Sequence[Benchmark]) -> None:
+        """ConfigError, before anything is decoded, for what would end a run over these benchmarks at its first answer.
+
+        That is a reader without its library, and a protocol that does not ask a benchmark. A row that the protocol
+        cannot read is no such error.
+        """
+        readers.reader_named(self.reader)
+        for benchmark in asked:
+            self.protocol.max_new_tokens(benchmark.name)
+            for question in benchmark.questions[:1]:
+                self._expect_put(question)
+
+    def _expect_put(self, question: Question) -> None:
+        try:
+            self.protocol.prompt(question, PromptContext(ANY_VIDEO, (0.0,), self.backbone.tokenizer))
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 – recorded with the row when it is asked
+            log.debug("a question that cannot be put: %s", error)
+
     @cached_property
     def record(self) -> SetupRecord:
         """As plain values; reads checkpoint files and hashes the weights. ConfigError where they cannot be loaded."""
@@ -119,7 +152,7 @@ class EngineSetup:
         if backbone.generation:
             log.info("applied to decoding, from the checkpoint's generation_config: %s", backbone.generation)
         return {
-            "code": identity.code(),
+            "code": {**identity.code(self.reader), "device": identity.device(str(backbone.torch_device))},
             "weights": backbone.weights,
             "generation": backbone.generation,
             "dtype": backbone.dtype,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class SliceSize:
+    """Cells of a slice of the vision encoder; where memory has run out, smaller ones for the rest of the run."""
+
+    cells: int
+
+
 class SliceEncoder:
     """Takes a plan's frames in their order; holds those of one slice and the features of the slices before.
 
@@ -36,15 +43,15 @@ class SliceEncoder:
         self,
         backbone: VideoLLM,
         plan: FramePlan,
-        cells: int,
+        size: SliceSize,
         needs: frozenset[Need] = frozenset(),
         timed: Timed = untimed,
         clips: EncodedClips | None = None,
     ) -> None:
-        """`cells` of a slice; what methods need of the encoder is read beside the features. `clips`: those that have
+        """`size` of a slice; what methods need of the encoder is read beside the features. `clips`: those that have
         been encoded for other plans.
         """
-        self._backbone, self._plan, self._cells, self._needs = backbone, plan, cells, needs
+        self._backbone, self._plan, self._size, self._needs = backbone, plan, size, needs
         self._clips = EncodedClips() if clips is None else clips
         read, grid = needs - {"pixels"}, backbone.token_grid(plan.height, plan.width)
         self._reader = backbone.reader(read, grid, timed) if read else None
@@ -53,7 +60,7 @@ class SliceEncoder:
         self.slots += self.slots[-1:] * (-len(self.slots) % backbone.clip_frames)
         self.seconds: list[float] = []  # of the frames that have come
         self.reused = 0  # clips that had been encoded for another plan
-        count = max(1, cells * backbone.cell_frames // backbone.clip_frames)
+        count = max(1, size.cells * backbone.cell_frames // backbone.clip_frames)
         self._slice = min(count * backbone.clip_frames, len(self.slots))  # frames
         self._whole = plan.order is not None or "pixels" in needs  # all frames are held to the end
         held = len(plan.indices) if self._whole else self._slice
@@ -142,12 +149,12 @@ class SliceEncoder:
         while True:
             try:
                 with nullcontext() if self._reader is None else self._reader.attached():
-                    return self._backbone.encode_with_deepstack(pixels, slice_cells=self._cells)
+                    return self._backbone.encode_with_deepstack(pixels, slice_cells=self._size.cells)
             except (RuntimeError, MemoryError) as error:
-                if self._cells == 1 or not out_of_memory(error):
+                if self._size.cells == 1 or not out_of_memory(error):
                     raise
-                self._cells //= 2
-                log.warning("out of memory in the vision encoder: trying slices of %d cells", self._cells)
+                self._size.cells //= 2
+                log.warning("out of memory in the vision encoder: from here on slices of %d cells", self._size.cells)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -97,16 +97,28 @@ def _explained(folder: str) -> Iterator[None]:
         ) from error
 
 
-def apply(model: Any, folder: str, base: str) -> Any:
+def expect_base(folder: str, base: str, *, any_base: bool = False) -> None:
+    """ConfigError where tuning.json says that the weights were tuned on others than those of identity `base`.
+
+    With `any_base` a warning. A folder that does not say is taken as it is.
+    """
+    made = note(check(folder)).get("base", base)
+    if made == base:
+        return
+    told = f"adapter={folder} was tuned on weights {made}, and those of this backbone are {base}"
+    if not any_base:
+        raise ConfigError(
+            f"{told}: give the checkpoint that it was tuned on; backbone.adapter_any_base=true answers all the same"
+        )
+    log.warning("%s; backbone.adapter_any_base=true answers all the same", told)
+
+
+def apply(model: Any, folder: str) -> Any:
     """The model with the folder's weights in it: a LoRA is merged, so that its layers stay plain ones.
 
-    `base`: identity of the checkpoint; another one than the weights were tuned on gets a warning. Raises ConfigError
-    for a folder without tuned weights, or with weights that do not fit this model.
+    Raises ConfigError for a folder without tuned weights, or with weights that do not fit this model.
     """
     path = check(folder)
-    made = note(path).get("base", base)
-    if made != base:
-        log.warning("adapter=%s was tuned on weights %s and now changes weights %s", folder, made, base)
     with _explained(folder):
         if (path / LORA[0]).is_file():
             return _with_lora(model, path).merge_and_unload()

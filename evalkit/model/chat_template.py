@@ -41,13 +41,14 @@ def split(
     """
     if tokenizer is None:
         raise ConfigError("this checkpoint folder holds no tokenizer: add tokenizer.json, or feed token ids")
-    prefix, suffix = (_rendered(tokenizer, text, system, template) + prefill).split(VIDEO_PAD, 1)
+    prefix, suffix = (rendered(tokenizer, text, system, template) + prefill).split(VIDEO_PAD, 1)
     if not video:
         prefix, suffix = prefix.removesuffix(wrapper[0]), suffix.removeprefix(wrapper[1])
     return _ids(tokenizer, prefix), _ids(tokenizer, suffix)
 
 
-def _rendered(tokenizer: Any, text: str, system: str | None, template: str | None) -> str:
+def rendered(tokenizer: Any, text: str, system: str | None, template: str | None) -> str:
+    """The whole prompt of a question about a video as text. Raises ConfigError as `split`."""
     # a question may spell special tokens; they must stay text
     safe = text.replace("<|", "< |")
     if template is not None or not tokenizer.chat_template:
@@ -55,10 +56,10 @@ def _rendered(tokenizer: Any, text: str, system: str | None, template: str | Non
         return layout.replace("{text}", safe)
     messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     messages.append({"role": "user", "content": [{"type": "video"}, {"type": "text", "text": safe}]})
-    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    if rendered.count(VIDEO_PAD) != 1:
-        raise ConfigError(f"expected one {VIDEO_PAD} from the chat template of a video prompt, got: {rendered!r}")
-    return rendered
+    found: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if found.count(VIDEO_PAD) != 1:
+        raise ConfigError(f"expected one {VIDEO_PAD} from the chat template of a video prompt, got: {found!r}")
+    return found
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

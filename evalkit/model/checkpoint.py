@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,35 @@ def read_json(found: Checkpoint, name: str) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ConfigError(f"{found.asked}: expected an object in {name}, got {str(value)[:40]!r}")
     return value
+
+
+PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")  # the first that names them counts
+
+
+def pixel_statistics(
+    found: Checkpoint, mean: Sequence[float], std: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of pixel values, from the checkpoint where it names them, else those that are given.
+
+    Raises ConfigError for a file that is no JSON, and for values by which no picture can be normalised.
+    """
+    for name in PREPROCESSORS:
+        settings = read_json(found, name) or {}
+        if any(settings.get(key) is not None for key in ("image_mean", "image_std")):
+            return _channels(found, name, settings, "image_mean"), _channels(found, name, settings, "image_std")
+    return tuple(mean), tuple(std)
+
+
+def _channels(found: Checkpoint, name: str, settings: dict[str, Any], key: str) -> tuple[float, ...]:
+    """One number for each of red, green and blue; deviations are above 0."""
+    values, above = settings.get(key), key == "image_std"
+    numbers = values if isinstance(values, list) and len(values) == 3 else []
+    if not numbers or not all(type(v) in (int, float) and math.isfinite(v) and (v > 0 or not above) for v in numbers):
+        raise ConfigError(
+            f"backbone.path={found.name}: {name}: expected {key} with three numbers{' above 0' if above else ''}, got "
+            f"{values!r}; {found.remedy}"
+        )
+    return tuple(numbers)
 
 
 def check_settings(found: Checkpoint) -> None:

@@ -67,6 +67,12 @@ class Decoder:
         return found
 
     @property
+    def max_positions(self) -> int | None:
+        """Positions that the language model was made for; None where its configuration does not say."""
+        found: int | None = getattr(self.text.config, "max_position_embeddings", None)
+        return found
+
+    @property
     def kv_entry_bytes(self) -> int:
         """Bytes of one token's keys and values in one layer."""
         config = self.text.config

@@ -13,7 +13,15 @@ from safetensors import SafetensorError
 from evalkit.errors import ConfigError
 from evalkit.model import adapter as tuned
 from evalkit.model import attention, generation, shared_weights, tensors
-from evalkit.model.checkpoint import Checkpoint, check_no_code, check_settings, locate, read_json, weight_files
+from evalkit.model.checkpoint import (
+    Checkpoint,
+    check_no_code,
+    check_settings,
+    locate,
+    pixel_statistics,
+    read_json,
+    weight_files,
+)
 from evalkit.model.families.registry import FAMILIES, UNSUPPORTED
 from evalkit.model.video_llm import VideoLLM
 from evalkit.model.weights_identity import weights_identity
@@ -46,16 +54,18 @@ def load(
     rope: str = "none",
     threads: int | None = None,
     adapter: str | None = None,
+    adapter_any_base: bool = False,
 ) -> VideoLLM:
     """Load a checkpoint of one of the families: a folder, or a hub id that is in the hub's cache.
 
     `rope`: `none` leaves the rotary embedding as it is in the checkpoint; `yarn4` really applies YaRN by 4, which
     ReTaKe's released configurations name without effect. `threads`: of torch on the CPU, for this process. `adapter`: a
-    folder of tuned weights (evalkit.model.adapter) that change the checkpoint's.
+    folder of tuned weights (evalkit.model.adapter) that change the checkpoint's; `adapter_any_base`: also where they
+    were tuned on another one.
 
-    Raises ConfigError for a folder that is missing or incomplete, another family, tensors that are not the model's,
-    code of the checkpoint's own, an unknown dtype or rope, an adapter that does not fit, or a release of transformers
-    that does not fill the cache that it is given.
+    Raises ConfigError for a folder that is missing or incomplete, another family, tensors that are not the model's or
+    not finite, code of the checkpoint's own, an unknown dtype or rope, an adapter that does not fit, or a release of
+    transformers that does not fill the cache that it is given.
     """
     found = locate(path)
     kind, config = _config(found, dtype)
@@ -63,6 +73,7 @@ def load(
     names = tensors.headers(found, weight_files(found))
     if threads is not None:
         torch.set_num_threads(threads)
+    tokenizer = _tokenizer(found, config)
     with explained(found), quiet():
         model, outcome = kind.from_checkpoint(
             found.folder,
@@ -73,35 +84,40 @@ def load(
             output_loading_info=True,
             attn_implementation=dict(zip(kind.parts, (attention.register(), "sdpa"), strict=True)),
         )
-        tokenizer = _tokenizer(found, config)
     tensors.check_outcome(found, outcome, names)
     generation.applied(model.generation_config)
     if adapter is not None:
-        model = tuned.apply(model, adapter, weights_identity(found))
+        tuned.expect_base(adapter, weights_identity(found), any_base=adapter_any_base)
+        model = tuned.apply(model, adapter)
     return _decoder(found, kind, model.to(pick_device(device)), tokenizer)
 
 
-def load_beside(base: VideoLLM, path: str | Checkpoint, adapter: str) -> VideoLLM:
+def load_beside(base: VideoLLM, path: str | Checkpoint, adapter: str, *, adapter_any_base: bool = False) -> VideoLLM:
     """What `load` gives with this adapter, beside `base`, which is the same checkpoint loaded without one.
 
     Computes the same; every tensor that the adapter leaves alone is `base`'s own and takes no memory of its own.
     Raises ConfigError for an adapter that does not fit.
     """
     found = locate(path)
-    model = shared_weights.tuned_beside(base.model, adapter, weights_identity(found))
+    tuned.expect_base(adapter, weights_identity(found), any_base=adapter_any_base)
+    model = shared_weights.tuned_beside(base.model, adapter)
     return _decoder(found, type(base), model.to(base.device), base.tokenizer)
 
 
 def _decoder(found: Checkpoint, kind: type[VideoLLM], model: Any, tokenizer: Any) -> VideoLLM:
-    mean, std = _normalisation(found, kind)
+    mean, std = pixel_statistics(found, kind.mean, kind.std)
+    tensors.check_finite(found, model)
     decoder = kind.of(model.eval(), tokenizer, mean=mean, std=std)
     decoder.probe()
     return decoder
 
 
-def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None = None) -> dict[str, Any]:
+def check(
+    path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None = None, adapter_any_base: bool = False
+) -> dict[str, Any]:
     """Find what `load` would refuse, from settings and headers, with no weight read; ConfigError where it would.
 
+    Where there is an adapter that says what it was tuned on, the checkpoint's weights are read for their identity.
     Returns what of generation_config.json changes greedy decoding.
     """
     found = locate(path)
@@ -109,10 +125,12 @@ def check(path: str | Checkpoint, *, dtype: str = "float32", adapter: str | None
     model = skeleton(found, dtype=dtype).model
     if not _has_tokenizer(found):
         raise ConfigError(f"{found.asked}: expected a tokenizer (tokenizer.json); {found.remedy}")
+    pixel_statistics(found, (), ())
     with quiet():
         tensors.check(found, files, model)
     if adapter is not None:
         tuned.expect_fit(model, adapter)
+        tuned.expect_base(adapter, weights_identity(found), any_base=adapter_any_base)
     return generation.applied(_generation_config(found, model.config))
 
 
@@ -144,13 +162,16 @@ def family(path: str | Checkpoint) -> type[VideoLLM]:
     return _config(locate(path), "float32")[0]
 
 
-def skeleton(path: str | Checkpoint, *, dtype: str = "float32") -> VideoLLM:
-    """The model's shape without its weights: sizes can be read off, nothing can be computed."""
+def skeleton(path: str | Checkpoint, *, dtype: str = "float32", tokenizer: bool = False) -> VideoLLM:
+    """The model's shape without its weights: sizes can be read off, nothing can be computed.
+
+    With `tokenizer`, prompts can be written.
+    """
     found = locate(path)
     kind, config = _config(found, dtype)
     with explained(found), torch.device("meta"):
         model = kind.empty(config, DTYPES[dtype])
-    return kind.of(model, None, mean=kind.mean, std=kind.std)
+    return kind.of(model, _tokenizer(found, config) if tokenizer else None, mean=kind.mean, std=kind.std)
 
 
 def _config(found: Checkpoint, dtype: str) -> tuple[type[VideoLLM], Any]:
@@ -174,9 +195,10 @@ def explained(found: Checkpoint) -> Iterator[None]:
     """What transformers finds wrong with a file, on one line."""
     from huggingface_hub.errors import StrictDataclassError
 
+    odd = (AssertionError, AttributeError, KeyError, OSError, SafetensorError, TypeError, ValueError)
     try:
         yield
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, StrictDataclassError) as error:
+    except (*odd, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{found.asked}: expected a checkpoint (config.json, *.safetensors, tokenizer.json) that "
@@ -209,13 +231,12 @@ def _tokenizer(found: Checkpoint, config: Any) -> Any:
 
     if not _has_tokenizer(found):
         return None  # weights alone, as in parity traces: the caller feeds ids
-    return AutoTokenizer.from_pretrained(found.folder, config=config, local_files_only=True, trust_remote_code=False)
-
-
-def _normalisation(found: Checkpoint, kind: type[VideoLLM]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of pixel values, from the checkpoint where it says so."""
-    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        settings = read_json(found, name) or {}
-        if "image_mean" in settings and "image_std" in settings:
-            return tuple(settings["image_mean"]), tuple(settings["image_std"])
-    return tuple(kind.mean), tuple(kind.std)
+    options = {"config": config, "local_files_only": True, "trust_remote_code": False}
+    with quiet():
+        try:
+            return AutoTokenizer.from_pretrained(found.folder, **options)
+        except Exception as error:  # a garbled file gives an Exception of no class of its own
+            raise ConfigError(
+                f"backbone.path={found.name}: expected a tokenizer that transformers can load (tokenizer.json); "
+                f"{type(error).__name__}: {' '.join(str(error).split())}; {found.remedy}"
+            ) from error

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from evalkit.model.decoder import Decoder
 
 
-def tuned_beside(model: Any, folder: str, base: str) -> Any:
+def tuned_beside(model: Any, folder: str) -> Any:
     """A second model with the folder's weights, as `adapter.apply` puts them into one of its own; `model` stays as is.
 
     Modules are copied. Parameters and buffers are the very tensors of `model`, but for those that the adapter changes:
     they are copied to the CPU first, where a model gets its adapter when it is loaded with one, so that the sums are
-    the same. They stay there until the caller moves the model. `base`: as `adapter.apply`.
+    the same. They stay there until the caller moves the model.
     """
     tensors = dict(_named_tensors(model))
     # by object, not by name: tied weights change together
     touched = {id(tensors[name]) for name in adapter.changed(folder, tensors)}
     memo = {id(tensor): _copied(tensor) if id(tensor) in touched else tensor for tensor in tensors.values()}
-    return adapter.apply(deepcopy(model, memo), folder, base)
+    return adapter.apply(deepcopy(model, memo), folder)
 
 
 def _named_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evalkit.errors import ConfigError
+from evalkit.errors import ConfigError, ModelError
+from evalkit.model import finite
 from evalkit.model.checkpoint import Checkpoint
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -75,6 +76,20 @@ def check_outcome(found: Checkpoint, outcome: Mapping[str, Any], names: Collecti
             f"{found.asked}: expected the tensors of its config.json, got {'; '.join(faults)}; "
             f"{_hint(found, wrong['missing'], wrong['unexpected'], names)}"
         )
+
+
+def check_finite(found: Checkpoint, model: Any) -> None:
+    """ConfigError where a tensor of a loaded model, an adapter's included, has a NaN or an infinite number."""
+    wrong = []
+    for name, tensor in model.state_dict().items():
+        try:
+            if tensor.is_floating_point() and tensor.numel():
+                finite.check_finite(tensor, name)
+        except ModelError as error:
+            wrong.append(str(error))
+    if wrong:
+        more = f"; {len(wrong)} tensors in all" if len(wrong) > 1 else ""
+        raise ConfigError(f"backbone.path={found.name}: {wrong[0]}{more}; {found.remedy}")
 
 
 def _hint(found: Checkpoint, missing: Sequence[str], unexpected: Sequence[str], names: Collection[str]) -> str:

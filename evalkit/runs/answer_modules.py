@@ -113,6 +113,7 @@ CHANGES_ANSWERS = (
 )
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
+    "evalkit.data.fingerprint": "tells files apart; recorded with answers",
     "evalkit.data.decoding.child": "sends on what data.video gives",
     "evalkit.data.decoding.process": "asks the process that decodes, and starts it again",
     "evalkit.data.decoding.source": "in which process data.video decodes",
@@ -128,6 +129,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.engine.executor.ray_cluster": "how many actors there are, and with which devices",
     "evalkit.engine.executor.worker": "takes videos from the pool to the engine and answers back",
     "evalkit.engine.grid": "which questions are answered when, and into which folder; the engine answers them",
+    "evalkit.engine.systematic": "stops a run; what it has answered stands",
     "evalkit.engine.stage_times": "seconds and peak memory",
     "evalkit.engine.timing": "measurements that are taken after the answers, into a file of their own",
     "evalkit.errors": "classes without code; their messages are written where they are raised",
@@ -135,6 +137,8 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.child_process": "starts processes and ends them",
     "evalkit.machine": "cores and memory of this machine",
     "evalkit.model.checkpoint": "finds the files; their content is hashed as a part of its own",
+    "evalkit.model.file_hashes": "hashes of files, for the identity of weights",
+    "evalkit.model.prompt_check": "refuses tokenizers and templates before a run",
     "evalkit.model.weights_identity": "the hash of the weights, which is a part of its own",
     "evalkit.hub": "units of sizes, and errors of downloads",
     "evalkit.plugins": "finds things by name; the source of what other packages bring is a part of its own",
@@ -145,5 +149,6 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.runs.environment": "environment.json",
     "evalkit.runs.folder": "writes lines as they are given",
     "evalkit.runs.identity": "the identity itself",
+    "evalkit.runs.parse_answer": "checks lines that are stored",
     "evalkit.runs.storage": "errors of writing",
 }

@@ -20,7 +20,7 @@ import yaml
 from evalkit import atomic_write
 from evalkit.errors import DataError, RunLockedError, StorageError
 from evalkit.ledger import Timing
-from evalkit.runs import environment, storage
+from evalkit.runs import environment, parse_answer, storage
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class RunFolder:
         where the disk is full or no more files can be opened.
         """
         self.path = path
+        self._identity = config.get("identity")
         with storage.opening(path):
             self._open(config, device)
 
@@ -51,10 +52,12 @@ class RunFolder:
         try:
             self._write(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
             self._write(ENVIRONMENT, json.dumps(environment.provenance(config, device), indent=2) + "\n")
-            lines = self._mend(ANSWERS)
+            lines = self._own_lines()
             self.status = {line["question_id"]: line["status"] for line in lines}
             self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
             self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
+            self.video_files = {line["question_id"]: line.get("video_file") for line in lines}  # as they were then
+            self._outdated: set[str] = set()
             (self.path / ANSWERS).touch()
             self._held = (self.path / ANSWERS).stat()  # the file that is written to
             self._size = self._held.st_size  # that it must have
@@ -98,9 +101,22 @@ class RunFolder:
             ) from error
         return value
 
+    def _own_lines(self) -> list[dict[str, Any]]:
+        """The lines of answers.jsonl, each of which must be whole and of this very run. DataError where one is not."""
+        lines = self._mend(ANSWERS)
+        for number, line in enumerate(lines, 1):
+            where = f"{self.path / ANSWERS}, line {number}"
+            parse_answer.read(line, where)
+            parse_answer.expect_run(line, self._identity, where)
+        return lines
+
     def answered(self) -> set[str]:
-        """Ids of questions that need no further try; failed ones are tried again."""
-        return {id_ for id_, status in self.status.items() if status != "failed"}
+        """Ids of questions that need no further try; failed and outdated ones are tried again."""
+        return {id_ for id_, status in self.status.items() if status != "failed"} - self._outdated
+
+    def outdate(self, question_ids: Collection[str]) -> None:
+        """These were answered from a file of their video that is not there any more: they are asked again."""
+        self._outdated.update(question_ids)
 
     @property
     def failed(self) -> int:
@@ -115,8 +131,9 @@ class RunFolder:
         with storage.writing(self.path / ANSWERS):
             with self._opened() as out:
                 self._expect_own(os.fstat(out.fileno()))
-                self._size += _put(out, answer.to_dict())
+                self._size += _put(out, {**answer.to_dict(), "identity": self._identity})
             self._expect_own()
+        self._outdated.discard(answer.question_id)
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True

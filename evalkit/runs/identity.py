@@ -20,6 +20,7 @@ from evalkit.types import Benchmark
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers")
+READERS = {"pyav": "av", "torchcodec": "torchcodec", "decord": "decord"}  # name -> package
 
 
 def digest(value: Any) -> str:
@@ -36,7 +37,7 @@ def rows(benchmark: Benchmark, *code: object) -> str:
     theirs = foreign_source(*code)
     return digest(
         [[q.id, q.video_id, q.text, q.options, q.answer, dict(q.row)] for q in benchmark.questions]
-        + [[b.id, b.message] for b in benchmark.bad_rows]
+        + [[b.id] for b in benchmark.bad_rows]  # failed, whatever the message, which names files by their paths
         + ([theirs] if theirs else [])
     )
 
@@ -99,9 +100,32 @@ def _used(module: ModuleType, seen: set[ModuleType]) -> set[ModuleType]:
     return seen
 
 
-def code() -> dict[str, str]:
-    """Versions of the libraries that compute, and a hash of evalkit's own code on the way to an answer."""
-    return {"evalkit": own_code(), **{name: version(name) for name in LIBRARIES}}
+def code(reader: str = "pyav") -> dict[str, str]:
+    """Versions of the libraries that decode and compute, and a hash of evalkit's own code on the way to an answer.
+
+    PyAV says what a file's frames are whatever the `reader`; one of another package has its source in the identity.
+    """
+    used = (*LIBRARIES, *dict.fromkeys((READERS["pyav"], READERS.get(reader, READERS["pyav"]))))
+    return {"evalkit": own_code(), **{name: version(name) for name in used}, "ffmpeg": ffmpeg()}
+
+
+def ffmpeg() -> str:
+    """Versions of the FFmpeg libraries that PyAV decodes with."""
+    import av
+
+    numbers = {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libswscale")}
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def device(name: str) -> str:
+    """What of a torch device can change an answer: its kind; of a GPU its model, and the versions of CUDA and cuDNN."""
+    import torch
+
+    found = torch.device(name)
+    if found.type != "cuda":
+        return found.type
+    cudnn: Any = torch.backends.cudnn  # not typed
+    return f"{torch.cuda.get_device_name(found)}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
 
 
 def own_code(package: Path = PACKAGE) -> str:

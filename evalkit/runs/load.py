@@ -13,7 +13,7 @@ from evalkit.errors import DataError
 from evalkit.method import Role
 from evalkit.runs import parse_timing, plain_yaml, setups
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
-from evalkit.runs.parse_answer import need, optional, read, typed
+from evalkit.runs.parse_answer import expect_run, need, optional, read, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,6 +163,7 @@ def _run(folder: Path) -> Run:
     for where, row in _rows(folder / ANSWERS):
         answer = read(row, where)
         _check_belongs(answer, config, where)
+        expect_run(row, config["identity"], where)
         last[answer.question_id] = answer
     return Run(
         folder=folder,

@@ -42,8 +42,20 @@ def read(row: dict[str, Any], where: str) -> Answer:
         evidence_s=_spans(optional(row, "evidence_s", list, where), where),
         short=optional(row, "short", str, where),
         margin=optional(row, "margin", (int, float), where),
+        video_file=optional(row, "video_file", str, where),
+        stand_ins=optional(row, "stand_ins", int, where),
         **texts,
     )
+
+
+def expect_run(row: Mapping[str, Any], identity: Any, where: str) -> None:
+    """DataError where the line says that another run wrote it; those of older versions do not say."""
+    came = row.get("identity", identity)
+    if came != identity:
+        raise DataError(
+            f"{where}: expected a line of the run {identity}, came one of {came}. Answers of different runs were "
+            "mixed: remove the line or restore the folder."
+        )
 
 
 _TEXTS = ("benchmark", "question_id", "video_id", "method", "text", "gold", "prompt_sha")

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 FILES = {CONFIG, ANSWERS}
 _SECTIONS = ("identity", "sampling", "method", "ratio", "protocol", "subset", "seed")
-_LEFT_OUT = {"prompt", "options", "duration_s", "kept", "evidence_s", "margin"}  # the gate judges by the other fields
+_LEFT_OUT = {
+    "prompt",
+    "options",
+    "duration_s",
+    "kept",
+    "evidence_s",
+    "margin",
+    "video_file",
+    "stand_ins",
+}  # the gate judges by the other fields
 _BENCHMARK = ("name", "label", "split", "questions", "generated", "notes")
 
 

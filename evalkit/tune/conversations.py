@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evalkit.data import video as video_file
+from evalkit.data.benchmarks import fields, files
 from evalkit.errors import ConfigError, DataError, VideoError
 from evalkit.model.packed_questions import IGNORE
 from evalkit.tune.sample import Sample
@@ -92,9 +93,12 @@ def _line(line: str) -> Any:
 
 def _row(number: int, value: Any, folder: Path) -> Row:
     _need(isinstance(value, Mapping), f"expected {SHAPE}, got {str(value)[:60]!r}")
-    name = value.get("video")
-    _need(isinstance(name, str) and bool(name), f"expected the name of a video file under 'video', got {name!r}")
-    path = folder / str(name)
+    try:
+        fields.video_name(value, "video")
+    except files.RowError as error:
+        raise BadRowError(str(error)) from error
+    name = value["video"]
+    path = folder / name
     turns = _turns(value.get("conversations"))
     _need(path.is_file(), f"no such video: {path}")
     return Row(row=number, id=str(value.get("id", name)), video=path, turns=turns)

@@ -47,7 +47,9 @@ class TunableBackbone(nn.Module):
             states.frozen_layers(frame_encoder.backbone, cfg.compared or layers) if cfg.objective == "states" else None
         )
         if cfg.start is not None:
-            adapter.apply(frame_encoder.backbone.model, cfg.start, weights_identity(build.checkpoint(cfg)))
+            base, any_base = weights_identity(build.checkpoint(cfg)), bool(cfg.backbone.get("adapter_any_base"))
+            adapter.expect_base(cfg.start, base, any_base=any_base)
+            adapter.apply(frame_encoder.backbone.model, cfg.start)
         self.model = _freed(cfg, frame_encoder.backbone)
         self.tunes_projector = bool(cfg.projector)  # gradients flow through it
         self.correct: list[Tensor] = []

@@ -120,9 +120,9 @@ def test_only_what_is_needed_is_loaded_and_once(
         loaded.append("tuned alone" if options["adapter"] else "base")
         return whole(*args, **options)
 
-    def sharing(*args: Any) -> Qwen2VL:
+    def sharing(*args: Any, **options: Any) -> Qwen2VL:
         loaded.append("tuned beside")
-        return beside(*args)
+        return beside(*args, **options)
 
     monkeypatch.setattr(load, "load", loading)
     monkeypatch.setattr(load, "load_beside", sharing)

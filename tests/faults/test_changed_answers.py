@@ -114,7 +114,12 @@ class PlainGrid(Grid):
 
 def test_a_run_ends_well_only_if_each_question_has_its_line(tmp_path: Path) -> None:
     asked = tuple(question("v", number) for number in range(4))
-    setup: Any = SimpleNamespace(backbone=SimpleNamespace(torch_device="cpu", name="none"), decode=None)
+    setup: Any = SimpleNamespace(
+        backbone=SimpleNamespace(torch_device="cpu", name="none"),
+        decode=None,
+        expect_prompts=lambda _: None,
+        check_settings=lambda _: None,
+    )
     settings: dict[str, Any] = {
         "points": POINTS[:1],
         "benchmarks": [Benchmark(name="mlvu", label="MLVU", root=tmp_path, split="dev", questions=asked)],

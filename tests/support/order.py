@@ -1,4 +1,4 @@
-"""In which order files of tests are begun: what takes longest first, so that all processes end at about the same time."""
+"""In which order files of tests are begun: what takes longest first, so that all processes end about together."""
 
 from __future__ import annotations
 

@@ -77,8 +77,23 @@ def head_lines(entries: Sequence[NamedRun]) -> str:
         lines.append(f"- {one_line(title)}, split {split}: {sizes} questions, {_videos(own)} videos")
         notes = [str(note) for entry in own for note in entry.run.config["benchmark"].get("notes") or ()]
         gaps = [gap for entry in own if (gap := _gap(entry))]
-        lines += [f"  - {one_line(text)}" for text in dict.fromkeys(notes + tuned_notes(own) + gaps)]
+        lines += [
+            f"  - {one_line(text)}" for text in dict.fromkeys(notes + tuned_notes(own) + stand_in_notes(own) + gaps)
+        ]
     return "\n".join(lines) + "\n"
+
+
+def stand_in_notes(entries: Sequence[NamedRun]) -> list[str]:
+    """How many answers rest on frames that were shown in the place of damaged ones."""
+    notes = []
+    for entry in entries:
+        counts = [answer.stand_ins for answer in entry.run.answers if answer.stand_ins]
+        if counts:
+            which = f"{entry.method} at ratio {entry.run.ratio:g}: {len(counts)} answer{'s' if counts[1:] else ''}"
+            notes.append(
+                f"{which} from videos with frames that do not decode; others stood in for {sum(counts)} frames"
+            )
+    return notes
 
 
 def tuned_notes(entries: Sequence[NamedRun]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.benchmarks.files import VIDEO_SUFFIXES
+from evalkit.data.benchmarks.files import VIDEO_SUFFIXES, RowError
 from evalkit.errors import DataError
 from evalkit.types import LETTERS
 
@@ -24,10 +24,6 @@ _OPTION_LINE = re.compile(r"\(([A-Z])\)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _repr = Repr()
 _repr.maxstring = _repr.maxother = 60
-
-
-class RowError(DataError):
-    """A row cannot be asked; becomes a `BadRow`."""
 
 
 def wrong(key: str, expected: str, came: object) -> RowError:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data.fingerprint import fingerprint
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ GENERATED = "GENERATED.json"
 OWN = (GENERATED, "subsets.json", "verify.json", "evidence.json")  # what evalkit itself leaves beside annotations
 
 
+class RowError(DataError):
+    """A row cannot be asked; becomes a `BadRow`."""
+
+
 class VideoFolders:
     """The folders below `root` in which a benchmark's videos may lie; a name is one video, whoever asks for it."""
 
@@ -24,16 +29,47 @@ class VideoFolders:
         self._root = root
         self._first = folders[0]
         self._present = [folder for folder in folders if (root / folder).is_dir()]
-        self._known: dict[str, Path] = {}
+        self._known: dict[str, list[Path]] = {}
+        self._listed: dict[Path, set[Path] | None] = {}  # what is in a folder; None: it cannot be listed
 
     def path(self, stem: str, suffix: str, own: str | None = None) -> Path:
-        """The existing file `stem.*`, sought in folder `own` first; where there is none, the place to put it."""
+        """The existing file `stem.*`, sought in folder `own` first; where there is none, the place to put it.
+
+        Raises RowError where there are several, and they are not copies of one: which of them is meant?
+        """
         if stem not in self._known:
             places = (self._root / folder / stem for folder in dict.fromkeys((own or self._first, *self._present)))
             ends = dict.fromkeys((suffix, *VIDEO_SUFFIXES))
             candidates = [place.with_name(place.name + end) for place in places for end in ends]
-            self._known[stem] = next(filter(exists, candidates), candidates[0])
-        return self._known[stem]
+            found = list(filter(self._is_there, candidates)) or candidates[:1]
+            self._known[stem] = found if len(found) > 1 and _differ(found) else found[:1]
+        first, *others = self._known[stem]
+        if others:
+            names = ", ".join(str(path.relative_to(self._root)) for path in (first, *others))
+            raise RowError(
+                f"expected one file for the video {stem!r}, found {1 + len(others)} that differ: {names}; remove all "
+                "but the right one"
+            )
+        return first
+
+    def _is_there(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = set(folder.iterdir())
+            except FileNotFoundError:
+                self._listed[folder] = set()
+            except OSError:
+                self._listed[folder] = None
+        listed = self._listed[folder]
+        return (listed is None or path in listed) and exists(path)
+
+
+def _differ(paths: Sequence[Path]) -> bool:
+    try:
+        return len({fingerprint(path) for path in paths}) > 1
+    except OSError:
+        return True
 
 
 def find(root: Path, patterns: Sequence[str]) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.benchmarks.fields import RowError
+from evalkit.data.benchmarks.files import RowError
 from evalkit.errors import DataError
 from evalkit.types import BadRow
 
@@ -58,11 +58,14 @@ def collect(
     questions: list[Question] = []
     bad: list[BadRow] = []
     seen: set[str] = set()
+    files: dict[str, Path] = {}  # of each video id
     for row in rows:
         name = row.default_id
         try:
             name = _fresh(identify(_checked(row)), seen)
-            questions.append(build(row, name))
+            question = build(row, name)
+            _expect_one_file(question, files)
+            questions.append(question)
         except RowError as error:
             name = _unused(name, seen)
             bad.append(BadRow(benchmark=benchmark, id=name, message=f"{row.where}: {error}"))
@@ -84,6 +87,16 @@ def _fresh(name: str, seen: set[str]) -> str:
     if name in seen:
         raise RowError(f"expected an id that no earlier row has, got {name!r} again; remove one of the two rows")
     return name
+
+
+def _expect_one_file(question: Question, files: dict[str, Path]) -> None:
+    """All questions about a video are asked about one file."""
+    first = files.setdefault(question.video_id, question.video_path)
+    if first != question.video_path:
+        raise RowError(
+            f"expected one file for the video {question.video_id!r}, an earlier row names {first.name}, this one "
+            f"{question.video_path.name}; correct one of the two"
+        )
 
 
 def _unused(name: str, seen: set[str]) -> str:

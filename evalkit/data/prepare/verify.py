@@ -1,4 +1,4 @@
-"""Is a data folder complete? Rows are compared with the published sets; every video's first and last frame is decoded.
+"""Is a data folder complete? Rows are compared with the published sets; frames all over every video are decoded.
 
 What is found is stored as verify.json beside the data. A run that starts on the same rows and files repeats it in the
 notes of its tables.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE = "verify.json"
+PARTS = 8  # of a video, at whose ends a frame is decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +72,21 @@ class Report:
 
 
 def decodes(path: Path) -> None:
-    """Open a video and decode its first and its last frame, which evenly spread samplings both use.
+    """Open a video and decode its first frame, its last one, and some between them, evenly spread.
 
-    Raises VideoError, also where the file announces more than is there.
+    Raises VideoError where one does not decode (a run would show an earlier one in its place), and where the file
+    announces more than is there.
     """
     from evalkit.data import video as video_file
 
     video = video_file.probe(path)
     video_file.expect_whole(video)
-    last = FramePlan(indices=(video.frames - 1,), height=video.height, width=video.width)
-    (frames,) = video_file.decode(video, [last])
-    if frames.indices != last.indices:
-        raise VideoError(f"{path}: expected frame {last.indices[0]} to decode, got frame {frames.indices[0]}")
+    last = video.frames - 1
+    wanted = tuple(sorted({round(last * part / PARTS) for part in range(1, PARTS + 1)}))  # the first one is decoded
+    plan = FramePlan(indices=wanted, height=video.height, width=video.width)
+    for frame in video_file.raw_frames(video, [plan]):
+        if frame.shown != frame.wanted:
+            raise VideoError(f"{path}: expected frame {frame.wanted} to decode, got frame {frame.shown} in its place")
 
 
 def verify(
