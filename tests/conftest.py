@@ -7,6 +7,7 @@ should be there is a failure and no skip.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from tests.support import qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 from tests.support.order import longest_first
 
-torch.set_num_threads(1)  # the models of the tests are so small that more threads mostly wait for each other
+# the models of the tests are so small that more threads mostly wait for each other; in processes that tests start, too
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.support import parity
 from tests.support.golden import ROOT
+from tests.support.order import LONGEST
 
 TESTS = ROOT / "tests"
 ROOMS = {folder.parent for folder in TESTS.glob("*/__init__.py")} - {TESTS / "support"}
@@ -65,6 +66,11 @@ def test_an_import_of_a_test_module_is_seen(line: str) -> None:
 def test_rooms_are_those_of_the_package() -> None:
     rooms = {folder.parent.name for folder in (ROOT / "evalkit").glob("*/__init__.py")} | {"methods", "docs", "faults"}
     assert {"model", "engine", "analysis"} <= {room.name for room in ROOMS} <= rooms
+
+
+def test_what_is_begun_first_exists() -> None:
+    assert len(set(LONGEST)) == len(LONGEST)
+    assert all((ROOT / file).is_file() for file in LONGEST)
 
 
 def fast_tests(source: str) -> list[str]:
@@ -123,8 +129,8 @@ def test_a_folder_without_cases_ends_with_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_parity_script_runs(small_golden: Path) -> None:
-    command = [sys.executable, str(TESTS / "parity.py"), "xcomp", str(small_golden / "xcomp")]
+def test_the_parity_script_runs(case: Path) -> None:
+    command = [sys.executable, str(TESTS / "parity.py"), "retake", str(case)]
     out = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.anchor)
     assert out.returncode == 0, out.stderr
     assert out.stdout.startswith("ok"), out.stdout[:200]

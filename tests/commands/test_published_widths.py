@@ -7,12 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from evalkit.runs.folder import ANSWERS
 from tests.support import clips, llava, qwen2_vl, qwen3_vl, rows, videochat_flash
 from tests.support.run_eval import run_eval
 
 pytestmark = pytest.mark.slow
+
+MANY = 8  # rows of a product
+
+
+@pytest.fixture(autouse=True)
+def wide_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of many rows are summed in float32 and rounded: a CPU without bfloat16 takes half a minute for one."""
+    linear = F.linear
+
+    def rounded(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if x.dtype == torch.float32 or x.numel() < MANY * x.shape[-1]:
+            return linear(x, weight, bias)
+        return linear(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
+
+    monkeypatch.setattr(F, "linear", rounded)
 
 
 def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:

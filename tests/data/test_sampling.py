@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,28 +128,39 @@ def test_qwen_vl_utils_agrees(frames: int, fps: float) -> None:
 # ---- lmms_eval_qwen2_5_vl, lmms_eval_qwen3_vl
 
 
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Path, list[Any]]]]:
+    """By class of lmms-eval: clips, and what the class shows its model of each.
+
+    The first clip is eight minutes of 1280 × 720, but of 40 frames alone, so that it is quickly made.
+    """
+    folder = tmp_path_factory.mktemp("clips")
+    long = clips.make(folder / "long.mp4", frames=40, size=(720, 1280), rate=1, ticks=[12 * i for i in range(40)])
+    both = [long, clips.make(folder / "usual.mp4", frames=60, size=(360, 640))]
+    short = clips.make(folder / "short.mp4", frames=5, size=(96, 128))
+    asked = {"qwen2_5_vl": [*both, short], "qwen3_vl": both}  # the other class fails on the short one
+    words = [f"{name}={file}" for name, files in asked.items() for file in files]
+    command = [sys.executable, "-m", "tests.support.lmms_chat_class", *words]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == len(words)
+    return {name: [(file, lines.pop(0)) for file in files] for name, files in asked.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "expected", "plain"),
     [("qwen2_5_vl", 28, (560, 1008), (336, 644)), ("qwen3_vl", 32, (640, 1152), (384, 736))],
 )
 def test_a_model_sees_what_lmms_evals_own_class_shows_it(
-    name: str, side: int, expected: tuple[int, int], plain: tuple[int, int], tmp_path: Path
+    name: str,
+    side: int,
+    expected: tuple[int, int],
+    plain: tuple[int, int],
+    theirs: dict[str, list[tuple[Path, list[Any]]]],
 ) -> None:
-    """Frames, sizes and tokens of the class that `--model NAME` names, run up to its processor.
-
-    The first clip is eight minutes of 1280 × 720, but of 40 frames alone, so that it is quickly made.
-    """
-    files = [
-        clips.make(tmp_path / "long.mp4", frames=40, size=(720, 1280), rate=1, ticks=[12 * i for i in range(40)]),
-        clips.make(tmp_path / "usual.mp4", frames=60, size=(360, 640)),
-    ]
-    if name == "qwen2_5_vl":  # the other class fails on it
-        files.append(clips.make(tmp_path / "short.mp4", frames=5, size=(96, 128)))
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "tests.support.lmms_chat_class", name, *map(str, files)]
-    run = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    """Frames, sizes and tokens of the class that `--model NAME` names, run up to its processor."""
+    files, lines = zip(*theirs[name], strict=True)
     assert [line[0] for line in lines] == [f"lmms_eval.models.chat.{name}"] * len(files)
     assert lines[0][-1] == 11_520
     sampler, simple = composed(f"lmms_eval_{name}"), composed("lmms_eval")

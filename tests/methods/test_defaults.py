@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from evalkit.config import build
 from evalkit.config.choices import CONF
 from tests.support.configs import composed
+from tests.support.methods import built
 
 FILES = sorted((CONF / "method").glob("*.yaml"))
 NOT_FIELDS = {"name", "_target_", "defaults"}
@@ -17,14 +18,14 @@ NOT_FIELDS = {"name", "_target_", "defaults"}
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_class_defaults_are_those_of_the_conf_file(name: str) -> None:
-    (point,) = build.points(composed(f"method={name}", "ratio=1"))
+    point = built(name)
     assert asdict(point.method) == asdict(type(point.method)())
     assert point.method == type(point.method)()
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_a_conf_file_names_fields_alone(name: str) -> None:
-    (point,) = build.points(composed(f"method={name}", "ratio=1"))
+    point = built(name)
     written = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{name}.yaml"))
     assert isinstance(written, dict)
     known = {field.name: field.default for field in fields(point.method)}

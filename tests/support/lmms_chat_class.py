@@ -1,7 +1,7 @@
 """What lmms-eval's class for a Qwen model hands to the model for a video; run as a script, as its import is heavy.
 
-python -m tests.support.lmms_chat_class qwen2_5_vl|qwen3_vl VIDEO … -> a JSON list per line: module of the class, frame
-numbers, the numbers that their pictures carry, height, width and visual tokens.
+python -m tests.support.lmms_chat_class qwen2_5_vl=VIDEO qwen3_vl=VIDEO … -> a JSON list per line: module of the class,
+frame numbers, the numbers that their pictures carry, height, width and visual tokens.
 """
 
 from __future__ import annotations
@@ -69,6 +69,5 @@ def seen(name: str, model: Any, video: str) -> list[Any]:
 
 if __name__ == "__main__":
     vision_process.get_video_reader_backend = lambda: "decord"  # torchcodec needs libraries that not all machines have
-    asked = model(sys.argv[1])
-    for path in sys.argv[2:]:
-        print(json.dumps(seen(sys.argv[1], asked, path)))
+    for name, path in (word.split("=", 1) for word in sys.argv[1:]):
+        print(json.dumps(seen(name, model(name), path)))

@@ -7,8 +7,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-# seconds each on one core, falling; files that are not here take less
-LONGEST = ("tests/test_regression.py",)
+# minutes to half a minute each, falling; files that are not here take less
+LONGEST = (
+    "tests/test_regression.py",
+    "tests/commands/test_published_widths.py",
+    "tests/commands/test_run_eval.py",
+    "tests/lmms_plugin/test_lmms_plugin.py",
+    "tests/docs/test_commands.py",
+    "tests/methods/test_contract.py",
+    "tests/test_plugins.py",
+    "tests/model/test_qwen3_vl_methods.py",
+    "tests/test_wheel.py",
+    "tests/tune/test_tune.py",
+    "tests/engine/test_executor_builtin.py",
+    "tests/analysis/test_matched_points.py",
+    "tests/data/test_real_rows.py",
+    "tests/data/test_protocols.py",
+    "tests/model/test_positions.py",
+    "tests/model/test_llava.py",
+    "tests/commands/test_wrong_settings.py",
+)
 
 
 def longest_first(items: list[pytest.Item]) -> None:
