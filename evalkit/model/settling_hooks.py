@@ -41,7 +41,7 @@ class SettlingHooks(LayerHooks):
         if self.guide is None or self.live is None or ids is self.live.ids:
             return ids
         ids = ids.clone()
-        ids[:, -self.guide.tokens :] = ids[0, -self.guide.tokens :]
+        ids[1:, -self.guide.tokens :] = ids[0, -self.guide.tokens :]
         return ids
 
     def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
