@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +12,22 @@ from evalkit.method import Budget
 from evalkit.types import FramePlan, Video
 from methods.uniform import Uniform
 
+PLANS = 5  # after which a process is killed
+
 
 @dataclass(frozen=True, kw_only=True)
 class KilledOnce(Uniform):
-    """Uniform; the process that plans the second video dies, unless one has died already."""
+    """Uniform; the process that plans the fifth time dies, unless one has died already."""
 
     mark: str  # a file where it notes what it has planned
 
     def frames(self, video: Video, budget: Budget) -> FramePlan:
         """As Uniform."""
-        with Path(self.mark).open("a+", encoding="utf-8") as notes:
+        mark = Path(self.mark)
+        with mark.open("a", encoding="utf-8") as notes:
             notes.write("planned\n")
-            notes.seek(0)
-            if len(notes.readlines()) == 2:
+        if len(mark.read_text(encoding="utf-8").splitlines()) >= PLANS:
+            with suppress(FileExistsError):
+                mark.with_suffix(".killed").touch(exist_ok=False)
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().frames(video, budget)
