@@ -123,8 +123,7 @@ def check(
     found = locate(path)
     files = weight_files(found) if read_json(found, "config.json") else []
     model = skeleton(found, dtype=dtype).model
-    if not _has_tokenizer(found):
-        raise ConfigError(f"{found.asked}: expected a tokenizer (tokenizer.json); {found.remedy}")
+    _expect_tokenizer(found)
     pixel_statistics(found, (), ())
     with quiet():
         tensors.check(found, files, model)
@@ -169,6 +168,8 @@ def skeleton(path: str | Checkpoint, *, dtype: str = "float32", tokenizer: bool 
     """
     found = locate(path)
     kind, config = _config(found, dtype)
+    if tokenizer:
+        _expect_tokenizer(found)
     with explained(found), torch.device("meta"):
         model = kind.empty(config, DTYPES[dtype])
     return kind.of(model, _tokenizer(found, config) if tokenizer else None, mean=kind.mean, std=kind.std)
@@ -224,6 +225,11 @@ def quiet() -> Iterator[None]:
 
 def _has_tokenizer(found: Checkpoint) -> bool:
     return any(found.folder.glob("*token*")) or (found.folder / "vocab.json").exists()
+
+
+def _expect_tokenizer(found: Checkpoint) -> None:
+    if not _has_tokenizer(found):
+        raise ConfigError(f"{found.asked}: expected a tokenizer (tokenizer.json); {found.remedy}")
 
 
 def _tokenizer(found: Checkpoint, config: Any) -> Any:
