@@ -125,6 +125,23 @@ def test_separators_have_a_column_only_where_there_are_any() -> None:
     assert "separators" not in note
 
 
+def test_merged_tokens_have_a_column_only_where_there_are_any() -> None:
+    def table(represented: int) -> tuple[list[str], list[list[str]], str]:
+        spent = ledger(ratio_achieved=0.5, tokens_selected=40, tokens_represented=represented)
+        own, costs = Results([run("half", "method", 0.5, rows("rw", ledger=spent))]).set_budget[0]
+        found = budget_tables.budget(own, [{str(k): v for k, v in row.items()} for row in costs.to_dict("records")])
+        return [h.text for h in found.heads[-1]], [[f.text for f in line.fields] for line in found.lines], found.note
+
+    titles, values, note = table(64)
+    place = titles.index("represented")
+    assert titles[place - 1] == "selected"
+    assert [row[place - 1 : place + 1] for row in values] == [["40", "64"]]
+    assert "represented counts" in note
+    plain, _, note = table(40)
+    assert plain == [title for title in titles if title != "represented"]
+    assert "represented" not in note
+
+
 # ---- what it was made with
 
 

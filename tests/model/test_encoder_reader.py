@@ -15,6 +15,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_window_index
 
+import evalkit
 from evalkit.encoder_view import EncoderView
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.errors import ConfigError, MethodError
@@ -239,6 +240,8 @@ def test_a_pooling_head_from_elsewhere(siglip: Path, tmp_path_factory: pytest.Te
         torch.testing.assert_close(view_of(tokens).summary, pooling.head(pooling.norm(states[0])))
     limits = Budget.encoded(9, tokens.grid, ratio=0.5, layers=2, cell_frames=1)
     assert FastVID().select(tokens, limits, no_question).original_ids
+    named = evalkit.load_backbone(str(folder), pooling_head=str(siglip), device="cpu")
+    assert named.model.gives == family.gives
 
 
 def test_a_head_that_is_not_there_is_named(onevision: VideoLLM, backbone: Qwen2VL, checkpoint: Path) -> None:

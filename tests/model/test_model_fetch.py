@@ -20,11 +20,12 @@ from evalkit.commands import run
 from evalkit.config import build
 from evalkit.errors import ConfigError, DataError
 from evalkit.hub import COMMIT
+from evalkit.model import frame_scorer
 from evalkit.model.checkpoint import locate
 from evalkit.model.fetch import Listing, fetch, listing
 from evalkit.model.load import load, skeleton
 from evalkit.model.weights_identity import weights_identity
-from tests.support import rows
+from tests.support import frame_scorers, rows
 from tests.support.checkpoints import SHARDS, published
 from tests.support.configs import composed
 from tests.support.hub import Hub, etag, serving
@@ -82,6 +83,20 @@ def test_fetching_and_running(hub: Hub, capsys: pytest.CaptureFixture[str], file
     model = load(REPO, device="cpu")
     assert model.processors.fields == {"repetition_penalty": 1.05}
     assert model.tokenizer is not None
+
+
+def test_what_scores_frames_is_fetched_likewise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = frame_scorers.checkpoint("siglip", tmp_path / "siglip")
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(ConfigError, match=f"--model={REPO}: no such folder.*python -m evalkit model fetch {REPO}$"):
+        frame_scorer.load(REPO, device="cpu")
+    with serving(REPO, COMMIT_A, files, kind="models") as hub:
+        assert main(["model", "fetch", REPO, "--endpoint", hub.endpoint]) == 0
+    assert (
+        f"then: python -m evalkit data score-frames BENCHMARK --root DIR --model {REPO} --out"
+        in capsys.readouterr().out
+    )
+    assert type(frame_scorer.load(REPO, device="cpu")) is frame_scorer.SigLip
 
 
 def test_the_identity_is_the_hubs(hub: Hub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
