@@ -69,11 +69,16 @@ def _say_short(found: Results) -> None:
 
 def tables(folders: Sequence[Path], results_dir: Path) -> Results:
     """Write the tables of all runs in these folders into the results folder, and return what they were made of."""
-    found = Results(load.ordered([run for folder in dict.fromkeys(folders) for run in load.load(folder)]))
+    found = results_of(folders)
     if found.runs:
         with storage.opening(results_dir):
             run_tables.write(found, results_dir)
     return found
+
+
+def results_of(folders: Sequence[Path]) -> Results:
+    """All runs in these folders."""
+    return Results(load.ordered([run for folder in dict.fromkeys(folders) for run in load.load(folder)]))
 
 
 def finish(outcomes: Sequence[Outcome]) -> None:

@@ -14,12 +14,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
 from evalkit.commands import run_help
+from evalkit.commands.jobs import Jobs, collected
 from evalkit.config.choices import CONF, register
 from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError, StorageError, SystematicError
@@ -49,40 +49,47 @@ def _terminated(*_: object) -> None:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    outcomes: list[Any] = []  # of all jobs of a sweep, which run in this process
+    with collected(arguments) as jobs:
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def job(cfg: DictConfig) -> None:
-        log.info(STARTING)
-        from evalkit.commands.run import run
+        @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+        def job(cfg: DictConfig) -> None:
+            log.info(STARTING)
+            from evalkit.commands.run import run
 
+            try:
+                with explained("config"), _machine():
+                    jobs.ended(run(cfg))
+            except EvalkitError as error:  # here, as Hydra writes lines of its own about what leaves a job
+                code = _stopped(error)
+                if not jobs.elsewhere:
+                    sys.exit(code)
+                jobs.refused(code)
+
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
+        register()
+        sys.argv[1:] = arguments
         try:
             with explained("config"), _machine():
-                outcomes.append(run(cfg))
-        except EvalkitError as error:  # here, as Hydra writes lines of its own about what leaves a job
-            sys.exit(_stopped(error))
-
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises what it would print otherwise, to exit with 1
-    register()
-    sys.argv[1:] = arguments
-    try:
-        with explained("config"), _machine():
-            if run_help.OPTIONS & set(arguments):
-                print(run_help.text("config", arguments))
-            else:
-                job()
-    except EvalkitError as error:
-        return _stopped(error)
-    finally:  # jobs of a sweep that had ended before one was refused are shown too
-        _finish(outcomes)
-    return 3 if any(outcome.failed for outcome in outcomes) else 0
+                if run_help.OPTIONS & set(arguments):
+                    print(run_help.text("config", arguments))
+                else:
+                    job()
+        except EvalkitError as error:
+            return _stopped(error)
+        finally:  # jobs of a sweep that had ended before one was refused are shown too
+            failed = _finish(jobs)
+        return next(iter(jobs.codes()), 3 if failed else 0)
 
 
-def _finish(outcomes: Sequence[Any]) -> None:
-    if outcomes and not isinstance(sys.exception(), KeyboardInterrupt):
-        from evalkit.commands.run import finish
+def _finish(jobs: Jobs) -> bool:
+    """Show what came of all jobs; whether rows failed."""
+    if isinstance(sys.exception(), KeyboardInterrupt) or not jobs.any():
+        return False
+    from evalkit.commands.run import finish
 
-        finish(outcomes)
+    outcomes = jobs.outcomes()
+    finish(outcomes)
+    return any(outcome.failed for outcome in outcomes)
 
 
 @contextmanager
