@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -39,7 +40,7 @@ WORKERS, WALL = 2, 1.8  # with so many worker processes, the goal per wall secon
 NOTE = """
 Generated videos in LVBench's format, {videos} of them, {frames} frames of 112×112 pixels each; built-in checkpoint,
 greedy decoding. lmms-eval {lmms_eval}: a plain model of its plugin form, which reads, processes and generates for each
-question with {threads} threads; it reads by evalkit's own reader, in the rows "own reader" by lmms-eval's (PyAV). It
+question on {threads} thread; it reads by evalkit's own reader, in the rows "own reader" by lmms-eval's (PyAV). It
 shares nothing between questions, so that its rate is measured once, over {most} questions a video. evalkit:
 `run_eval.py executor.workers=1 decode.ahead=0` with one method at one ratio: a cache of all tokens (uniform at 1), of
 {quarter} frames (uniform at 0.25; lmms-eval's model then reads as few), of a quarter of the tokens (retake at 0.25,
@@ -99,6 +100,7 @@ class Processes:
         self.folder, self.args, self._started = folder, args, 0
         self.slices = {n: asked(args.data.resolve() / NAME, folder / str(n), args.videos, n) for n in args.questions}
         self.most = max(args.questions)
+        self.right: dict[Point, dict[str, str]] = {}  # replies of lmms-eval's model with right positions
 
     def theirs(self, point: Point, positions: str = "right") -> Ran:
         """lmms-eval's model with most questions: it shares nothing between them, so that others cost the same."""
@@ -107,7 +109,10 @@ class Processes:
         words += ["--frames", int(point.share * self.args.frames), "--reader", point.reader]
         found = self._run([*words, "--positions", positions, "--threads", self.args.threads])
         ids = [question.id for question in most.questions[NAME]]
-        return Ran.of(found, dict(zip(ids, found["replies"], strict=True)), self.most)
+        replies = dict(zip(ids, found["replies"], strict=True))
+        if positions == "right":
+            self.right[point] = replies
+        return Ran.of(found, replies, self.most)
 
     def ours(self, point: Point, questions: int, workers: int) -> Ran:
         """evalkit's run."""
@@ -187,7 +192,9 @@ def verdict(ratio: float, goal: float | None) -> str:
 
 def changed(run: Processes) -> tuple[int, int]:
     """How many answers of lmms-eval's model transformers' own positions change, and of how many."""
-    right, wrong = (run.theirs(POINTS["dense"], positions).replies for positions in ("right", "transformers"))
+    dense = POINTS["dense"]
+    right = run.right.get(dense) or run.theirs(dense).replies
+    wrong = run.theirs(dense, positions="transformers").replies
     return sum(right[question] != wrong[question] for question in right), len(right)
 
 
@@ -213,7 +220,7 @@ def main() -> None:
         run = Processes(Path(folder), args)
         rows = [row for name in args.points for row in compared(run, name)]
         different, total = changed(run)
-    note = NOTE.format(
+    note = " ".join(NOTE.split()).format(
         videos=args.videos,
         frames=args.frames,
         quarter=args.frames // 4,
@@ -226,8 +233,9 @@ def main() -> None:
         total=total,
         load=load_average,
         cores=machine.cores(),
-    ).strip()
+    )
     title = "Against lmms-eval: questions per second with equal answers (CPU)"
+    note = textwrap.fill(note, 120)
     print(f"{table(rows)}\n\n{note}" if args.quick else record(title, rows, note))
 
 
