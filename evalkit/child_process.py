@@ -30,12 +30,12 @@ SILENCE_SECONDS = 60.0  # in the middle of a message
 KILL_SECONDS = 5.0  # until a killed process is gone; one that waits for a broken disk is left behind
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
-TERMINAL = {signal.SIGINT, signal.SIGTERM}  # signals that a whole group of processes gets
+TERMINAL = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # signals that a whole group of processes gets
 
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Processes that are started in this block never get SIGINT and SIGTERM; this one gets them at its end."""
+    """Processes that are started in this block never get SIGINT, SIGTERM and SIGHUP; this one gets them at its end."""
     resource_tracker.ensure_running()  # which would lift the block when the first process is started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
     try:

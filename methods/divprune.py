@@ -25,7 +25,8 @@ class DivPrune(Method):
     Question-blind, training-free. Published for video: images of tables only; none found for MLVU, VideoMME, LVBench.
 
     Differs: distances are computed row by row as they are needed, so that no N × N matrix is held; the choice is the
-    same. On a prompt with several visual inputs the released code prunes the first one alone.
+    same, but that no token is taken twice where all are alike. On a prompt with several visual inputs the released code
+    prunes the first one alone.
     """
 
     def select(
@@ -50,6 +51,7 @@ def farthest(u_ND: Tensor, keep: int) -> Tensor:
     nearest = u_ND.new_full((len(u_ND),), torch.inf)
     for _ in range(keep - 1):
         nearest = nearest.minimum(1 - (u_ND @ u_ND[chosen[-1]][:, None])[:, 0])
+        nearest[chosen[-1]] = -torch.inf  # where all distances are 0 it would be chosen again
         chosen.append(int(nearest.argmax()))
     return torch.tensor(chosen)
 

@@ -1,9 +1,9 @@
 """`evalkit run key=value …`, which is run_eval.py: Hydra composes conf/config.yaml, evalkit.commands.run runs it.
 
 Exit codes: 0 everything answered, 1 crashed, 2 wrong settings or data, 3 some rows failed (recorded, the rest stands),
-4 stopped by the machine (a full disk, too many open files: the same command goes on) or as every video fails alike, 130
-and 143 stopped by SIGINT (Ctrl-C) and SIGTERM.
-Light: what a run needs is imported when there is one, so that --help answers at once.
+4 stopped by the machine (a full disk, too many open files: the same command goes on) or as every video fails alike,
+130, 143 and 129 stopped by SIGINT (Ctrl-C), SIGTERM and SIGHUP (a terminal that was closed).
+Light: what a run needs is imported when there is one, so that --help answers at once, and signals find `main` ready.
 """
 
 from __future__ import annotations
@@ -14,41 +14,58 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
-
-from evalkit.commands import run_help
-from evalkit.commands.jobs import Jobs, collected
-from evalkit.config.choices import CONF, register
-from evalkit.config.compose import explained
 from evalkit.errors import EvalkitError, StorageError, SystematicError
 from evalkit.runs import storage
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from evalkit.commands.jobs import Jobs
 
 log = logging.getLogger("evalkit")
 
 STARTING = "loading libraries"  # takes seconds; the first line of every job
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is to end a run as Ctrl-C does."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class SignalError(KeyboardInterrupt):
+    """A signal that is to end a run as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the jobs that these words of a command line ask for; the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _stop)
     try:
         return _run(arguments)
     except KeyboardInterrupt as stop:
+        for number in SIGNALS:  # it ends already
+            signal.signal(number, signal.SIG_IGN)
         log.error("stopped: answers given so far are stored, the same command goes on from there")
-        return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+        return 128 + (stop.number if isinstance(stop, SignalError) else signal.SIGINT)
 
 
-def _terminated(*_: object) -> None:
-    raise Terminated
+def _stop(number: int, _: object) -> None:
+    raise SignalError(number)
 
 
 def _run(arguments: Sequence[str]) -> int:
+    import hydra
+
+    from evalkit.commands import run_help
+    from evalkit.commands.jobs import collected
+    from evalkit.config.choices import CONF, register
+    from evalkit.config.compose import explained
+
     with collected(arguments) as jobs:
 
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -14,6 +14,7 @@ from evalkit.commands import run, run_eval
 from evalkit.commands.run import Outcome
 from evalkit.errors import DataError
 from tests.support import plot_grids
+from tests.support.run_eval import put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,7 +144,8 @@ def sweep(
             return ended(folders, tmp_path)
 
         monkeypatch.setattr(run, "run", job)
-        return run_eval.main(["-m", "ratio=1.0,0.5", "method=uniform", f"hydra.sweep.dir={tmp_path / 'sweep'}"])
+        with put_back():
+            return run_eval.main(["-m", "ratio=1.0,0.5", "method=uniform", f"hydra.sweep.dir={tmp_path / 'sweep'}"])
 
     return start
 

@@ -154,3 +154,12 @@ def test_the_notebook_holds_no_outputs() -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+def test_promises_name_tests_that_are_there() -> None:
+    file = ""
+    named = re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text("docs/reliability.md"))
+    assert len(named) > 25
+    for own, test in named:
+        file = own or file
+        assert f"def {test}(" in text(file), f"{file}::{test}"

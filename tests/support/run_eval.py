@@ -14,12 +14,14 @@ from unittest import mock
 
 import torch
 
+from evalkit.commands.run_eval import SIGNALS
+
 SCRIPT = Path(__file__).parents[2] / "run_eval.py"
 
 
 def run_eval(*settings: str) -> int:
     """Its exit code."""
-    with _put_back(), mock.patch.object(sys, "argv", [str(SCRIPT), *settings]), mock.patch.dict(os.environ):
+    with put_back(), mock.patch.object(sys, "argv", [str(SCRIPT), *settings]), mock.patch.dict(os.environ):
         try:
             runpy.run_path(str(SCRIPT), run_name="__main__")
         except SystemExit as end:
@@ -28,9 +30,10 @@ def run_eval(*settings: str) -> int:
 
 
 @contextmanager
-def _put_back() -> Iterator[None]:
+def put_back() -> Iterator[None]:
     """What a run changes of its process, as it was before; logging begins as in a new process, on stderr."""
-    root, threads, handler = logging.getLogger(), torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    root, threads = logging.getLogger(), torch.get_num_threads()
+    signals = {number: signal.getsignal(number) for number in SIGNALS}
     level, handlers = root.level, root.handlers[:]
     root.handlers.clear()
     try:
@@ -39,4 +42,5 @@ def _put_back() -> Iterator[None]:
         root.handlers[:] = handlers
         root.setLevel(level)
         torch.set_num_threads(threads)
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in signals.items():
+            signal.signal(number, handler)

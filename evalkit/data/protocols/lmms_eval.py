@@ -140,7 +140,7 @@ def _yaml(task: str) -> dict[str, Any]:
         pass
 
     Loader.add_constructor("!function", lambda _, node: node.value)
-    config: dict[str, Any] = yaml.load((_tasks_folder() / task).read_text(encoding="utf-8"), Loader)
+    config: dict[str, Any] = yaml.load((_tasks_folder() / task).read_text(encoding="utf-8"), Loader)  # noqa: S506 – a SafeLoader
     return config
 
 

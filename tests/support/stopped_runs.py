@@ -1,0 +1,199 @@
+"""Runs that end at a named moment, each a fork of one process that has the libraries loaded: they cost a second each.
+
+As a module it is that process: requests come in as lines of JSON, exit statuses go out. It computes nothing itself, so
+that what it forks has all of torch's threads before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+from tests.support.golden import ROOT
+
+
+class Ended(NamedTuple):
+    """How a run ended."""
+
+    code: int  # below 0: by a signal
+    said: str  # on stderr
+    passed: Mapping[str, int]  # how often it came to each point, where it ended by itself
+
+
+class Runs:
+    """Starts them, for the length of a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.stopped_runs"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, settings: Sequence[str], at: tuple[str, int] = ("", 0), sent: int = 0, defect: str = "") -> Ended:
+        """One run. The `n`-th time that it comes to a point, `at` = (point, n), it sends itself a signal."""
+        request = {"settings": list(settings), "at": at, "sent": int(sent), "defect": defect}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**request, "folder": str(self._folder)}) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        passed, said = self._folder / "passed", (self._folder / "stderr").read_text()
+        counts = json.loads(passed.read_text()) if passed.exists() else {}
+        return Ended(os.waitstatus_to_exitcode(status), said, counts)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+# ---- in the forked process
+
+
+class Moments:
+    """Counts how often the run comes to each point, and stops it at one."""
+
+    def __init__(self, at: tuple[str, int], sent: int) -> None:
+        self.passed: Counter[str] = Counter()
+        self._at, self._sent = tuple(at), sent
+
+    def reached(self, point: str) -> bool:
+        """Whether this is the moment."""
+        self.passed[point] += 1
+        return (point, self.passed[point]) == self._at
+
+    def at(self, point: str, owner: object, name: str) -> Any:
+        """A patch of a function: the moment is before its call."""
+        right: Callable[..., Any] = getattr(owner, name)
+
+        def watched(*args: Any, **named: Any) -> Any:
+            if self.reached(point):
+                os.kill(os.getpid(), self._sent)
+            return right(*args, **named)
+
+        return mock.patch.object(owner, name, watched)
+
+    def half_written(self, owner: Any) -> Any:
+        """A patch of what writes a line: the moment is when half of it is in the file."""
+        right = owner._put
+
+        def watched(out: Any, line: Mapping[str, Any]) -> int:
+            if self.reached("half a line"):
+                out.write(json.dumps(line).encode()[:40])
+                os.kill(os.getpid(), self._sent)
+            return int(right(out, line))
+
+        return mock.patch.object(owner, "_put", watched)
+
+
+@contextmanager
+def _watched(moments: Moments) -> Iterator[None]:
+    from evalkit.analysis.tables import run_tables
+    from evalkit.config import build
+    from evalkit.data.decoding.process import DecodeInChild
+    from evalkit.model.video_llm import VideoLLM
+    from evalkit.runs import folder, load
+
+    with ExitStack() as stack:
+        stack.enter_context(moments.half_written(folder))
+        for patch in (
+            moments.at("start-up", build, "grid"),
+            moments.at("decode", DecodeInChild, "receive"),
+            moments.at("prefill", VideoLLM, "prefill_text"),
+            moments.at("write", folder, "_put"),
+            moments.at("flush", os, "fsync"),
+            moments.at("rename", Path, "replace"),
+            moments.at("tables", run_tables, "write"),
+            moments.at("reading back", load, "load"),
+        ):
+            stack.enter_context(patch)
+        yield
+
+
+@contextmanager
+def _defect(name: str) -> Iterator[None]:
+    """A protection that is off."""
+    from evalkit.runs import folder
+
+    if name == "answers are kept back":  # and written when the run ends
+        right, kept = folder._put, list[Any]()
+
+        def late(out: Any, line: Mapping[str, Any]) -> int:
+            kept.append(line)
+            return 0
+
+        with mock.patch.object(folder, "_put", late), mock.patch.object(folder.RunFolder, "_expect_own"):
+            yield
+        del right
+    elif name == "torn lines stay":
+        mend = folder.RunFolder._mend
+
+        def left(self: Any, file: str) -> list[dict[str, Any]]:
+            path = self.path / file
+            before = path.read_bytes() if path.exists() else None
+            lines = mend(self, file)
+            if before is not None:
+                path.write_bytes(before)
+            return lines
+
+        with mock.patch.object(folder.RunFolder, "_mend", left):
+            yield
+    else:
+        yield
+
+
+def _child(request: Mapping[str, Any]) -> None:
+    folder = Path(request["folder"])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(folder / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    (folder / "passed").unlink(missing_ok=True)
+    from evalkit.commands import run_eval
+
+    moments = Moments(request["at"], request["sent"])
+    code = 1
+    try:
+        with _defect(request["defect"]), _watched(moments):
+            code = run_eval.main(request["settings"])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        (folder / "passed").write_text(json.dumps(moments.passed))
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Fork until stdin ends."""
+    import hydra  # noqa: F401 – and with those below all that a run imports
+    import torch
+
+    import evalkit.analysis.summary
+    import evalkit.commands.run
+    import evalkit.config.choices
+    import evalkit.model.families.qwen2_vl
+    import evalkit.model.load  # noqa: F401
+
+    torch.set_num_threads(1)
+    sys.argv = [str(ROOT / "run_eval.py")]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for line in sys.stdin:
+        process = os.fork()
+        if not process:
+            _child(json.loads(line))
+        print(os.waitpid(process, 0)[1], flush=True)
+
+
+if __name__ == "__main__":
+    main()
