@@ -128,9 +128,8 @@ def attention(queries: Tensor, keys: Tensor, hidden: Tensor | None) -> Tensor:
     if hidden is not None:
         logits = logits.masked_fill(hidden, -torch.inf)
     weights = logits.softmax(-1)
-    if not windows:
-        return weights.mean((0, 1, 2))
-    return torch.stack([one.mean((0, 1, 2)) for one in weights])
+    means: list[Tensor] = [one.mean((0, 1, 2)) for one in (weights if windows else weights[None])]
+    return torch.stack(means) if windows else means[0]
 
 
 def per_cell(weights: Tensor, slot: Tensor, width: int) -> Tensor:
