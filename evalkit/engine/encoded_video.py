@@ -1,4 +1,4 @@
-"""The states of one video on its way to an answer: planned, encoded, prefilled."""
+"""The states of one video on its way to an answer: planned, encoded, prefilled, replied about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.encoder_view import Need
-    from evalkit.engine.replies import Replied
     from evalkit.engine.stage_times import Clock
     from evalkit.method import Budget, Method
     from evalkit.model.flops import OpCounts
@@ -58,6 +57,21 @@ class EncodedVideo:
         clocks = [self.reading[need] for need in sorted(method.needs & set(self.reading))]
         tokens = replace(self.tokens, encoder=view.only(method.needs))
         return replace(self, tokens=tokens, clocks=(*self.clocks, *clocks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replied:
+    """What a model said to one question on one cache, and what that took; nothing in it is an operating point's."""
+
+    prompt: str
+    text: str
+    repeated: bool
+    margin: float | None
+    n_text_tokens: int  # that were fed
+    visual: tuple[int, ...]  # KV entries in each layer when the reply began
+    before: OpCounts  # everything that was computed before the reply's second token
+    generated: OpCounts
+    clock: Clock
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from evalkit.data.video import size_of
 from evalkit.engine.encoded_clips import EncodedClips
 from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo
 from evalkit.engine.stage_times import Clock, Meter
-from evalkit.model.shared_weights import same_encoder
+from evalkit.model.shared_weights import encoder_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,10 +53,6 @@ class FrameSet:
         self._reading: dict[Need, Clock] = {}  # seconds of reading the encoder
         if plan.indices:
             self.slices = self.encoder.slices(plan, needs, self._read, self.clips)
-
-    def encodes_as(self, other: PlannedVideo) -> bool:
-        """Whether a clip that both want has the same features."""
-        return self.size == size_of(other.frames) and same_encoder(self.planned[0].backbone, other.backbone)
 
     def add(self, frame: SizedFrame) -> None:
         """A frame, which is not wanted here perhaps; a slice that is full is encoded."""
@@ -120,19 +116,25 @@ class BegunVideo:
 
 def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter: Meter) -> list[FrameSet]:
     """The distinct sets of frames, in the order of the operating points that first want them."""
+    models = {id(one.backbone): one.backbone for one in planned}
+    tensors = {key: encoder_tensors(model) for key, model in models.items()} if len(models) > 1 else {}
+
+    def same_weights(one: PlannedVideo, other: PlannedVideo) -> bool:
+        return tensors.get(id(one.backbone)) == tensors.get(id(other.backbone))
+
     groups: list[list[PlannedVideo]] = []
     for one in planned:
         for group in groups:
-            if group[0].frames == one.frames and same_encoder(group[0].backbone, one.backbone):
+            if group[0].frames == one.frames and same_weights(group[0], one):
                 group.append(one)
                 break
         else:
             groups.append([one])
     sets: list[FrameSet] = []
-    for group in groups:
-        alike = (one.clips for one in sets if one.encodes_as(group[0]))
-        clips = next(alike, None) or EncodedClips()
-        sets.append(FrameSet(encoders[group[0].point.adapter], group, Clock(meter), clips))
+    for first, *others in groups:
+        alike = (one for one in sets if one.size == size_of(first.frames) and same_weights(one.planned[0], first))
+        clips = next((one.clips for one in alike), EncodedClips())
+        sets.append(FrameSet(encoders[first.point.adapter], [first, *others], Clock(meter), clips))
     return sets
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.engine import accounting, records
+from evalkit.engine.encoded_video import Replied
 from evalkit.engine.stage_times import Clock
 from evalkit.model import option_margin
 
@@ -13,23 +13,7 @@ if TYPE_CHECKING:
     from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.prompts import Prompts
     from evalkit.engine.stage_times import Meter
-    from evalkit.model.flops import OpCounts
     from evalkit.types import Answer, Question
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replied:
-    """What a model said to one question on one cache, and what that took; nothing in it is an operating point's."""
-
-    prompt: str
-    text: str
-    repeated: bool
-    margin: float | None
-    n_text_tokens: int  # that were fed
-    visual: tuple[int, ...]  # KV entries in each layer when the reply began
-    before: OpCounts  # everything that was computed before the reply's second token
-    generated: OpCounts
-    clock: Clock
 
 
 def replied(prefilled: PrefilledVideo, question: Question, prompts: Prompts, meter: Meter) -> Replied:

@@ -7,6 +7,7 @@ alone". This function needs no mask: it aligns the causal triangle to the lower 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "evalkit_causal_lower_right"
+SMALL = 2**20  # entries of a mask that is kept for the next layer
 
 
 def attend(
@@ -36,21 +38,32 @@ def attend(
     chunk, length = query.shape[2], key.shape[2]
     bias, alone = attention_mask, attention_mask is None and chunk == length  # then both corners are the same
     if attention_mask is None and 1 < chunk < length:
-        bias = _causal(chunk, length, query.device)
+        bias = _causal(chunk, length, query.device, query.dtype)
     out = scaled_dot_product_attention(
         query, key, value, attn_mask=bias, is_causal=alone, scale=scaling, enable_gqa=True
     )
     return out.transpose(1, 2).contiguous(), None
 
 
-def _causal(chunk: int, length: int, device: torch.device) -> Tensor:
+def _causal(chunk: int, length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Each of the last `chunk` tokens sees what is before it, and itself."""
     if device.type == "cpu":  # where torch's own object below would make the very same mask
-        return torch.ones(chunk, length, dtype=torch.bool).tril(length - chunk)
+        return _small_mask(chunk, length, dtype) if chunk * length <= SMALL else _mask(chunk, length)
     from torch.nn.attention.bias import causal_lower_right  # brings torch's compiler: seconds of every start
 
     bias: Tensor = causal_lower_right(chunk, length)  # by which flash attention needs no mask
     return bias
+
+
+def _mask(chunk: int, length: int) -> Tensor:
+    return torch.ones(chunk, length, dtype=torch.bool).tril(length - chunk)
+
+
+@lru_cache(maxsize=2)
+def _small_mask(chunk: int, length: int, dtype: torch.dtype) -> Tensor:
+    """As the kernel turns a bool mask into one to be added: layers of one feed mostly need the same."""
+    with torch.inference_mode(False):  # it may serve a forward of training next
+        return torch.zeros(chunk, length, dtype=dtype).masked_fill_(~_mask(chunk, length), -torch.inf)
 
 
 def register() -> str:

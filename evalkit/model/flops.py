@@ -21,11 +21,24 @@ class OpCounts:
     scored: int = 0  # hidden states scored against the vocabulary
     extra: int = 0  # operations of a method's own matrix products
 
+    # field by field, as they are added twice in every layer of every feed
     def __add__(self, other: OpCounts) -> OpCounts:
-        return OpCounts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+        return OpCounts(
+            projected=self.projected + other.projected,
+            pairs=self.pairs + other.pairs,
+            transformed=self.transformed + other.transformed,
+            scored=self.scored + other.scored,
+            extra=self.extra + other.extra,
+        )
 
     def __sub__(self, other: OpCounts) -> OpCounts:
-        return OpCounts(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+        return OpCounts(
+            projected=self.projected - other.projected,
+            pairs=self.pairs - other.pairs,
+            transformed=self.transformed - other.transformed,
+            scored=self.scored - other.scored,
+            extra=self.extra - other.extra,
+        )
 
 
 def decoder(config: Any, op_counts: OpCounts) -> int:

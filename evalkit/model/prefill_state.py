@@ -60,6 +60,7 @@ class PrefillState:
         self.separators_fed = 0  # that entered the first layer
         self.guides_fed = 0  # tokens of text that were fed behind the video's chunks, beside the prompt itself
         self.visual_per_cell = torch.zeros(0, dtype=torch.long)  # (T,) visual entries of each cell over all layers
+        self._count: tuple[Tensor, tuple[int, int, Tensor]] | None = None  # cells that were counted last
         self.op_counts = OpCounts()  # what it took to read all this
         self.next_id = 0  # that follows in the uncompressed layout
         self.read = torch.empty(0, dtype=torch.long)  # (n,) token ids fed, a visual token as the family's placeholder
@@ -174,7 +175,7 @@ class PrefillState:
         self.reindexed[layer] |= evicted.positions is not None and closes_gap
         self.align_text = align_text
         self._count_video(layer, cells, -1)
-        self._count_video(layer, cells[index])
+        self._add_video(layer, _counted(cells[index]))
         self.count(OpCounts(extra=evicted.flops))
 
     def extend_video(self, layer: int, cells: Tensor) -> int:
@@ -200,20 +201,27 @@ class PrefillState:
         self.positions[layer] = torch.cat([old[:, :start], old[:, start:][:, first]], dim=1)
         self._count_video(layer, cells, -1)
         kept = cells[..., index] if cells.ndim == 1 else cells.gather(1, index.expand(len(cells), -1))
-        self._count_video(layer, kept)
+        self._add_video(layer, _counted(kept))
         self.video_cells[layer] = kept
         self.count(OpCounts(extra=flops))
 
     def _count_video(self, layer: int, cells: Tensor, sign: int = 1) -> None:
-        """`cells` (S,), or (G, S) where each of G key heads has entries of its own: then their mean counts."""
-        visual, heads = cells[cells >= 0], 1 if cells.ndim == 1 else len(cells)
-        self.visual[layer] += sign * (len(visual) // heads)
-        self.separators[layer] += sign * int((cells == NO_CELL).sum())
-        found = sign * torch.bincount(visual, minlength=len(self.visual_per_cell))
-        found = found if heads == 1 else found.double() / heads
-        found = found.to(torch.promote_types(found.dtype, self.visual_per_cell.dtype))
-        found[: len(self.visual_per_cell)] += self.visual_per_cell
-        self.visual_per_cell = found
+        """`cells` (S,), or (G, S) where each of G key heads has entries of its own: then their mean counts. Layers
+        mostly ask for the same cells in turn.
+        """
+        if self._count is None or self._count[0] is not cells:
+            self._count = cells, _counted(cells)
+        self._add_video(layer, self._count[1], sign)
+
+    def _add_video(self, layer: int, counts: tuple[int, int, Tensor], sign: int = 1) -> None:
+        visual, separators, found = counts
+        self.visual[layer] += sign * visual
+        self.separators[layer] += sign * separators
+        size = max(len(found), len(self.visual_per_cell))
+        total = torch.zeros(size, dtype=torch.promote_types(found.dtype, self.visual_per_cell.dtype))
+        total[: len(self.visual_per_cell)] = self.visual_per_cell
+        total[: len(found)] += sign * found
+        self.visual_per_cell = total
 
     # ---- copied and cut back
 
@@ -240,3 +248,10 @@ class PrefillState:
         self.next_id, self.op_counts = mark.next_id, mark.op_counts
         self.visual, self.separators = list(mark.visual), list(mark.separators)
         self.read, self.replied = self.read[: mark.read], mark.replied
+
+
+def _counted(cells: Tensor) -> tuple[int, int, Tensor]:
+    """Visual entries, separators, and visual entries of each cell (T,)."""
+    visual, heads = cells[cells >= 0], 1 if cells.ndim == 1 else len(cells)
+    each = torch.bincount(visual)
+    return len(visual) // heads, int((cells == NO_CELL).sum()), each if heads == 1 else each.double() / heads

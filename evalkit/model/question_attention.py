@@ -164,8 +164,8 @@ class QuestionAttention:
                 groups.append((i - layers.start, group))
                 found.append(weights)
                 op_counts += counts
-        together = torch.cat([weights.flatten() for weights in found]).cpu()
-        on_cpu = torch.split(together, [weights.numel() for weights in found])
+        sizes = [weights.numel() for weights in found]
+        on_cpu = torch.split(torch.cat([weights.flatten() for weights in found]).cpu(), sizes)  # one copy for them all
         if by_token:
             return Looked(on_cpu[0].double().view(1, 1, -1), len(self.suffix_ids), op_counts, 0.0)
         width = windows[0][1] - windows[0][0]
@@ -232,7 +232,7 @@ class QuestionAttention:
             PruneAlone(method=self.method),
             self.budget,
             chunk_cells=self.chunk_cells,
-            suffix_ids=self.suffix_ids,
+            suffix_tokens=len(self.suffix_ids),
             observe=observe,
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}

@@ -44,11 +44,11 @@ def same_encoder(one: Decoder, other: Decoder) -> bool:
 
     What counts is every tensor outside the language model and its output layer: vision tower and projector.
     """
-    return one is other or _encoder(one) == _encoder(other)
+    return one is other or encoder_tensors(one) == encoder_tensors(other)
 
 
-def _encoder(decoder: Decoder) -> dict[str, tuple[Any, ...]]:
-    """Name -> where in memory a tensor lies, and how it is read."""
+def encoder_tensors(decoder: Decoder) -> dict[str, tuple[Any, ...]]:
+    """Name -> where in memory a tensor lies, and how it is read; equal for models as `same_encoder` compares them."""
     language = {id(module) for part in (decoder.text, decoder.model.lm_head) for module in part.modules()}
     return {
         f"{name}.{key}": (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride())
