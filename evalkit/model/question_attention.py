@@ -232,7 +232,7 @@ class QuestionAttention:
             PruneAlone(method=self.method),
             self.budget,
             chunk_cells=self.chunk_cells,
-            suffix_tokens=len(self.suffix_ids),
+            suffix_ids=self.suffix_ids,
             observe=observe,
         )
         keys = {i: torch.cat(trace.keys, 1) for i, trace in traces.items()}
