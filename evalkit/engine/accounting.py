@@ -97,13 +97,14 @@ def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
     tokens, state = prefilled.encoded.tokens, prefilled.state
     if tokens is None:
         return None
-    cells = [cell for cell, entries in enumerate(state.visual_per_cell.tolist()) if entries > 1e-9]
+    entries, shown = state.visual_per_cell.tolist(), tokens.cell_seconds.tolist()
+    cells = [cell for cell, count in enumerate(entries) if count > 1e-9]
     video, plan, size = prefilled.encoded.video, prefilled.encoded.plan, prefilled.budget.cell_frames
     # the last cell may have fewer frames of its own: its last one is repeated
     ends = [plan.indices[plan.slots[min((cell + 1) * size, len(plan.slots)) - 1]] for cell in cells]
     return KeptOverTime(
-        seconds=tuple(round(float(tokens.cell_seconds[cell]), 3) for cell in cells),
-        tokens=tuple(round(float(state.visual_per_cell[cell]) / len(state.layers), 2) for cell in cells),
+        seconds=tuple(round(shown[cell], 3) for cell in cells),
+        tokens=tuple(round(entries[cell] / len(state.layers), 2) for cell in cells),
         cells=tuple(cells),
         last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
         merged=_merged_into(prefilled.selected, cells),

@@ -12,13 +12,11 @@ from evalkit.method import Method
 from evalkit.model.families.qwen3_vl import Qwen3VL
 from evalkit.model.load import load
 from evalkit.model.separators import Separators
-from evalkit.testing import method_contract
 from evalkit.tune import forward
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
-from tests.support import clips
-from tests.support.flop_counter import counted, total
-from tests.support.loop import answer_key, engine, question
+from tests.support import clips, family_checks
+from tests.support.loop import engine, question
 from tests.support.methods import WITHIN, built
 from tests.support.parity import budget_of
 from tests.support.visual_tokens import visual
@@ -41,35 +39,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(96, 160))
 
 
-@pytest.fixture
-def on_qwen3(family: Qwen3VL, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The contract's checks run on this family."""
-    monkeypatch.setattr(method_contract, "backbone", lambda: family)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DEFINED)
-@pytest.mark.usefixtures("on_qwen3")
-def test_the_contract(name: str) -> None:
-    method_contract.answers_are_those_of_the_ratio(built(name).method)
-    method_contract.nothing_is_changed(built(name).method)
+def test_the_contract(name: str, family: Qwen3VL, monkeypatch: pytest.MonkeyPatch) -> None:
+    family_checks.keeps_the_contract(name, family, monkeypatch)
 
 
 @pytest.mark.parametrize("name", MARKED)
 def test_operations_and_sharing(name: str, family: Qwen3VL, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In closed form as torch counts them; and two questions together answered as each alone."""
-    point, questions = replace(built(name), ratio=0.5), [question(clip, number) for number in range(2)]
-    together = [a for _, a in engine(family, chunk_cells=4).answers({point: questions})]
-    with counted(monkeypatch) as counter:
-        ((_, alone),) = engine(family, chunk_cells=4).answers({point: questions[1:]})
-    assert total(alone) == counter.get_total_flops()
-    assert answer_key(together[1]) == answer_key(alone)
-    assert together[1].ledger is not None
-    assert alone.ledger is not None
-    assert together[1].ledger.flops == alone.ledger.flops
-    if point.method.spends:
-        assert alone.ledger.kv_separators > 0  # times and vision tokens: counted apart, never dropped
-        assert len(set(alone.ledger.kv_separators_per_layer)) == 1
+    found = family_checks.operations_and_sharing(name, family, clip, monkeypatch)
+    if built(name).method.spends:
+        assert found.kv_separators > 0  # times and vision tokens: counted apart, never dropped
+        assert len(set(found.kv_separators_per_layer)) == 1
 
 
 def test_what_is_not_defined_here_says_so(family: Qwen3VL, clip: Path) -> None:

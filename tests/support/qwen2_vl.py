@@ -1,4 +1,4 @@
-"""Qwen2-VL-7B's and Qwen2.5-VL-7B's published files, with few layers and random bfloat16 weights."""
+"""Qwen2-VL-7B's and Qwen2.5-VL-7B's published files, with few layers and random bfloat16 weights; a tiny Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForImageTextToText
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from evalkit.tiny import tokenizer
 from tests.support import published_widths, qwen_tokenizer
 
 # as Qwen/Qwen2-VL-7B-Instruct and Qwen/Qwen2.5-VL-7B-Instruct publish them: what both have
@@ -123,3 +125,42 @@ def published(folder: Path, own: dict[str, Any], *, layers: int, depth: int) -> 
 def _published_name(name: str) -> str:
     """visual.… and model.…, as the files of transformers 4 have them."""
     return re.sub(r"^model\.visual\.", "visual.", re.sub(r"^model\.language_model\.", "model.", name))
+
+
+def tiny_2_5(folder: Path) -> Path:
+    """A Qwen2.5-VL that can be asked: six layers of width 64, a windowed vision block and one over whole cells."""
+    built = tokenizer.build()
+    vocab = built.get_vocab()
+    text = {
+        "vocab_size": -(-len(built) // 64) * 64,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.1,
+        "eos_token_id": vocab["<|im_end|>"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "out_hidden_size": 64,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "window_size": 56,
+        "fullatt_block_indexes": [1],
+        "tokens_per_second": 2,
+        "initializer_range": 0.1,
+    }
+    ids = {f"{name}_token_id": vocab[f"<|{name}|>"] for name in ("vision_start", "vision_end")}
+    ids |= {f"{name}_token_id": vocab[f"<|{name}_pad|>"] for name in ("image", "video")}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    model.eval().save_pretrained(folder)
+    built.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS), encoding="utf-8")
+    return folder
