@@ -138,7 +138,7 @@ def test_what_it_asks_for_counts(qwen2: Qwen2) -> None:
         asking.set_question(HEAD, TAIL, len(TAIL))
         method.select(video, budget, asking)
     assert asking.op_counts == first
-    assert len(asking._passes) == 2
+    assert len(asking._shared.passes) == 2
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.9, 0.5, 0.25])

@@ -49,6 +49,13 @@ def dropping(layer: PreallocatedLayer, when: Callable[[int], bool]) -> Callable[
     return update
 
 
+def spoilt(layer: PreallocatedLayer, when: Callable[[int], bool]) -> PreallocatedLayer:
+    """The layer, and copies of it, with that update."""
+    layer.update = dropping(layer, when)  # type: ignore[method-assign]
+    layer.copy = lambda: spoilt(PreallocatedLayer.copy(layer), when)  # type: ignore[method-assign]
+    return layer
+
+
 @pytest.mark.parametrize("point", [DENSE, OperatingPoint("pivotkv", PivotKV(), 0.5)])
 @pytest.mark.parametrize(
     "when",
@@ -62,7 +69,7 @@ def test_a_cache_that_drops_an_entry_fails_the_row(
 
     def one_bad_layer() -> Any:
         made = context()
-        made.layers[2].update = dropping(made.layers[2], when)  # type: ignore[method-assign]
+        spoilt(made.layers[2], when)
         return made
 
     loop = engine(backbone, chunk_cells=4)

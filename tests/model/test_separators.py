@@ -325,7 +325,7 @@ def test_a_question_attends_to_visual_tokens_alone(
     asks = QuestionAttention(decoder, video, Asking(), limits(video, decoder.layers), chunk_cells=CHUNK)
     asks.set_question(HEAD, TAIL, header=len(TAIL))
     with torch.inference_mode():
-        read = asks._pass([3, 0, 1], range(2))
+        read = asks._shared.passes[asks._pass([3, 0, 1], range(2))]
         embeds = torch.cat([stock.model.embed_tokens(torch.tensor(HEAD)), read_features(video, [3, 0, 1])])
         layer = stock.model.layers[0]
         keys = layer.self_attn.k_proj(layer.input_layernorm(embeds)).view(len(embeds), 2, 8).transpose(0, 1)

@@ -44,7 +44,7 @@ def said(question: str, answer: str = "A") -> list[dict[str, str]]:
 
 BAD = {  # row: what is said of it
     "missing": (row("missing", "nowhere.mp4"), "no such video"),
-    "no video": (row("no video", None), "name of a video"),
+    "no video": (row("no video", None), "a video's name"),
     "broken": (row("broken", "broken.mp4"), "broken.mp4"),
     "no placeholder": (row("no placeholder", talk=said("Which place?")), "got 0"),
     "two placeholders": (row("two placeholders", talk=said("<video><image>\nWhich?")), "got 2"),
