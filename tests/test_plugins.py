@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -167,10 +168,13 @@ def start(packaged: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 COMMANDS = """
 import json, sys
+from glob import glob
+import pytest
 from evalkit.__main__ import main
 for words in json.loads(sys.argv[1]):
-    code = main(words)
-    assert code == 0, (words, code)
+    start = pytest.main if words[0] == "-q" else main
+    code = start([path for word in words for path in glob(word, recursive=True) or [word]])
+    print(f"== {int(code)}", flush=True)
 """
 CONTRACT = """
 from evalkit.testing import contract
@@ -179,57 +183,52 @@ test_first_half = contract(FirstHalf())
 """
 
 
+def commands(packaged: Path, *each: list[str]) -> tuple[list[int], list[str], str]:
+    """Commands of evalkit, or pytest's, in one process, one after the other; exit codes, stdout of each, and stderr."""
+    done = start(packaged, "-c", COMMANDS, json.dumps(each))
+    assert done.returncode == 0, done.stderr
+    parts = re.split(r"^== (\d+)\n", done.stdout, flags=re.M)
+    return [int(code) for code in parts[1::2]], parts[:-1:2], done.stderr
+
+
 @pytest.mark.slow
 def test_a_package_runs_and_is_reported(packaged: Path, data: Path, tmp_path: Path) -> None:
     """All six kinds in one run; then the tables, the report, a score and a check of its data."""
     methods = "methods=[uniform,first_half,{_target_: first_half.method.FirstHalf, name: mine, share: 0.5}]"
-    mine = ["benchmark=counting", f"benchmark.root={data}", "backbone=tiny_small_chunks", "protocol=terse"]
-    mine += [
-        "print_tables=true",
-        "reader=counted",
-        "trackers=[text_file]",
-        f"+tracker.text_file.file={tmp_path / 'runs.txt'}",
-    ]
-    results = tmp_path / "results"
-    ran = start(packaged, "run_eval.py", *mine, methods, "ratios=[0.5]", "sampling.frames=8", f"results_dir={results}")
-    assert ran.returncode == 0, ran.stderr
-    assert "protocol terse 1" in ran.stdout
-    assert "read by first_half" in ran.stderr
-    assert {line.split("-r")[0] for line in (tmp_path / "runs.txt").read_text().split()} == {
-        "uniform",
-        "first_half",
-        "mine",
-    }
+    results, log = tmp_path / "results", tmp_path / "runs.txt"
+    run = ["run", "benchmark=counting", f"benchmark.root={data}", "backbone=tiny_small_chunks", "protocol=terse"]
+    run += ["reader=counted", "trackers=[text_file]", f"+tracker.text_file.file={log}", "print_tables=true"]
+    run += ["report=false", methods, "ratios=[0.5]", "sampling.frames=8", f"results_dir={results}"]
+    score = ["score", "counting", "--annotations", str(data), "--answers", str(results / "**/mine-*/answers.jsonl")]
+    verify = ["data", "verify", "counting", "--root", str(data), "--out", str(tmp_path)]
+    codes, (ran, _, scored, verified), stderr = commands(packaged, run, ["report", str(results)], score, verify)
+    assert codes == [0, 0, 0, 0], stderr
+    assert "protocol terse 1" in ran
+    assert "read by first_half" in stderr
+    assert {line.split("-r")[0] for line in log.read_text().split()} == {"uniform", "first_half", "mine"}
     folders = {file.parent.name.split("-r")[0]: file for file in results.rglob("answers.jsonl")}
     lines = {name: file.read_text().splitlines() for name, file in folders.items()}
     assert {name: len(answers) for name, answers in lines.items()} == {"uniform": 4, "first_half": 4, "mine": 4}
     assert json.loads(lines["first_half"][0])["ledger"]["ratio_achieved"] == 0.5
-
-    score = ["score", "counting", "--annotations", str(data), "--answers", str(folders["mine"])]
-    verify = ["data", "verify", "counting", "--root", str(data), "--out", str(tmp_path)]
-    done = start(packaged, "-c", COMMANDS, json.dumps([["report", str(results)], score, verify]))
-    assert done.returncode == 0, done.stderr
     assert "Counting" in (results / "report.html").read_text(encoding="utf-8")
-    assert "official 1" in done.stdout  # the benchmark's own protocol beside that of the package
-    assert "terse 1" in done.stdout
-    assert "retake 1" not in done.stdout
-    assert "2 videos checked, 0 missing, 0 broken" in done.stdout
+    assert "official 1" in scored  # the benchmark's own protocol beside that of the package
+    assert "terse 1" in scored
+    assert "retake 1" not in scored
+    assert "2 videos checked, 0 missing, 0 broken" in verified
 
 
 @pytest.mark.slow
 def test_a_package_is_chosen_by_name_and_keeps_the_contract(packaged: Path, data: Path, tmp_path: Path) -> None:
-    chosen = ["method=first_half", "method.share=0.5", "benchmark=counting", f"benchmark.root={data}", "ratio=0.5"]
-    dry = start(packaged, "run_eval.py", *chosen, "protocol=official", "dry_run=true", f"results_dir={tmp_path}")
-    assert dry.returncode == 0, dry.stderr
-    assert "Counting" in dry.stdout
-    assert "first_half" in dry.stdout
-    unknown = start(packaged, "run_eval.py", "method=first_hald")
-    assert unknown.returncode == 2
-    assert "xcomp (evalkit), first_half (first-half 0.1); got 'first_hald'" in unknown.stderr
+    dry = ["run", "method=first_half", "method.share=0.5", "benchmark=counting", f"benchmark.root={data}", "ratio=0.5"]
+    dry += ["protocol=official", "dry_run=true", f"results_dir={tmp_path}"]
     (tmp_path / "test_mine.py").write_text(CONTRACT)
-    checked = start(packaged, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_mine.py"))
-    assert checked.returncode == 0, checked.stdout
-    assert "4 passed" in checked.stdout
+    contract = ["-q", "-p", "no:cacheprovider", str(tmp_path / "test_mine.py")]
+    codes, (told, _, checked), stderr = commands(packaged, dry, ["run", "method=first_hald"], contract)
+    assert codes == [0, 2, 0], stderr + checked
+    assert "Counting" in told
+    assert "first_half" in told
+    assert "xcomp (evalkit), first_half (first-half 0.1); got 'first_hald'" in stderr
+    assert "4 passed" in checked
 
 
 # ---- the identity of a run

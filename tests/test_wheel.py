@@ -87,8 +87,10 @@ def test_an_evaluation_and_its_report(installed: Path, here: Path) -> None:
         "ratios=[0.5]",
         "sampling.frames=8",
         "backbone.device=cpu",
+        "report=false",
     )
     assert "generated videos (VideoMME format)" in evalkit(installed, here, "run", *words)
+    assert not (here / "results" / "report.html").exists()
     evalkit(installed, here, "report", "results")
     assert (here / "results" / "report.html").is_file()
     assert not list(here.glob("*.log"))

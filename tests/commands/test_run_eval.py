@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,8 +87,9 @@ def test_a_grid_fills_one_folder_per_cell_and_writes_tables(results: Path, capsy
 
 @pytest.mark.slow
 def test_a_second_start_answers_only_what_is_missing(
-    results: Path, data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    results = shutil.copytree(results, tmp_path / "results")
     before = lines(results)
     asked: list[str] = []
     answers = Engine.answers
@@ -133,21 +135,20 @@ def test_timing_comes_after_the_answers_and_changes_no_folder(
 
 @pytest.mark.slow
 def test_workers_give_the_same_answers(
-    data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, data: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the same folders, with the same tables; what is timed afterwards is alone."""
-    run.run(config(data, tmp_path / "one", checkpoint))
     monkeypatch.setattr(Engine, "answers", None)  # nothing is answered in this process
     left: list[int] = []
     monkeypatch.setattr(Timer, "measure", lambda *_: left.append(len(multiprocessing.active_children())) or 0)
-    words = ["executor.workers=3", "timing=1"]
-    assert run.run(config(data, tmp_path / "many", checkpoint, *words)).failed == 4
-    one, many = without_measured(tmp_path / "one"), without_measured(tmp_path / "many")
+    words = ["executor.workers=2", "timing=1"]
+    assert run.run(config(data, tmp_path, checkpoint, *words)).failed == 4
+    one, many = without_measured(results), without_measured(tmp_path)
     assert many == one
     assert len(many) == 24
-    assert (tmp_path / "many" / "accuracy.csv").read_text() == (tmp_path / "one" / "accuracy.csv").read_text()
+    assert (tmp_path / "accuracy.csv").read_text() == (results / "accuracy.csv").read_text()
     assert set(left) == {0}
-    changed = without_measured(tmp_path / "many")  # negative control
+    changed = without_measured(tmp_path)  # negative control
     next(iter(changed.values()))["prompt"] = "another"
     assert changed != one
 
@@ -242,6 +243,8 @@ def test_trackers_are_checked_before_a_run_and_told_after_it(data: Path, tmp_pat
         run.run(config(data, tmp_path / "results", checkpoint, "trackers=[nowhere]"))
     assert not (tmp_path / "results").exists()
     pytest.importorskip("tensorboard")
-    outcome = run.run(config(data, tmp_path / "results", checkpoint, "trackers=[tensorboard]"))
+    few = ["benchmark=lvbench", "ratios=[0.5]", "trackers=[tensorboard]"]
+    outcome = run.run(config(data / "lvbench", tmp_path / "results", checkpoint, *few))
+    assert len(outcome.folders) == 2
     logged = {file.parent.name for file in (tmp_path / "results" / "tensorboard").rglob("events.out.tfevents.*")}
     assert logged == {folder.name for folder in outcome.folders}

@@ -69,15 +69,23 @@ def test_what_does_not_exist_is_noticed(command: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_blocks_that_need_nothing_run(checkout: Path) -> None:
+def test_blocks_that_need_nothing_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they are read: later ones use what earlier ones wrote."""
+    monkeypatch.chdir(checkout)
+    for block in RUN:
+        for command in block.commands:
+            assert doc_commands.run(command) == 0, f"{block}: {command}"
+    assert (checkout / "results" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_block_runs_in_a_shell(checkout: Path) -> None:
+    (block,) = (block for block in RUN if "dry_run=true" in block.text)
     path = os.pathsep.join((str(checkout / "bin"), os.environ.get("PATH", "")))
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for block in RUN:
-        command = ["bash", "-euo", "pipefail", "-c", block.text]
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{block}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    assert (checkout / "results" / "report.html").exists()
+    command = ["bash", "-euo", "pipefail", "-c", block.text]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{block}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
 
 
 @pytest.mark.slow

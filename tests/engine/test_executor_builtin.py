@@ -1,4 +1,4 @@
-"""Worker processes on the built-in model and its videos: the smallest subset, by one process and by two."""
+"""Worker processes on the built-in model and its videos: a set's smallest subset, by one process and by two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 def answers(data: Path, results: Path, workers: int) -> dict[tuple[str, str], dict[str, Any]]:
     """What one run gives."""
     words = ["subset=ci-50", "methods=[retake]", "ratios=[0.25]", f"executor.workers={workers}"]
-    _, failed = build.grid(composed(f"benchmark.root={data}", f"results_dir={results}", *words)).run()
+    words += ["benchmark=videomme", f"benchmark.root={data / 'videomme'}"]
+    _, failed = build.grid(composed(f"results_dir={results}", *words)).run()
     assert failed == 0
     return without_measured(results)
 

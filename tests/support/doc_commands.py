@@ -1,10 +1,11 @@
-"""Commands from the documents held against the programs that they call, without running them."""
+"""Commands from the documents: run, or held against the programs that they call."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from argparse import Namespace
+from functools import cache
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -12,12 +13,13 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from evalkit.__main__ import parser
+from evalkit.__main__ import main, parser
 from evalkit.config import build
 from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.lmms_plugin import settings as plugin
 from tests.support.documents import ROOT
+from tests.support.run_eval import run_eval
 
 PROGRAMS = ("ruff", "mypy", "pre-commit", "ray")  # known, and none of ours: no options are checked
 
@@ -47,6 +49,17 @@ def check(command: list[str]) -> None:
             _pip(rest)
         case _:
             assert program in PROGRAMS, f"a command that no test knows: {command}"
+
+
+def run(command: list[str]) -> int:
+    """The exit code of evalkit's own commands, in this process alone, which has their libraries loaded."""
+    match command:
+        case ["python", "-m", "evalkit", *rest]:
+            return main(rest)
+        case ["python", "run_eval.py", *rest]:
+            return run_eval(*rest, "executor.workers=1")
+        case _:
+            raise AssertionError(f"expected a command of evalkit, or a first line that says what it needs: {command}")
 
 
 def _module(module: str, rest: list[str]) -> None:
@@ -110,9 +123,14 @@ def composes(name: str, words: list[str]) -> None:
         for o in overrides
     ]
     for job in product(*choices):
-        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = compose(name, overrides=[str(word) for word in job])
-        assert build.points(cfg)
-        assert build.sampling(cfg).frames > 0
-        if name == "config":
-            protocols.get(cfg.protocol)
+        _composes(name, tuple(map(str, job)))
+
+
+@cache
+def _composes(name: str, job: tuple[str, ...]) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        cfg = compose(name, overrides=list(job))
+    assert build.points(cfg)
+    assert build.sampling(cfg).frames > 0
+    if name == "config":
+        protocols.get(cfg.protocol)
