@@ -30,9 +30,9 @@ COMPOSING = {
     "benchmark=nope": "benchmark: expected one of builtin, lvbench, mlvu, videomme (evalkit); got 'nope'",
     "sampling=": "retake, videochat_flash (evalkit); got ''",
     "experiment=nope": "experiment: expected one of builtin_report, ci",
-    "executor=nope": "executor: expected one of local (evalkit); got 'nope'",
-    "+executor.threads=3": "no setting executor.threads; expected one of name, workers",
-    "method=nope": "method: expected one of aks, blind",
+    "executor=nope": "executor: expected one of local, ray (evalkit); got 'nope'",
+    "+executor.threads=3": "no setting executor.threads; expected one of address, deadline, gpus_per_worker, name, workers",
+    "method=nope": "method: expected one of adaretake, aks",
     "ratois=[1]": "no setting ratois (did you mean ratios?); expected one of backbone, benchmark",
     "+ratois=[1]": "no setting ratois (did you mean ratios?)",
     "backbone.chunk_cell=3": "no setting backbone.chunk_cell (did you mean backbone.chunk_cells?)",
@@ -42,7 +42,7 @@ COMPOSING = {
     "ratios=1,0.5": "Ambiguous value",
     "results_dir=${nowhere}": "nowhere",
 }
-SWEEP, METHODS = "method=uniform,nope", "method: expected one of aks, blind"
+SWEEP, METHODS = "method=uniform,nope", "method: expected one of adaretake, aks"
 
 
 def one_line(text: str) -> bool:
@@ -97,8 +97,8 @@ VALUES = [
     ("methods=[uniform, retake, uniform]", "each name once, got uniform"),
     ("methods=[]", r"methods: expected a list such as .* got \[\]"),
     ("methods=uniform", "methods: expected a list such as .* or one method as method=…; got 'uniform'"),
-    ("methods=[3]", "methods: expected names among aks, blind"),
-    ("methods=[{name: x}]", "methods: expected names among aks, blind"),
+    ("methods=[3]", "methods: expected names among adaretake, aks"),
+    ("methods=[{name: x}]", "methods: expected names among adaretake, aks"),
     ("ratios=[]", r"ratios: expected a list such as .* got \[\]"),
     ("ratios=abc", "ratios: expected a list such as .* got 'abc'"),
     ("ratios=0.5", "ratios: expected a list such as .* or one ratio as ratio=…; got 0.5"),
@@ -127,7 +127,7 @@ VALUES = [
     ("backbone.rope=yarn5", "backbone.rope: expected one of none, yarn4"),
     ("executor.workers=0", "executor.workers: expected an integer from 1 on, or null, got 0"),
     ("executor.workers=many", "executor.workers: expected an integer from 1 on, or null, got 'many'"),
-    ("executor.name=ray", "executor.name: expected one of local, got 'ray'"),
+    ("executor.name=nope", "executor.name: expected one of local, ray, got 'nope'"),
     ("backbone.device=cuda:77", "backbone.device=cuda:77"),
     ("backbone.device=foo", "backbone.device: expected auto, cpu, cuda or cuda:N, got 'foo'"),
     ("backbone.device=cuda:x", "backbone.device: expected auto, cpu, cuda or cuda:N, got 'cuda:x'"),
