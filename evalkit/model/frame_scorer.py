@@ -137,7 +137,7 @@ def load(path: str, *, revision: str | None = None, device: str = "auto", dtype:
         raise ConfigError(f"{found.asked}: expected a model_type of {', '.join(KINDS)} in config.json, got {kind!r}")
     made = KINDS[str((read_json(found, "config.json") or {})["model_type"])]
     names = tensors.headers(found, weight_files(found))
-    local = {"local_files_only": True, "trust_remote_code": False}
+    options = {"trust_remote_code": False}
     with explained(found), quiet():
         model, outcome = getattr(transformers, made.model_class).from_pretrained(
             found.folder,
@@ -146,9 +146,11 @@ def load(path: str, *, revision: str | None = None, device: str = "auto", dtype:
             output_loading_info=True,
             local_files_only=True,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, **local)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, local_files_only=True, **options)
         # as the published scores were made: Pillow resizes, not torchvision
-        processor = transformers.AutoImageProcessor.from_pretrained(found.folder, backend="pil", **local)
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            found.folder, backend="pil", local_files_only=True, **options
+        )
     missing = sorted(outcome["missing_keys"])
     if missing:
         raise ConfigError(

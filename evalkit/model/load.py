@@ -237,10 +237,10 @@ def _tokenizer(found: Checkpoint, config: Any) -> Any:
 
     if not _has_tokenizer(found):
         return None  # weights alone, as in parity traces: the caller feeds ids
-    options = {"config": config, "local_files_only": True, "trust_remote_code": False}
+    options = {"config": config, "trust_remote_code": False}
     with quiet():
         try:
-            return AutoTokenizer.from_pretrained(found.folder, **options)
+            return AutoTokenizer.from_pretrained(found.folder, local_files_only=True, **options)
         except Exception as error:  # a garbled file gives an Exception of no class of its own
             raise ConfigError(
                 f"backbone.path={found.name}: expected a tokenizer that transformers can load (tokenizer.json); "

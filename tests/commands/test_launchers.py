@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def joblib_ends() -> Iterator[None]:
+    """No process of joblib's, which it keeps for its next call, outlives the test."""
+    yield
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(kill_workers=True)
+
+
+@pytest.mark.usefixtures("joblib_ends")
 def test_joblib(
     data: Path,
     checkpoint: Path,

@@ -40,7 +40,8 @@ Lines = dict[tuple[str, float, str], Mapping[str, Any]]  # by method, ratio and 
 
 def few(data: Path, results: Path, *words: str) -> Lines:
     """What a small grid answers."""
-    root, settings = data / "videomme", ["methods=[uniform,retake]", "ratios=[0.5,0.25]", "backbone.threads=1", *words]
+    root, subset = data / "videomme", ["subset=ci-50", "backbone.threads=1"]
+    settings = [*subset, "methods=[uniform,retake]", "ratios=[0.5,0.25]", *words]
     grid = build.grid(composed("benchmark=videomme", f"benchmark.root={root}", f"results_dir={results}", *settings))
     (asked,) = grid.benchmarks
     some = [question for questions in list(asked.by_video().values())[:2] for question in questions[:3]]

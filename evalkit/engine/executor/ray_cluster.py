@@ -72,9 +72,7 @@ class RayExecutor(Executor):
             device = "cuda:0" if share.gpus else "cpu"  # of those that Ray lets an actor see
             beside = replace(setup, processes=math.ceil(share.workers / cluster.nodes))
             described = description(beside, device, share.threads, adapters_of(videos))
-            log.info(
-                "starting %d actors on %s, each loads the backbone %s", *_said(share, cluster), setup.backbone.name
-            )
+            log.info("starting %s, each loads the backbone %s", _said(share, cluster), setup.backbone.name)
             actors = Actors(described, cpus=0 if share.gpus else share.threads, gpus=share.gpus)
             with Pool(actors, share.workers, self.deadline) as pool:
                 yield pool.answers(videos)
