@@ -211,12 +211,13 @@ class Method:
         """True: it acts only after the whole prompt was read, so that the first token, and with it a letter, is the
         dense run's whatever the ratio; tables say so.
         """
-        own = {
-            verb
-            for verb in ("frames", "select", "prune", "evict")
-            if getattr(type(self), verb) is not getattr(Method, verb)
-        }
+        own = {verb for verb in ("frames", "select", "prune", "evict") if self.overrides(verb)}
         return self.whole and own == {"evict"}
+
+    @classmethod
+    def overrides(cls, verb: str) -> bool:
+        """Whether it has this verb of its own."""
+        return getattr(cls, verb) is not getattr(Method, verb)
 
     def sees_later(self, layer: int, layers: int) -> bool:
         """Of a `whole` feed: whether tokens see later ones in this layer's attention, as some released code has it."""

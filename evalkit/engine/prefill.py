@@ -135,7 +135,7 @@ class Prefiller:
             return None
         if held.point == planned.point:
             # `evict` may look at the question's length, and a `whole` feed has the question in it
-            alike = not _has(held.point.method, "evict") and not held.point.method.whole
+            alike = not held.point.method.overrides("evict") and not held.point.method.whole
         else:
             both = (held.point.method, planned.point.method)
             alike = held.backbone is planned.backbone and all(map(_reads_as_given, both))
@@ -183,8 +183,4 @@ def _selected(
 
 def _reads_as_given(method: Method) -> bool:
     """Whether the LLM reads what was selected as it is: nothing is cut inside it, and chunks are the backbone's."""
-    return not method.whole and not any(_has(method, verb) for verb in ("prune", "evict", "chunks"))
-
-
-def _has(method: Method, verb: str) -> bool:
-    return getattr(type(method), verb) is not getattr(Method, verb)
+    return not method.whole and not any(method.overrides(verb) for verb in ("prune", "evict", "chunks"))

@@ -187,7 +187,7 @@ class Decoder:
         share = min(1.0, budget.ratio * budget.dense_tokens / count)
         cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
         parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
-        evicts = type(method).evict is not Method.evict
+        evicts = method.overrides("evict")
         state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix)
         shares = method.shares(tokens, [len(index) for index in parts], share, prompt)
         for number, index in enumerate(parts):
@@ -204,7 +204,7 @@ class Decoder:
             where = index if separators is None else separators.positions_beside(index)
             features = chunk.tokens.features.to(self.device, self.model.dtype)
             embeds = features if beside is None else beside.interleave(features)
-            if type(method).settle is Method.settle:
+            if not method.overrides("settle"):
                 hooks = LayerHooks(
                     self.text.layers, self.positions, state, position_ids[:, where], chunk=chunk, observe=observe
                 )

@@ -57,10 +57,6 @@ class VideoChunk:
     cells_left: int = 0  # temporal cells of the video that come after it
     part: VideoPart | None = None  # for a method that has `settle`
 
-    def overrides(self, verb: str) -> bool:
-        """Whether the method has this verb of its own."""
-        return getattr(type(self.method), verb) is not getattr(Method, verb)
-
 
 class LayerHooks:
     """One feed of text (`chunk` None) or of one video chunk, whose tokens have `ids` (R, n) in the uncompressed
@@ -99,7 +95,7 @@ class LayerHooks:
     def _hooked(self, i: int, layer: Any) -> list[Any]:
         """The hooks on layer i."""
         handles = [layer.register_forward_pre_hook(self._before(i), with_kwargs=True)]
-        if self.observe is not None or (self.chunk is not None and self.chunk.overrides("evict")):
+        if self.observe is not None or (self.chunk is not None and self.chunk.method.overrides("evict")):
             handles += self._watch(i, layer.self_attn)
         return handles
 
@@ -136,7 +132,7 @@ class LayerHooks:
 
     def _pruned(self, i: int, hidden: Tensor, *, between: bool = False) -> tuple[Tensor, Tensor | None]:
         """Hidden states (1, n, D) without those of the tokens that are dropped here, and which stay; None: all."""
-        if self.chunk is None or self.live is None or not self.chunk.overrides("prune"):
+        if self.chunk is None or self.live is None or not self.chunk.method.overrides("prune"):
             return hidden, None
         view = self._view(i, hidden, self.live, between=between)
         pruned = self.live.prune(self.chunk.method, i, len(self.layers), self.chunk.budget, self.positions, view)
@@ -180,7 +176,7 @@ class LayerHooks:
             return
         if self.observe is not None:
             self.observe(i, self.live.visual(queries), self.live.visual(keys), self.live.tokens)
-        if self.chunk is not None and self.chunk.overrides("evict"):
+        if self.chunk is not None and self.chunk.method.overrides("evict"):
             self._evict(i, self.chunk, self.live, queries, keys)
 
     def _evict(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:

@@ -209,7 +209,7 @@ class QuestionAttention:
 
     def _what_prune_leaves(self, cells: Sequence[int], layers: range, until: Tensor | None) -> tuple[object, ...]:
         """All that a pass takes from the method and its budget: tokens that stay, numbered how, chosen at what cost."""
-        if type(self.method).prune is Method.prune:
+        if not self.method.overrides("prune"):
             return ()
         tokens, found = relaid(replace(self.video, until=until), cells), []
         for number, index in enumerate(chunks(tokens, self.chunk_cells)):

@@ -33,7 +33,7 @@ class WholePromptHooks(LayerHooks):
     def _hooked(self, i: int, layer: Any) -> list[Any]:
         handles = super()._hooked(i, layer)
         assert self.chunk is not None
-        if self.chunk.overrides("prune"):
+        if self.chunk.method.overrides("prune"):
             attention = layer.self_attn
             handles.append(last_before_rotation(attention, "q").register_forward_hook(self._asked(i, attention)))
             if self.chunk.method.between:

@@ -82,8 +82,8 @@ def answers_are_those_of_the_ratio(method: Method) -> None:
             _expect_spent(method, ratio, found["checked", ratio, "q0"])
         _expect_less(method, [found["checked", ratio, "q0"] for ratio in RATIOS])
         # what a chunk is, is part of a method that evicts by chunks: there only ratio 1 is independent of it
-        free = [point for point in points if point.ratio == 1 or type(method).evict is Method.evict]
-        if type(method).prune is Method.prune and type(method).evict is Method.evict:
+        free = [point for point in points if point.ratio == 1 or not method.overrides("evict")]
+        if not method.overrides("prune") and not method.overrides("evict"):
             free = points[-1:]  # it never sees a chunk: one ratio shows that the engine treats its tokens alike
         for cells in (1, None):
             again = answer(engine(backbone(), chunk_cells=cells), free, questions)

@@ -68,7 +68,7 @@ def prune_schedule(
 
     Raises MethodError for a method that cuts the cache (`evict`), and for a wrong index.
     """
-    if type(method).evict is not Method.evict:
+    if method.overrides("evict"):
         raise MethodError(
             f"{type(method).__name__}: expected a method that drops tokens between layers (prune) alone, got one that "
             "overrides evict, which needs the cache of a chunked prefill; evaluate it with run_eval.py"

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evalkit.config import build, checks, compose
 from evalkit.errors import ConfigError, DataError
-from evalkit.method import Method, OperatingPoint
+from evalkit.method import OperatingPoint
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +59,9 @@ def _check(cfg: DictConfig) -> None:
 def point(cfg: DictConfig) -> OperatingPoint:
     """The method at its ratio. ConfigError where it drops nothing between layers, or intervenes elsewhere, too."""
     (found,) = build.points(cfg)
-    cls = type(found.method)
-    if cls.prune is Method.prune:
+    if not found.method.overrides("prune"):
         raise ConfigError(f"method={found.name} drops no tokens between layers: there is nothing to tune a model for")
-    other = [verb for verb in VERBS if getattr(cls, verb) is not getattr(Method, verb)]
+    other = [verb for verb in VERBS if found.method.overrides(verb)]
     if other:
         raise ConfigError(
             f"method={found.name} also intervenes in {', '.join(other)}, which tuning does not run: name the part that "

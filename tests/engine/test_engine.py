@@ -16,11 +16,10 @@ from evalkit.errors import ConfigError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint, PruneView
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
-from evalkit.model.vision_tower import VisionTower
 from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
-from tests.support import clips
+from tests.support import clips, scarce_memory
 from tests.support.loop import DENSE, answer, answer_key, engine, question
 
 
@@ -281,17 +280,8 @@ def test_a_failing_method_costs_only_its_own_rows(clip: Path, backbone: Qwen2VL)
 def test_running_out_of_memory_in_the_encoder_takes_smaller_slices(
     error: Exception, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[int] = []
-    encode = VisionTower._encode_slice
-
-    def small(self: VisionTower, pixels: np.ndarray) -> torch.Tensor:
-        tried.append(len(pixels) // 2)
-        if len(pixels) > 8:
-            raise error
-        return encode(self, pixels)
-
     plenty = answer(engine(backbone), [DENSE], [question(clip, 0)])
-    monkeypatch.setattr(VisionTower, "_encode_slice", small)
+    tried = scarce_memory.scarce(monkeypatch, error)
     scarce = answer(engine(backbone, encode_cells=16), [DENSE], [question(clip, 0)])
     assert tried == [16, 8, 4, 4, 4, 4]
     assert [answer_key(a) for a in scarce.values()] == [answer_key(a) for a in plenty.values()]

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evalkit.engine.slice_encoder import SliceSize
-from evalkit.model.vision_tower import VisionTower
-from tests.support import clips
+from tests.support import clips, scarce_memory
 from tests.support.loop import DENSE, answer, answer_key, engine, question
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
-    import torch
 
     from evalkit.model.families.qwen2_vl import Qwen2VL
 
@@ -32,17 +28,8 @@ def test_the_slice_that_fits_is_remembered(
     videos: list[Path], backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch, remembered: bool
 ) -> None:
     """By the whole run; forgotten, each video asks for too much anew."""
-    tried: list[int] = []
-    encode = VisionTower._encode_slice
-
-    def small(self: VisionTower, pixels: np.ndarray) -> torch.Tensor:
-        tried.append(len(pixels) // 2)
-        if len(pixels) > 8:
-            raise MemoryError
-        return encode(self, pixels)
-
     plenty = [answer(engine(backbone), [DENSE], [question(path, 0)]) for path in videos]
-    monkeypatch.setattr(VisionTower, "_encode_slice", small)
+    tried = scarce_memory.scarce(monkeypatch, MemoryError)
     made = engine(backbone, encode_cells=16)
     scarce = []
     for path in videos:

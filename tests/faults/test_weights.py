@@ -12,17 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from evalkit.commands import run
 from evalkit.engine.backbone import Backbone
 from evalkit.errors import ConfigError
 from evalkit.model import adapter, file_hashes, prompt_check, weights_identity
 from evalkit.model.checkpoint import locate
 from evalkit.model.load import check, load
 from evalkit.model.weights_identity import weights_identity as identity
-from tests.support import rows
 from tests.support.adapters import LAYER, tuned
 from tests.support.checkpoints import copied, edit, rewrite
-from tests.support.configs import composed
+from tests.support.refused_runs import one_question, refused
 
 TEMPLATE = "chat_template.jinja"
 PIXELS = "video_preprocessor_config.json"
@@ -36,19 +34,7 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """One question; its video is never looked for."""
-    rows.write_json(tmp_path / "data" / "json" / "1_plotQA.json", [rows.mlvu_row()])
-    return tmp_path / "data"
-
-
-def refused(data: Path, results: Path, *more: str) -> str:
-    """The message of a run that is refused before it has left anything."""
-    cfg = composed("benchmark=mlvu", f"benchmark.root={data}", f"results_dir={results}", "backbone=tiny_random", *more)
-    with pytest.raises(ConfigError) as caught:
-        run.run(cfg)
-    assert not results.exists()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return one_question(tmp_path / "data")
 
 
 # ---- tokenizer, template, preprocessor

@@ -17,14 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evalkit.commands import run
 from evalkit.errors import ConfigError
 from evalkit.model import adapter
 from evalkit.model.load import check, load
 from evalkit.model.weights_identity import weights_identity
-from tests.support import rows
 from tests.support.checkpoints import INDEX, SHARDS, copied, edit, published, rewrite
-from tests.support.configs import composed
+from tests.support.refused_runs import one_question, refused
 from tests.support.run_eval import run_eval
 
 pytestmark = pytest.mark.slow
@@ -193,20 +191,7 @@ SETTINGS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """One question; its video is never looked for."""
-    rows.write_json(tmp_path / "data" / "json" / "1_plotQA.json", [rows.mlvu_row()])
-    return tmp_path / "data"
-
-
-def refused(data: Path, results: Path, *more: str) -> str:
-    """The message of a run that is refused before it has left anything."""
-    cfg = composed("benchmark=mlvu", f"benchmark.root={data}", f"results_dir={results}", "backbone=tiny_random", *more)
-    with pytest.raises(ConfigError) as caught:
-        run.run(cfg)
-    assert not results.exists()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+    return one_question(tmp_path / "data")
 
 
 @pytest.mark.slow

@@ -154,8 +154,7 @@ def tiny_2_5(folder: Path) -> Path:
         "tokens_per_second": 2,
         "initializer_range": 0.1,
     }
-    ids = {f"{name}_token_id": vocab[f"<|{name}|>"] for name in ("vision_start", "vision_end")}
-    ids |= {f"{name}_token_id": vocab[f"<|{name}_pad|>"] for name in ("image", "video")}
+    ids = qwen_tokenizer.vision_ids(vocab)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)

@@ -135,8 +135,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _config(vocab: dict[str, int], text: dict[str, Any], vision: dict[str, Any], **more: Any) -> Qwen3VLConfig:
-    ids = {f"{name}_token_id": vocab[f"<|{name}|>"] for name in ("vision_start", "vision_end")}
-    ids |= {f"{name}_token_id": vocab[f"<|{name}_pad|>"] for name in ("image", "video")}
+    ids = qwen_tokenizer.vision_ids(vocab)
     return Qwen3VLConfig(text_config=text | {"eos_token_id": vocab["<|im_end|>"]}, vision_config=vision, **ids, **more)
 
 

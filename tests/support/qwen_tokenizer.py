@@ -29,6 +29,12 @@ LLAVA = QWEN2 | {"<image>": 151646}
 LLAVA_HF = LLAVA | {"<video>": 151647}
 
 
+def vision_ids(vocab: dict[str, int]) -> dict[str, int]:
+    """The settings of a configuration that name tokens around and in place of pictures and videos."""
+    ids = {f"{name}_token_id": vocab[f"<|{name}|>"] for name in ("vision_start", "vision_end")}
+    return ids | {f"{name}_token_id": vocab[f"<|{name}_pad|>"] for name in ("image", "video")}
+
+
 def save(folder: Path, specials: dict[str, int], *, chat_template: str | None = tokenizer.CHAT_TEMPLATE) -> None:
     """tokenizer.json, vocab.json, merges.txt and tokenizer_config.json, for transformers' Qwen2Tokenizer.
 
