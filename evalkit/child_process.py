@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -22,6 +23,8 @@ from evalkit.errors import EvalkitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
 
     Answer = Callable[[Any], object]  # of one message; a function of a module or a plain object, for it is sent
 
@@ -45,9 +48,27 @@ def signals_blocked() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """In a process of multiprocessing: it ends as soon as its parent does, however that ended."""
-    kill_with_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """In a process of multiprocessing: it ends as soon as the one that asked for it does, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        if sys.platform == "linux":
+            _kill_at_end_of(parent.sentinel)
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _kill_at_end_of(sentinel: int) -> None:
+    """The system kills this process when the pipe is closed at its other end, by which even a stopped one ends.
+
+    A forked process needs this: its parent in the system's eyes is the one that it was forked from.
+    """
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def kill_with_parent() -> None:
@@ -59,22 +80,23 @@ def kill_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
 class SpawnedProcess:
     """One process with a pipe, from its start to its end. Its parent ends it."""
 
-    def __init__(self, target: Callable[..., None], *args: object, name: str | None = None) -> None:
-        """`target`, a function of a module, is run with its end of the pipe and `args`."""
-        context = multiprocessing.get_context("spawn")  # a fork would inherit CUDA and the locks of other threads
+    def __init__(
+        self, target: Callable[..., None], *args: object, name: str | None = None, forked: bool = False
+    ) -> None:
+        """`target`, a function of a module, is run with its end of the pipe and `args`.
+
+        `forked`: from the process of `multiprocessing.forkserver`. A fork of this one would inherit CUDA and the locks
+        of other threads.
+        """
+        context: BaseContext = multiprocessing.get_context("forkserver" if forked else "spawn")
         self.pipe, self._other = context.Pipe()
         _limit_silence(self.pipe)
-        self._process = context.Process(target=target, args=(self._other, *args), daemon=True, name=name)
+        self._process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # of both contexts
+            target=target, args=(self._other, *args), daemon=True, name=name
+        )
 
     def start(self) -> None:
         """Start it. OSError where the system has no process to give."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")  # of this process, where a container has mounted it (version 2)
 MEMINFO = Path("/proc/meminfo")
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))  # there once a driver of NVIDIA or AMD is loaded
 
 
 def cores() -> int:
@@ -26,6 +27,11 @@ def free_bytes() -> float:
     limit, used = _read(CGROUP / "memory.max"), _read(CGROUP / "memory.current")
     inside = int(limit) - int(used) if limit.isdigit() and used.isdigit() else math.inf
     return max(0, min(system, inside))
+
+
+def has_gpu() -> bool:
+    """Whether a driver says that there is a GPU; what torch can do with it is not asked."""
+    return any(file.exists() for file in GPU_DRIVERS)
 
 
 def _read(file: Path) -> str:

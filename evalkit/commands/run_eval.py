@@ -63,14 +63,18 @@ def _run(arguments: Sequence[str]) -> int:
 
     from evalkit.commands import run_help
     from evalkit.commands.jobs import collected
+    from evalkit.config import workers_ahead
     from evalkit.config.choices import CONF, register
     from evalkit.config.compose import explained
+    from evalkit.engine.executor import forking
 
     with collected(arguments) as jobs:
 
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
         def job(cfg: DictConfig) -> None:
             log.info(STARTING)
+            if workers_ahead.expected(cfg):
+                forking.start()  # it loads its libraries beside this process
             from evalkit.commands.run import run
 
             try:

@@ -34,8 +34,8 @@ from tests.support.loop import FirstLetterProtocol
 from tests.support.stub_engine import POINTS, StubEngine, StubFactory, pool_of, videos
 
 
-def run(folder: Path, names: list[str], workers: int) -> list[Given]:
-    with pool_of(*[StubFactory(folder)] * workers) as pool:
+def run(folder: Path, names: list[str], workers: int, forked: bool = False) -> list[Given]:
+    with pool_of(*[StubFactory(folder)] * workers, forked=forked) as pool:
         return list(pool.answers(videos(*names)))
 
 
@@ -44,9 +44,13 @@ def asked(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "asked").read_text().splitlines()]
 
 
-def test_every_answer_comes_once_and_a_video_is_not_split(tmp_path: Path) -> None:
+STARTS = pytest.mark.parametrize("forked", [False, True], ids=["spawned", "forked"])
+
+
+@STARTS
+def test_every_answer_comes_once_and_a_video_is_not_split(tmp_path: Path, forked: bool) -> None:
     names = [f"plain-{n}" for n in range(9)]
-    found = run(tmp_path, names, 2)
+    found = run(tmp_path, names, 2, forked)
     expected = {
         (n, point, f"{name}:{q} at {point.ratio:g}") for n, name in enumerate(names) for point in POINTS for q in (0, 1)
     }
@@ -125,12 +129,13 @@ def test_an_engine_that_cannot_be_built_ends_the_run(tmp_path: Path) -> None:
         list(pool.answers(videos("plain")))
 
 
-def test_workers_that_do_not_start(tmp_path: Path) -> None:
+@STARTS
+def test_workers_that_do_not_start(tmp_path: Path, forked: bool) -> None:
     """One that dies before it is ready leaves its work to the others; without others there is an error."""
-    with pool_of(StubFactory(tmp_path, "dies"), StubFactory(tmp_path)) as pool:
+    with pool_of(StubFactory(tmp_path, "dies"), StubFactory(tmp_path), forked=forked) as pool:
         assert len(list(pool.answers(videos("a", "b", "c")))) == 12
     told = "no worker could be started, the last ended with SIGKILL"
-    with pytest.raises(EvalkitError, match=told), pool_of(StubFactory(tmp_path, "dies")) as pool:
+    with pytest.raises(EvalkitError, match=told), pool_of(StubFactory(tmp_path, "dies"), forked=forked) as pool:
         list(pool.answers(videos("a")))
 
 
@@ -140,16 +145,17 @@ GROUP = """
 import sys
 from pathlib import Path
 from tests.support.stub_engine import StubFactory, pool_of, videos
-with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2) as pool:
+with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2, forked=sys.argv[2] == "True") as pool:
     for one in pool.answers(videos("waits-1", "waits-2")):
         print(one.answer.question_id, flush=True)
 """
 
 
+@STARTS
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path, sent: signal.Signals, forked: bool) -> None:
     """Ctrl-C reaches the whole group, with one traceback, the parent's own; a kill reaches the parent alone."""
-    command = [sys.executable, "-c", GROUP, str(tmp_path)]
+    command = [sys.executable, "-c", GROUP, str(tmp_path), str(forked)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as parent:  # type: ignore[call-overload]
         assert {parent.stdout.readline().strip() for _ in range(2)} == {"waits-1:0", "waits-2:0"}

@@ -187,20 +187,21 @@ import os
 import sys
 from pathlib import Path
 from tests.support.stub_engine import StubFactory, pool_of, videos
-with pool_of(StubFactory(Path(sys.argv[1]), sys.argv[2])) as pool:
+with pool_of(StubFactory(Path(sys.argv[1]), sys.argv[2]), forked=sys.argv[3] == "True") as pool:
     next(pool.answers(videos("stops")))
-    worker = int((Path(sys.argv[1]) / "processes").read_text().split()[0])
-    os.waitid(os.P_PID, worker, os.WSTOPPED | os.WNOWAIT)
+    worker = (Path(sys.argv[1]) / "processes").read_text().split()[0]
+    while ") T " not in Path(f"/proc/{worker}/stat").read_text():
+        os.sched_yield()
     print(flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protected", [True, False])
-def test_no_stopped_process_outlives_a_parent_that_is_killed(protected: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("protected", "forked"), [(True, False), (True, True), (False, False)])
+def test_no_stopped_process_outlives_a_parent_that_is_killed(protected: bool, forked: bool, tmp_path: Path) -> None:
     """A worker and its decoder, both stopped: neither can read that its pipe has ended."""
-    words = [sys.executable, "-c", STOPPED, str(tmp_path), "decodes" if protected else "unprotected"]
+    words = [sys.executable, "-c", STOPPED, str(tmp_path), "decodes" if protected else "unprotected", str(forked)]
     with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         parent.stdout.readline()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
+import fcntl
+import multiprocessing
 import os
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
-from evalkit import child_process
+from evalkit.engine.executor import forking
 from evalkit.engine.executor.pool import Pool
 from evalkit.engine.executor.process import Processes, ProcessWorker
 from evalkit.errors import ConfigError, VideoError
@@ -46,7 +48,7 @@ class StubFactory:
         from evalkit.data.decoding.process import DecodeInChild
 
         if self.fails == "unprotected":
-            ctypes.CDLL(None).prctl(child_process.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+            fcntl.fcntl(multiprocessing.parent_process().sentinel, fcntl.F_SETFL, 0)  # type: ignore[union-attr]
         source = DecodeInChild()
         with suppress(VideoError):
             source.probe(self.folder / "nothing")  # by whose answer it is known to serve
@@ -116,9 +118,10 @@ class StubEngine:
                 signal.pause()
 
 
-def pool_of(*factories: StubFactory, deadline: float = 60.0) -> Pool[ProcessWorker]:
-    """A worker process for each."""
-    return Pool(Processes(factories), len(factories), deadline)
+def pool_of(*factories: StubFactory, deadline: float = 60.0, forked: bool = False) -> Pool[ProcessWorker]:
+    """A worker process for each. `forked`: of a process that has loaded none of the libraries it is for."""
+    with patch.object(forking, "LIBRARIES", ()):
+        return Pool(Processes(factories, forked=forked), len(factories), deadline)
 
 
 def _video(pending: Mapping[OperatingPoint, Sequence[Question]] | None) -> str:

@@ -12,6 +12,7 @@ import torch
 
 from evalkit import machine
 from evalkit.engine.encoded_video import Pending
+from evalkit.engine.executor import forking
 from evalkit.engine.executor.base import Executor, Given, InProcess, adapters_of
 from evalkit.engine.executor.description import description, unsendable
 from evalkit.engine.executor.pool import DEADLINE, Pool
@@ -54,7 +55,8 @@ class LocalExecutor(Executor):
                 yield answers
             return
         log.info("starting %d workers (%s), each loads the backbone %s", wanted, _said(places), setup.backbone.name)
-        with Pool(Processes(described), len(described), self.deadline) as pool:
+        forked = forking.possible() and all(device == "cpu" for device, _ in places)
+        with Pool(Processes(described, forked=forked), len(described), self.deadline) as pool:
             yield pool.answers(videos)
 
 

@@ -9,6 +9,7 @@ from multiprocessing import connection
 from typing import Any
 
 from evalkit.child_process import SpawnedProcess, how_it_ended, signals_blocked
+from evalkit.engine.executor import forking
 from evalkit.engine.executor.messages import EngineFactory, Message, Task, WorkerLostError
 from evalkit.engine.executor.pool import Starter, Worker
 from evalkit.engine.executor.worker import levels, serve
@@ -18,9 +19,10 @@ from evalkit.errors import ConfigError
 class ProcessWorker(Worker):
     """One process with a pipe."""
 
-    def __init__(self, number: int, factory: EngineFactory) -> None:
+    def __init__(self, number: int, factory: EngineFactory, *, forked: bool = False) -> None:
+        """`forked`: see `forking`."""
         super().__init__(number)
-        self._process = SpawnedProcess(serve, levels(), name=f"worker {number}")
+        self._process = SpawnedProcess(serve, levels(), name=f"worker {number}", forked=forked)
         with signals_blocked():
             self._process.start()
         try:
@@ -80,13 +82,15 @@ class Processes(Starter[ProcessWorker]):
         "calls evalkit.evaluate with workers=N must do so below `if __name__ == '__main__':`"
     )
 
-    def __init__(self, factories: Sequence[EngineFactory]) -> None:
-        """One for each worker."""
-        self._factories = factories
+    def __init__(self, factories: Sequence[EngineFactory], *, forked: bool = False) -> None:
+        """One for each worker. `forked`: where none of them has a GPU, see `forking`."""
+        self._factories, self._forked = factories, forked
+        if forked:
+            forking.start()
 
     def start(self, number: int) -> ProcessWorker:
         """As Starter."""
-        return ProcessWorker(number, self._factories[number])
+        return ProcessWorker(number, self._factories[number], forked=self._forked)
 
     def wait(self, workers: Sequence[ProcessWorker], seconds: float) -> Collection[ProcessWorker]:
         """As Starter."""

@@ -53,7 +53,7 @@ def write(clip: Clip) -> None:
         painter = Painter(clip.world, SIDE)
         for number in range(clip.frames):
             picture = painter.frame((number + 0.5) / clip.frames, number)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            out.mux(stream.encode(av.VideoFrame.from_numpy_buffer(picture, format="rgb24")))
         out.mux(stream.encode())
 
 
