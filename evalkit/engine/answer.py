@@ -162,10 +162,16 @@ class Engine:
     def _batch(
         self, prefilled: PrefilledVideo, questions: Sequence[Question], prompts: Prompts
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
+        try:
+            with torch.inference_mode():
+                read = replies.read_together(prefilled, questions, prompts, self.meter)
+        except Exception:  # noqa: BLE001 – what went wrong is met again, and recorded, where it is fed alone
+            read = {}
         for question in questions:
             try:
                 with torch.inference_mode():
-                    answer = replies.answer(prefilled, question, prompts, self.meter)
+                    own = read.pop(question.id, None)
+                    answer = replies.answer(prefilled, question, prompts, self.meter, own)
             except Exception as error:  # noqa: BLE001 – as above
                 yield from lost({prefilled.point: [question]}, error)
             else:

@@ -1,32 +1,81 @@
-"""A question after its video: fed to the prefilled cache, replied to, and taken back."""
+"""A question after its video: fed to the prefilled cache, replied to, and taken back.
+
+Questions on one cache are read in one feed where that gives the same bits.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import Replied
 from evalkit.engine.stage_times import Clock
+from evalkit.errors import DataError
 from evalkit.model import option_margin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.prompts import Prompts
     from evalkit.engine.stage_times import Meter
+    from evalkit.model.tails import Tail
     from evalkit.types import Answer, Question
 
 
-def replied(prefilled: PrefilledVideo, question: Question, prompts: Prompts, meter: Meter) -> Replied:
-    """Feed a question and decode the reply; the state is as it was before."""
+@dataclass(frozen=True)
+class ReadQuestion:
+    """A question that was read with others, and its part of the seconds that this took: by tokens."""
+
+    tail: Tail
+    seconds: float
+
+
+def read_together(
+    prefilled: PrefilledVideo, questions: Sequence[Question], prompts: Prompts, meter: Meter
+) -> dict[str, ReadQuestion]:
+    """By id, those of `questions` that are read in one feed; what is missing is fed in its turn."""
+    backbone = prefilled.backbone
+    asked = {one.id: ids for one in questions if (ids := _suffix_ids(prefilled, one, prompts)) is not None}
+    if len(asked) < 2 or prefilled.hidden is not None or not backbone.reads_together:
+        return {}
+    start = meter.now()
+    tails = backbone.read_tails(prefilled.state, list(asked.values()))
+    each = (meter.now() - start) / sum(map(len, asked.values()))
+    return {id_: ReadQuestion(tail, each * len(tail.token_ids)) for id_, tail in zip(asked, tails, strict=True)}
+
+
+def _suffix_ids(prefilled: PrefilledVideo, question: Question, prompts: Prompts) -> Sequence[int] | None:
+    """Ids after the video; None where a question has a reply already, or cannot be asked, as is seen in its turn."""
+    if question.id in prefilled.replies:
+        return None
+    try:
+        prompt = prompts.text(prefilled.backbone, question, prefilled.encoded)
+        return prompts.ids(prefilled.backbone, prompt, question.benchmark, prefilled.encoded)[1]
+    except DataError:
+        return None
+
+
+def replied(
+    prefilled: PrefilledVideo, question: Question, prompts: Prompts, meter: Meter, read: ReadQuestion | None = None
+) -> Replied:
+    """Feed a question, unless it was read with others, and decode the reply; the state is as it was before."""
     backbone, state, protocol = prefilled.backbone, prefilled.state, prompts.protocol
     prompt = prompts.text(backbone, question, prefilled.encoded)
     prefix_ids, suffix_ids = prompts.ids(backbone, prompt, question.benchmark, prefilled.encoded)
     clock, mark = Clock(meter), state.mark()
     try:
         with clock.stage("prefill"):
-            hidden = prefilled.hidden if prefilled.hidden is not None else backbone.prefill_text(state, suffix_ids)
+            if prefilled.hidden is not None:
+                hidden = prefilled.hidden
+            elif read is not None:
+                hidden = backbone.append_tail(state, read.tail)
+            else:
+                hidden = backbone.prefill_text(state, suffix_ids)
             logits = backbone.score_next(state, hidden)
             first = backbone.choose(state, logits)
+        clock.spent["prefill"] += 0.0 if read is None else read.seconds
         visual, before = tuple(state.visual), state.op_counts
         with clock.stage("generate"):
             limit = protocol.max_new_tokens(question.benchmark)
@@ -47,11 +96,13 @@ def replied(prefilled: PrefilledVideo, question: Question, prompts: Prompts, met
     )
 
 
-def answer(prefilled: PrefilledVideo, question: Question, prompts: Prompts, meter: Meter) -> Answer:
+def answer(
+    prefilled: PrefilledVideo, question: Question, prompts: Prompts, meter: Meter, read: ReadQuestion | None = None
+) -> Answer:
     """One operating point's answer. Operating points that share a cache share the reply, which counts in full."""
     found = prefilled.replies.get(question.id)
     if found is None:
-        found = prefilled.replies[question.id] = replied(prefilled, question, prompts, meter)
+        found = prefilled.replies[question.id] = replied(prefilled, question, prompts, meter, read)
     backbone, protocol = prefilled.backbone, prompts.protocol
     return records.answered(
         prefilled.point,

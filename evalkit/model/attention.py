@@ -7,7 +7,7 @@ alone". This function needs no mask: it aligns the causal triangle to the lower 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from evalkit.model.tails import TailFeed
 
 NAME = "evalkit_causal_lower_right"
 SMALL = 2**20  # entries of a mask that is kept for the next layer
@@ -28,13 +30,24 @@ def attend(
     attention_mask: Tensor | None = None,
     *,
     scaling: float | None = None,
+    tails: TailFeed | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend from a chunk's S queries (1, H, S, d) to all L keys (1, G, L, d), of which the last S are the chunk's own.
 
     A mask that is given (several questions in one sequence, in tuning) takes the place of the causal triangle. Returns
-    the output as (1, S, H, d), as transformers expects, and no weights.
+    the output as (1, S, H, d), as transformers expects, and no weights. `tails`: several questions are fed, whose keys
+    alone are given; each attends to the cache and to itself.
     """
+    if tails is not None:
+        layer: Any = module.layer_idx
+        return tails.attend(partial(_attended, scaling=scaling), layer, query, key, value), None
+    return _attended(query, key, value, attention_mask, scaling=scaling), None
+
+
+def _attended(
+    query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, *, scaling: float | None
+) -> Tensor:
     chunk, length = query.shape[2], key.shape[2]
     bias, alone = attention_mask, attention_mask is None and chunk == length  # then both corners are the same
     if attention_mask is None and 1 < chunk < length:
@@ -42,7 +55,7 @@ def attend(
     out = scaled_dot_product_attention(
         query, key, value, attn_mask=bias, is_causal=alone, scale=scaling, enable_gqa=True
     )
-    return out.transpose(1, 2).contiguous(), None
+    return out.transpose(1, 2).contiguous()
 
 
 def _causal(chunk: int, length: int, device: torch.device, dtype: torch.dtype) -> Tensor:

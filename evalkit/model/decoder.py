@@ -17,7 +17,7 @@ import transformers
 from evalkit.chunk_scores import VideoPart
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
-from evalkit.model import chat_template, flops, generation, option_margin
+from evalkit.model import chat_template, flops, generation, option_margin, tails
 from evalkit.model.cell_sequences import in_raster_order
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import OpCounts
@@ -26,6 +26,7 @@ from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
 from evalkit.model.settling_hooks import SettlingHooks
+from evalkit.model.tails import TailFeed
 from evalkit.model.whole_prompt import WholePromptHooks
 from evalkit.types import VisualTokens
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from evalkit.model.hooks import Observer
     from evalkit.model.separators import Separators
+    from evalkit.model.tails import Tail
 
 CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
@@ -160,6 +162,53 @@ class Decoder:
         embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
         hooks = LayerHooks(self.text.layers, self.positions, state, position_ids, decoding=decoding, observe=observe)
         return self._run(hooks, embeds)
+
+    # ---- several questions after one cache
+
+    @cached_property
+    def reads_together(self) -> bool:
+        """Whether questions that are read in one feed give the bits of questions that are fed one by one.
+
+        Tried on a few made-up ones, here and once.
+        """
+        size = int(self.text.config.vocab_size)
+        texts = [[(7 * place + 3 * n) % size for place in range(length)] for n, length in enumerate(tails.TRIED)]
+        with torch.inference_mode():
+            state = self.new_state()
+            self.prefill_text(state, texts[0] * 4)
+            alone = [found for text in texts for found in self._read_tails(state, [text])]
+            return all(one.same(other) for one, other in zip(self._read_tails(state, texts), alone, strict=True))
+
+    def read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
+        """Read questions (token ids) after what `state` has read, which stays as it is; in few feeds."""
+        return [
+            tail
+            for pack in tails.packs(questions)
+            for tail in self._read_tails(state, [questions[place] for place in pack])
+        ]
+
+    def _read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
+        feed = TailFeed(self.text.layers, self.positions, state, questions)
+        embeds = self.text.embed_tokens(torch.tensor([[i for ids in questions for i in ids]], device=self.device))
+        with feed.attached():
+            out = self.text(
+                inputs_embeds=embeds,
+                position_ids=self.positions.model_ids(feed.ids, self.device),
+                attention_mask={"full_attention": None},
+                use_cache=True,
+                tails=feed,
+                **{self.cache_name: feed.cache},
+            )
+        return feed.tails(out.last_hidden_state)
+
+    def append_tail(self, state: PrefillState, tail: Tail) -> Tensor:
+        """Make a question that was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""
+        state.record_input(tail.token_ids, following(self.positions.text_ids(state.next_id, len(tail.token_ids))))
+        for i, layer in enumerate(tail.layers):
+            state.append(i, layer.ids)
+            state.layers[i].update(layer.keys, layer.values)
+        state.check()
+        return tail.hidden
 
     def prefill_video(
         self,

@@ -105,6 +105,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.shared_weights",
     "evalkit.model.siglip_head",
     "evalkit.model.siglip_tower",
+    "evalkit.model.tails",
     "evalkit.model.tensors",
     "evalkit.model.video_llm",
     "evalkit.model.vision_tower",

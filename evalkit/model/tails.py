@@ -1,0 +1,130 @@
+"""Questions on one cache, read in one feed: each attends to the cache and to itself alone.
+
+One feed spares the fixed cost of a feed for each question. It gives the same bits where a product of many rows gives
+each row what a product of that row's question alone gives, which depends on the device and its library: `Decoder` tries
+it once and feeds questions one by one elsewhere. What is read waits as a `Tail` until its question's turn.
+Shape letters: R rows of ids, S tokens of all questions, H query heads, G key heads, d head width, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from evalkit.model.hooks import LayerHooks
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from evalkit.model.positions import Positions
+    from evalkit.model.prefill_state import PrefillState
+
+MOST = 2048  # tokens of one feed; a longer question has a feed of its own
+TRIED = (5, 41, 12, 23)  # lengths of the questions by which `Decoder` tries whether bits stay the same
+
+
+@dataclass(frozen=True)
+class LayerTail:
+    """One layer's entries of a question."""
+
+    ids: Tensor  # (R, n)
+    keys: Tensor  # (1, G, n, d), rotated
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A question that was read after a cache, of which it is no part yet."""
+
+    token_ids: tuple[int, ...]
+    hidden: Tensor  # (D,) of its last token
+    layers: tuple[LayerTail, ...]
+
+    def same(self, other: Tail) -> bool:
+        """Whether both hold the same bits."""
+        pairs = zip(self.layers, other.layers, strict=True)
+        return torch.equal(self.hidden, other.hidden) and all(
+            torch.equal(a.keys, b.keys) and torch.equal(a.values, b.values) for a, b in pairs
+        )
+
+
+def packs(questions: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Positions of questions (token ids) that are read in one feed each, in their order."""
+    found: list[list[int]] = []
+    room = 0
+    for place, ids in enumerate(questions):
+        if not found or len(ids) > room:
+            found.append([])
+            room = MOST
+        found[-1].append(place)
+        room -= len(ids)
+    return found
+
+
+class _Passing(DynamicLayer):  # type: ignore[misc]
+    """A cache layer that keeps a feed's keys and values and hands them on as they are."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = key_states, value_states
+        return key_states, value_states
+
+
+class TailFeed(LayerHooks):
+    """One feed of several questions after a state, which it leaves as it is."""
+
+    def __init__(
+        self, layers: Sequence[nn.Module], positions: Positions, state: PrefillState, questions: Sequence[Sequence[int]]
+    ) -> None:
+        ids = [positions.text_ids(state.next_id, len(one)) for one in questions]
+        super().__init__(layers, positions, state, torch.cat(ids, 1))
+        self.cache = Cache(layers=[_Passing() for _ in layers])
+        self._questions = questions
+        ends = torch.tensor([0, *map(len, questions)]).cumsum(0).tolist()
+        self._parts = [slice(start, end) for start, end in pairwise(ends)]
+        self._ids: list[Tensor] = []  # of each layer, (R, S)
+
+    def _before(self, i: int) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            ids = self._ids_at(i)  # all questions begin at the same id, so that they move by the same
+            self._ids.append(ids)
+            if ids is not self.ids:
+                kwargs = {**kwargs, "position_embeddings": self._rotary_at(args[0], ids)}
+            return args, kwargs
+
+        return hook
+
+    def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`attend(query, keys, values)` for each question in turn, (1, S, H, d) of all, in layer i.
+
+        `query` (1, H, S, d), `key` and `value` (1, G, S, d). A question's entries follow the layer's cache while it is
+        its turn, just as they do where it is fed alone.
+        """
+        layer, found = self.state.layers[i], []
+        before = layer.length
+        for part in self._parts:
+            try:
+                keys, values = layer.update(key[:, :, part], value[:, :, part])
+                found.append(attend(query[:, :, part], keys, values))
+            finally:
+                layer.truncate(before)
+        return torch.cat(found, 1)
+
+    def tails(self, hidden: Tensor) -> list[Tail]:
+        """What was read; `hidden` (1, S, D) are the last layer's states."""
+        return [
+            Tail(
+                tuple(ids),
+                hidden[0, part.stop - 1],
+                tuple(
+                    LayerTail(at[:, part], layer.keys[:, :, part], layer.values[:, :, part])
+                    for at, layer in zip(self._ids, self.cache.layers, strict=True)
+                ),
+            )
+            for ids, part in zip(self._questions, self._parts, strict=True)
+        ]

@@ -1,0 +1,154 @@
+"""Questions that are read in one feed are, bit for bit, questions that are fed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evalkit.method import OperatingPoint
+from evalkit.model import attention, tails
+from evalkit.model.decoder import Decoder
+from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.load import load
+from evalkit.model.prefill_state import PrefillState
+from methods.uniform import Uniform
+from tests.support import clips, llava, qwen2_vl, videochat_flash
+from tests.support.loop import answer_key, engine, question
+
+QUESTIONS = [list(range(4, 4 + length)) for length in (9, 30, 17, 6)]
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "qwen2_5_vl": qwen2_vl.tiny_2_5,
+    "videochat_flash": videochat_flash.random_checkpoint,
+    "llava_video": lambda folder: llava.write(folder, llava.random_video(), llava.video_settings()),
+}
+
+
+@pytest.fixture(params=[*FAMILIES, "qwen3_vl"])
+def family(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
+    name: str = request.param
+    folder = request.getfixturevalue("qwen3") if name == "qwen3_vl" else FAMILIES[name](tmp_path / name)
+    return load(str(folder), device="cpu")
+
+
+def begun(family: Decoder) -> PrefillState:
+    """A state that has read a text."""
+    state = family.new_state()
+    family.prefill_text(state, list(range(3, 40)))
+    return state
+
+
+def facts(state: PrefillState) -> list[Any]:
+    tensors = [*state.positions, state.read, *(x for layer in state.layers for x in (layer.keys, layer.values))]
+    return [state.lengths, state.next_id, state.op_counts, *(one.tolist() for one in tensors)]
+
+
+@torch.inference_mode()
+def test_they_are_those_of_a_feed_of_their_own(family: Decoder) -> None:
+    """Keys, values, ids, counts and the last hidden state; until its turn nothing of a question is in the state."""
+    assert family.reads_together
+    state = begun(family)
+    before, mark = facts(state), state.mark()
+    found = family.read_tails(state, QUESTIONS)
+    assert facts(state) == before
+    for ids, tail in zip(QUESTIONS, found, strict=True):
+        hidden = family.prefill_text(state, ids)
+        alone = facts(state)
+        state.rewind(mark)
+        assert torch.equal(family.append_tail(state, tail), hidden)
+        assert facts(state) == alone
+        state.rewind(mark)
+
+
+@torch.inference_mode()
+def test_a_question_does_not_see_another(backbone: Qwen2VL) -> None:
+    state = begun(backbone)
+    first, *_ = backbone.read_tails(state, QUESTIONS)
+    assert first.same(backbone.read_tails(state, [QUESTIONS[0], [5] * 20])[0])
+    assert not first.same(backbone.read_tails(state, [[*QUESTIONS[0][:-1], 7], [5] * 20])[0])  # the negative control
+
+
+def test_a_feed_has_at_most_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tails, "MOST", 10)
+    assert tails.packs([[0] * 4, [0] * 6, [0], [0] * 30, [0] * 9, [0]]) == [[0, 1], [2], [3], [4, 5]]
+    assert tails.packs([]) == []
+
+
+@torch.inference_mode()
+def test_a_feed_that_fails_leaves_the_state_as_it_was(backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = begun(backbone)
+    before, calls = facts(state), iter(range(100))
+
+    def failing(*args: Any, **options: Any) -> Tensor:
+        if next(calls) == 6:
+            raise RuntimeError("no memory")
+        return attended(*args, **options)
+
+    attended = attention._attended
+    monkeypatch.setattr(attention, "_attended", failing)
+    with pytest.raises(RuntimeError, match="no memory"):
+        backbone.read_tails(state, QUESTIONS)
+    assert facts(state) == before
+
+
+# ---- in the engine
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=24, size=(112, 112))
+
+
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Questions of each feed that reads several."""
+    found: list[int] = []
+    read = Decoder.read_tails
+
+    def counting(self: Decoder, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[tails.Tail]:
+        found.append(len(questions))
+        return read(self, state, questions)
+
+    monkeypatch.setattr(Decoder, "read_tails", counting)
+    return found
+
+
+def answers(backbone: Qwen2VL, clip: Path, questions: int = 3, **options: Any) -> list[tuple[Any, ...]]:
+    point = OperatingPoint("uniform", Uniform(), 1.0)
+    asked = [question(clip, number) for number in range(questions)]
+    return [answer_key(one) for _, one in engine(backbone, **options).answers({point: asked})]
+
+
+def test_questions_on_one_cache_are_read_together(backbone: Qwen2VL, clip: Path, fed: list[int]) -> None:
+    together = answers(backbone, clip)
+    assert fed == [3]
+    assert answers(backbone, clip, share=False) == together
+    assert fed == [3]
+
+
+def test_they_are_not_where_bits_depend_on_the_rows_of_a_product(
+    checkpoint: Path, clip: Path, fed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *weights: linear(x, *weights) * (1 + 1e-6 * x.numel()))
+    other = load(str(checkpoint), device="cpu")
+    assert not other.reads_together
+    assert len(answers(other, clip)) == 3
+    assert fed == []
+
+
+def test_where_reading_together_fails_each_is_fed_alone(
+    backbone: Qwen2VL, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(backbone, clip)
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(Decoder, "read_tails", failing)
+    assert answers(backbone, clip) == expected
