@@ -121,6 +121,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.engine.decode": "memory and deadline of decoding; what is tolerated is a part of its own",
     "evalkit.engine.executor.assignment": "which questions of a video are left; answers pass as they are",
     "evalkit.engine.executor.base": "which process answers a video; the engine in it answers",
+    "evalkit.engine.executor.forking": "from which process a worker is forked; it imports evalkit itself",
     "evalkit.engine.executor.description": "the setup of the run, as it is sent to a worker",
     "evalkit.engine.executor.local": "how many processes there are, and on which devices",
     "evalkit.engine.executor.messages": "what a pool and its workers say to each other",
