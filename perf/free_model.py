@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class NoVideo(FrameSource):
     """Black frames at once."""
 
-    def probe(self, path: Path) -> Video:
+    def probed(self, path: Path) -> Video:
         """Five minutes at 2 frames a second."""
         return Video(path=path, duration_s=300.0, fps=2.0, frames=600, height=128, width=128)
 
@@ -63,6 +63,11 @@ class Free(Qwen2VL):
         """Zeros of the right shape."""
         rows, columns = self.token_grid(*pixels.shape[1:3])
         return torch.zeros(len(pixels) // self.cell_frames * rows * columns, self.text.config.hidden_size)
+
+    @cached_property
+    def reads_together(self) -> bool:
+        """Questions are fed one by one, as where they cannot be fed together."""
+        return False
 
     def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
         for layer in range(self.layers):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evalkit.ledger import Flops, Ledger
-from evalkit.types import KeptOverTime
 
 if TYPE_CHECKING:
     from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.stage_times import Clock
     from evalkit.model.flops import OpCounts
     from evalkit.model.video_llm import VideoLLM
-    from evalkit.types import VisualTokens
 
 
 def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
@@ -90,30 +88,3 @@ def ledger(
         own_seconds=round(own.total, 6),
         own_flops=own_flops,
     )
-
-
-def kept(prefilled: PrefilledVideo) -> KeptOverTime | None:
-    """What is left of each cell in the cache; text that follows changes nothing of it."""
-    tokens, state = prefilled.encoded.tokens, prefilled.state
-    if tokens is None:
-        return None
-    entries, shown = state.visual_per_cell.tolist(), tokens.cell_seconds.tolist()
-    cells = [cell for cell, count in enumerate(entries) if count > 1e-9]
-    video, plan, size = prefilled.encoded.video, prefilled.encoded.plan, prefilled.budget.cell_frames
-    # the last cell may have fewer frames of its own: its last one is repeated
-    ends = [plan.indices[plan.slots[min((cell + 1) * size, len(plan.slots)) - 1]] for cell in cells]
-    return KeptOverTime(
-        seconds=tuple(round(shown[cell], 3) for cell in cells),
-        tokens=tuple(round(entries[cell] / len(state.layers), 2) for cell in cells),
-        cells=tuple(cells),
-        last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
-        merged=_merged_into(prefilled.selected, cells),
-    )
-
-
-def _merged_into(selected: VisualTokens | None, cells: list[int]) -> tuple[int, ...] | None:
-    """How many encoded tokens the tokens of each of `cells` stand for; None where nothing was merged."""
-    if selected is None or selected.merged is None:
-        return None
-    counts = selected.cell.bincount(selected.merged.counts(len(selected)).double(), minlength=max(cells, default=0) + 1)
-    return tuple(int(counts[cell]) for cell in cells)

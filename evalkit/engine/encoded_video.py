@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from evalkit.engine import kept_cells
 from evalkit.method import OperatingPoint
 from evalkit.types import Question
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from evalkit.model.flops import OpCounts
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
-    from evalkit.types import FramePlan, Video, VisualTokens
+    from evalkit.types import FramePlan, KeptOverTime, Video, VisualTokens
 
 # the questions of ONE video that each operating point is to answer
 Pending = Mapping[OperatingPoint, Sequence[Question]]
@@ -94,3 +96,11 @@ class PrefilledVideo:
     hidden: Tensor | None = None
     # by question id: what was replied from this cache, for all operating points that share it
     replies: dict[str, Replied] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def kept(self) -> KeptOverTime | None:
+        """What is left of each cell in the cache; None: no frames."""
+        seen = self.encoded
+        if seen.tokens is None:
+            return None
+        return kept_cells.kept(self.state, seen.video, seen.plan, seen.tokens, self.selected, self.budget.cell_frames)

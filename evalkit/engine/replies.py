@@ -121,7 +121,7 @@ def answer(
             operations=accounting.flops(backbone, prefilled, found.before, found.generated),
             own_flops=accounting.own_flops(backbone, prefilled, found.before, found.generated),
         ),
-        kept=accounting.kept(prefilled),
+        kept=prefilled.kept,
         repeated=found.repeated,
         margin=found.margin,
         stand_ins=prefilled.encoded.stand_ins,

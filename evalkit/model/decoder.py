@@ -408,7 +408,11 @@ class Decoder:
 
     def flops(self, op_counts: OpCounts) -> int:
         """Operations of what a state counted."""
-        return flops.decoder(self.text.config, op_counts)
+        return flops.decoder(self._costs, op_counts)
+
+    @cached_property
+    def _costs(self) -> tuple[int, ...]:
+        return flops.decoder_costs(self.text.config)
 
 
 def _max_keep(index: Tensor, share: float) -> int:

@@ -41,14 +41,20 @@ class OpCounts:
         )
 
 
-def decoder(config: Any, op_counts: OpCounts) -> int:
-    """Operations of `op_counts` in a Qwen2-style decoder: grouped-query attention and a gated MLP."""
+def decoder_costs(config: Any) -> tuple[int, ...]:
+    """Operations of one count of each of OpCounts' fields in a Qwen2-style decoder: grouped-query attention and a
+    gated MLP.
+    """
     width, heads, groups = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     head = getattr(config, "head_dim", None) or width // heads
     projections = 2 * width * head * (heads + 2 * groups) + 2 * heads * head * width  # query, key, value; output
     mlp = 3 * 2 * width * config.intermediate_size  # gate, up, down
-    each = (projections, 4 * heads * head, mlp, 2 * width * config.vocab_size, 1)
-    return sum(int(count) * int(cost) for count, cost in zip(astuple(op_counts), each, strict=True))
+    return int(projections), int(4 * heads * head), int(mlp), int(2 * width * config.vocab_size), 1
+
+
+def decoder(costs: tuple[int, ...], op_counts: OpCounts) -> int:
+    """Operations of `op_counts`, at so many for each count."""
+    return sum(int(count) * cost for count, cost in zip(astuple(op_counts), costs, strict=True))
 
 
 def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int, mergers: int = 1) -> int:

@@ -59,6 +59,7 @@ CHANGES_ANSWERS = (
     "evalkit.engine.encoding",
     "evalkit.engine.failures",
     "evalkit.engine.frame_encoder",
+    "evalkit.engine.kept_cells",
     "evalkit.engine.models",
     "evalkit.engine.prefill",
     "evalkit.engine.prompts",

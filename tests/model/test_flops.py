@@ -100,10 +100,11 @@ def test_by_hand() -> None:
     config = SimpleNamespace(
         hidden_size=8, num_attention_heads=2, num_key_value_heads=1, intermediate_size=16, vocab_size=10
     )
-    assert flops.decoder(config, OpCounts(projected=1)) == 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8)
-    assert flops.decoder(config, OpCounts(pairs=1)) == 2 * 2 * 8
-    assert flops.decoder(config, OpCounts(transformed=1)) == 2 * 3 * 8 * 16
-    assert flops.decoder(config, OpCounts(scored=1, extra=5)) == 2 * 8 * 10 + 5
+    costs = flops.decoder_costs(config)
+    assert flops.decoder(costs, OpCounts(projected=1)) == 2 * (8 * 8 + 8 * 4 + 8 * 4 + 8 * 8)
+    assert flops.decoder(costs, OpCounts(pairs=1)) == 2 * 2 * 8
+    assert flops.decoder(costs, OpCounts(transformed=1)) == 2 * 3 * 8 * 16
+    assert flops.decoder(costs, OpCounts(scored=1, extra=5)) == 2 * 8 * 10 + 5
     assert flops.windows(5, 4, 4) == [16, 4]
     assert OpCounts(pairs=3) + OpCounts(pairs=2, extra=1) - OpCounts(extra=1) == OpCounts(pairs=5)
 
