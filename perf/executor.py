@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,9 +30,8 @@ ROOT = Path(__file__).parents[1]
 NOTE = """
 `python run_eval.py subset={subset} executor.workers=N`: {runs} run folders, {answers} answers about {videos} videos;
 whole commands from their start to the tables, median of {times} in turn. {cores} cores, one thread a worker. First
-answer: from the start of the command to the first line of an answers.jsonl. CPU seconds are user and system, of all
-processes. All fields of all answers but seconds and peak memory were asserted equal. Load average when it began:
-{load:.1f}.
+answer: from the start of the command to the first line of an answers.jsonl. All fields of all answers but seconds and
+peak memory were asserted equal. Load average when it began: {load:.1f}.
 """
 
 
@@ -48,7 +46,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="more settings of run_eval.py")
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    times: dict[int, list[tuple[float, float, float]]] = {workers: [] for workers in args.workers}
+    times: dict[int, list[tuple[float, float]]] = {workers: [] for workers in args.workers}
     found: dict[str, Any] = {}
     for _ in range(1 if args.equal else args.runs):
         for workers, spent in times.items():
@@ -68,12 +66,11 @@ def main() -> None:
         {
             "workers": n,
             "s": wall,
-            "CPU s": cpu,
             "first answer s": first,
             "s ratio": wall / one[0],
             "faster": one[0] / wall,
         }
-        for n, (wall, cpu, first) in medians.items()
+        for n, (wall, first) in medians.items()
     ]
     note = NOTE.format(
         subset=args.subset,
@@ -87,11 +84,11 @@ def main() -> None:
     print(record("Executor: worker processes on the built-in experiment (CPU)", rows, note.strip()))
 
 
-def measured(results: Path, words: list[str]) -> tuple[float, float, float]:
-    """Wall seconds and CPU seconds of one command, and wall seconds to its first answer."""
+def measured(results: Path, words: list[str]) -> tuple[float, float]:
+    """Seconds of one command, and to its first answer."""
     command = [sys.executable, str(ROOT / "run_eval.py"), f"results_dir={results}", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start, before, first = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
+    start, first = time.perf_counter(), 0.0
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as running:
         while running.poll() is None:
             if not first and any(file.stat().st_size for file in results.rglob("answers.jsonl")):
@@ -99,8 +96,7 @@ def measured(results: Path, words: list[str]) -> tuple[float, float, float]:
             time.sleep(0.1)
     if running.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {running.returncode}")
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, first
+    return time.perf_counter() - start, first
 
 
 def answers(results: Path) -> dict[tuple[str, str], dict[str, Any]]:

@@ -97,7 +97,7 @@ def test_a_busy_workers_next_video_goes_to_one_that_idles(tmp_path: Path) -> Non
     assert found == {"waits:0", *(f"{name}:{n}" for name in "abc" for n in (0, 1))}
 
 
-def test_the_largest_file_is_begun_first(tmp_path: Path) -> None:
+def test_the_smallest_file_is_begun_first_and_then_the_largest(tmp_path: Path) -> None:
     sizes = {"small": 1, "large": 3, "missing": 0, "middle": 2}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(b"x" * size)
@@ -108,7 +108,7 @@ def test_the_largest_file_is_begun_first(tmp_path: Path) -> None:
     ]
     with pool_of(StubFactory(tmp_path)) as pool:
         order = dict.fromkeys(one.answer.video_id for one in pool.answers(work))
-    assert list(order) == ["large", "middle", "small", "missing"]
+    assert list(order) == ["small", "large", "middle", "missing"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ LIBRARIES = (
     "transformers.models.auto.processing_auto",
     "transformers.models.qwen2_vl.modeling_qwen2_vl",
     "pandas",
+    "datasets",
     "av",
     "peft",
 )

@@ -115,10 +115,14 @@ class Pool(Generic[W]):
     def answers(self, videos: Sequence[Pending]) -> Iterator[Given]:
         """The answers to all questions of `videos`, as they come; returns when the first worker is ready.
 
-        The largest file is begun first.
+        The smallest file is begun first, for answers to be seen soon, and then the others from the largest on.
         """
         assignments = [Assignment(place, pending) for place, pending in enumerate(videos)]
         self._todo.extend(sorted(assignments, key=lambda one: (-one.size, one.place)))
+        smallest = min((one for one in self._todo if one.size), key=lambda one: one.size, default=None)
+        if smallest is not None:
+            self._todo.remove(smallest)
+            self._todo.appendleft(smallest)
         while self._todo and not any(worker.ready for worker in self._workers):
             for _ in self._received():
                 pass  # no answer comes before one is ready
