@@ -82,25 +82,27 @@ def test_a_cache_that_drops_an_entry_fails_the_row(
     assert "(1 of 6 layers are wrong)" in str(row.error)
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["fed alone", "read together"])
 def test_the_next_question_is_answered_as_before(
-    clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+    clip: Path, backbone: Qwen2VL, together: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a failed question left behind is cut off."""
     questions = [question(clip, n) for n in range(3)]
     whole = answer(engine(backbone), [DENSE], questions)
-    feed, calls = Qwen2VL.prefill_text, []
+    monkeypatch.setitem(vars(backbone), "reads_together", together)
+    name, fed = ("append_tail", 2) if together else ("prefill_text", 3)  # the prompt's head comes first
+    feed, calls = getattr(Qwen2VL, name), []
 
-    def second_question_fails(self: Qwen2VL, context: Any, ids: list[int], **kwargs: Any) -> Tensor:
-        calls.append(len(ids))
-        fails = len([size for size in calls if size > 1]) == 3  # the prompt's head, two questions
-        if fails:
+    def second_question_fails(self: Qwen2VL, context: Any, asked: Any, **kwargs: Any) -> Tensor:
+        calls.append(kwargs.get("decoding", False))
+        if calls.count(False) == fed:
             context.layers[0].update = dropping(context.layers[0], lambda _: True)
         try:
-            return feed(self, context, ids, **kwargs)
+            return feed(self, context, asked, **kwargs)
         finally:
             vars(context.layers[0]).pop("update", None)
 
-    monkeypatch.setattr(Qwen2VL, "prefill_text", second_question_fails)
+    monkeypatch.setattr(Qwen2VL, name, second_question_fails)
     found = answer(engine(backbone), [DENSE], questions)
     assert found["dense", 1.0, "q1"].status == "failed"
     for id_ in ("q0", "q2"):
