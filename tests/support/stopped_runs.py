@@ -177,7 +177,11 @@ def _child(request: Mapping[str, Any]) -> None:
 def main() -> None:
     """Fork until stdin ends."""
     import hydra  # noqa: F401 – and with those below all that a run imports
+    import plotext  # noqa: F401
     import torch
+    import transformers.models.auto.modeling_auto
+    import transformers.models.auto.processing_auto
+    import transformers.models.qwen2_vl.modeling_qwen2_vl  # noqa: F401
 
     import evalkit.analysis.summary
     import evalkit.commands.run
