@@ -21,12 +21,13 @@ from tests.support.golden import ROOT
 from tests.support.stopped_runs import Ended, Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
 POINTS = ("start-up", "decode", "prefill", "half a line", "write", "flush", "rename", "tables", "reading back")
+OF_THE_PARENT = tuple(point for point in POINTS if point not in ("decode", "prefill"))  # where workers do those
 TABLES = ("accuracy.csv", "accuracy.md", "differences.csv")
 QUESTIONS = 3
 
@@ -97,10 +98,10 @@ def stored(results: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def drawn(undisturbed: Undisturbed, seed: int) -> list[tuple[str, int]]:
+def drawn(undisturbed: Undisturbed, seed: int, points: Sequence[str] = POINTS) -> list[tuple[str, int]]:
     """A moment at each point, in any order."""
     draw = Random(seed)
-    points = draw.sample(POINTS, len(POINTS))
+    points = draw.sample(points, len(points))
     return [(point, draw.randint(1, undisturbed.passed[point])) for point in points]
 
 
@@ -138,14 +139,33 @@ def campaign(
     return killed
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_it_goes_on(
     seed: int, runs: Runs, settings: list[str], undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """Five moments, which are not always reached."""
+    """Nine moments, of which those before the run's own last answer are always reached."""
     assert set(undisturbed.passed) == set(POINTS)
     assert len(undisturbed.answers) == 2 * QUESTIONS
-    assert campaign(runs, settings, tmp_path, undisturbed, drawn(undisturbed, seed)[:5]) >= 2
+    assert campaign(runs, settings, tmp_path, undisturbed, drawn(undisturbed, seed)) >= 4
+
+
+@pytest.mark.parametrize("seed", range(3, 6))
+def test_killed_anywhere_with_worker_processes_it_goes_on(
+    seed: int, runs: Runs, settings: list[str], undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Seven moments of the process that writes."""
+    moments = drawn(undisturbed, seed, OF_THE_PARENT)
+    assert campaign(runs, [*settings, "executor.workers=2"], tmp_path, undisturbed, moments) >= 3
+
+
+def test_killed_anywhere_with_ray_it_goes_on(
+    runs: Runs, settings: list[str], undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Two moments of the driver, each with a cluster of its own."""
+    pytest.importorskip("ray")
+    here = [*(word for word in settings if not word.startswith("executor.")), "executor=ray", "executor.workers=1"]
+    moments = [("write", Random(6).randint(2, 5)), ("tables", 1)]
+    assert campaign(runs, here, tmp_path, undisturbed, moments) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Runs that end at a named moment, each a fork of one process that has the libraries loaded: they cost a second each.
 
 As a module it is that process: requests come in as lines of JSON, exit statuses go out. It computes nothing itself, so
-that what it forks has all of torch's threads before it.
+that what it forks has all of torch's threads before it. Their workers are forked from one process, too, which has the
+libraries loaded and serves all runs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from evalkit.engine.executor import forking
 from tests.support.golden import ROOT
 
 
@@ -163,8 +166,11 @@ def _child(request: Mapping[str, Any]) -> None:
 
     moments = Moments(request["at"], request["sent"])
     code = 1
+    # both would look for a child of their own: that process is the parent's
+    owners = (forkserver, forkserver._forkserver)  # type: ignore[attr-defined]
+    served = [mock.patch.object(owner, "ensure_running") for owner in owners]
     try:
-        with _defect(request["defect"]), _watched(moments):
+        with served[0], served[1], _defect(request["defect"]), _watched(moments):
             code = run_eval.main(request["settings"])
     except SystemExit as end:
         code = int(end.code or 0)
@@ -189,6 +195,7 @@ def main() -> None:
     import evalkit.model.families.qwen2_vl
     import evalkit.model.load  # noqa: F401
 
+    forking.start()
     torch.set_num_threads(1)
     sys.argv = [str(ROOT / "run_eval.py")]
     signal.signal(signal.SIGINT, signal.default_int_handler)
