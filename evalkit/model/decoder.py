@@ -176,8 +176,11 @@ class Decoder:
         with torch.inference_mode():
             state = self.new_state()
             self.prefill_text(state, texts[0] * 4)
-            alone = [found for text in texts for found in self._read_tails(state, [text])]
-            return all(one.same(other) for one, other in zip(self._read_tails(state, texts), alone, strict=True))
+            mark, same = state.mark(), True
+            for text, tail in zip(texts, self._read_tails(state, texts), strict=True):
+                same = same and tail.is_end_of(state, self.prefill_text(state, text))
+                state.rewind(mark)
+            return same
 
     def read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
         """Read questions (token ids) after what `state` has read, which stays as it is; in few feeds."""

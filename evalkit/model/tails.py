@@ -46,11 +46,12 @@ class Tail:
     hidden: Tensor  # (D,) of its last token
     layers: tuple[LayerTail, ...]
 
-    def same(self, other: Tail) -> bool:
-        """Whether both hold the same bits."""
-        pairs = zip(self.layers, other.layers, strict=True)
-        return torch.equal(self.hidden, other.hidden) and all(
-            torch.equal(a.keys, b.keys) and torch.equal(a.values, b.values) for a, b in pairs
+    def is_end_of(self, state: PrefillState, hidden: Tensor) -> bool:
+        """Whether a state that was fed this question, and its hidden state, hold the same bits."""
+        count = len(self.token_ids)
+        return torch.equal(self.hidden, hidden) and all(
+            torch.equal(own.keys, fed.keys[:, :, -count:]) and torch.equal(own.values, fed.values[:, :, -count:])
+            for own, fed in zip(self.layers, state.layers, strict=True)
         )
 
 

@@ -69,8 +69,9 @@ def test_they_are_those_of_a_feed_of_their_own(family: Decoder) -> None:
 def test_a_question_does_not_see_another(backbone: Qwen2VL) -> None:
     state = begun(backbone)
     first, *_ = backbone.read_tails(state, QUESTIONS)
-    assert first.same(backbone.read_tails(state, [QUESTIONS[0], [5] * 20])[0])
-    assert not first.same(backbone.read_tails(state, [[*QUESTIONS[0][:-1], 7], [5] * 20])[0])  # the negative control
+    assert torch.equal(backbone.read_tails(state, [QUESTIONS[0], [5] * 20])[0].hidden, first.hidden)
+    other = [*QUESTIONS[0][:-1], 7]
+    assert not torch.equal(backbone.read_tails(state, [other, [5] * 20])[0].hidden, first.hidden)  # negative control
 
 
 def test_a_feed_has_at_most_so_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +141,14 @@ def test_they_are_not_where_bits_depend_on_the_rows_of_a_product(
     assert not other.reads_together
     assert len(answers(other, clip)) == 3
     assert fed == []
+
+
+def test_they_are_not_where_a_model_does_not_hand_the_feed_on(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its attention would take all questions for one text that stands alone."""
+    monkeypatch.setattr(tails.TailFeed, "attend", lambda _self, attend, _layer, *states: attend(*states))
+    assert not load(str(checkpoint), device="cpu").reads_together
 
 
 def test_where_reading_together_fails_each_is_fed_alone(
