@@ -184,7 +184,7 @@ def test_no_actor_outlives_a_driver_that_is_killed(tmp_path: Path) -> None:
         driver.kill()
     assert len(ends) == 2
     for end in ends:
-        assert select.select([end], [], [], 60)[0] == [end]
+        assert select.select([end], [], [], 180)[0] == [end]  # Ray ends them, which takes longer on a busy machine
         os.close(end)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -98,10 +99,13 @@ def test_a_worker_that_sends_nonsense_is_lost(
     """Before it is ready here, so that the other one does its work."""
     monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
     start, serve = worker_process.Processes.start, worker_process.serve
+    begun: list[ProcessWorker] = []
 
     def started(starter: worker_process.Processes, number: int) -> ProcessWorker:
         monkeypatch.setattr(worker_process, "serve", serve if number else write)
-        return start(starter, number)
+        begun.append(start(starter, number))
+        connection.wait(begun[0].waits_for, LONG)  # the other one is started when there is something to hear
+        return begun[-1]
 
     monkeypatch.setattr(worker_process.Processes, "start", started)
     found = run(tmp_path, ["a", "b"], deadline=LONG)
