@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # minutes to half a minute each, falling; files that are not here take less
 LONGEST = (
+    "tests/faults/test_kill_anywhere.py",
     "tests/test_regression.py",
     "tests/commands/test_published_widths.py",
     "tests/commands/test_run_eval.py",
