@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor
+    from transformers import Cache
 
     from evalkit.model.hooks import Observer
     from evalkit.model.separators import Separators
@@ -193,16 +194,7 @@ class Decoder:
     def _read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
         feed = TailFeed(self.text.layers, self.positions, state, questions)
         embeds = self.text.embed_tokens(torch.tensor([[i for ids in questions for i in ids]], device=self.device))
-        with feed.attached():
-            out = self.text(
-                inputs_embeds=embeds,
-                position_ids=self.positions.model_ids(feed.ids, self.device),
-                attention_mask={"full_attention": None},
-                use_cache=True,
-                tails=feed,
-                **{self.cache_name: feed.cache},
-            )
-        return feed.tails(out.last_hidden_state)
+        return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
 
     def append_tail(self, state: PrefillState, tail: Tail) -> Tensor:
         """Make a question that was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""
@@ -340,21 +332,27 @@ class Decoder:
     def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
         state, fed = hooks.state, int(hooks.ids.shape[1])
         try:
-            with hooks.attached():
-                out = self.text(
-                    inputs_embeds=embeds,
-                    position_ids=self.positions.model_ids(hooks.ids, self.device),
-                    attention_mask={"full_attention": None},
-                    use_cache=True,
-                    **{self.cache_name: state.cache},
-                )
+            states = self._states(hooks, embeds, state.cache)
         except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
             state.check()
             return embeds.new_empty(0)
         state.check()
-        hidden: Tensor = out.last_hidden_state[0, -1]
-        return hidden
+        return states[0, -1]
+
+    def _states(self, hooks: LayerHooks, embeds: Tensor, cache: Cache, **options: object) -> Tensor:
+        """The last layer's states (1, n, D) after one call of the language model; `options` reach its attention."""
+        with hooks.attached():
+            out = self.text(
+                inputs_embeds=embeds,
+                position_ids=self.positions.model_ids(hooks.ids, self.device),
+                attention_mask={"full_attention": None},
+                use_cache=True,
+                **{self.cache_name: cache},
+                **options,
+            )
+        states: Tensor = out.last_hidden_state
+        return states
 
     # ---- the reply
 

@@ -109,13 +109,17 @@ class LayerHooks:
             ids = self._ids_at(i)
             if ids is not self.ids:
                 kwargs = {**kwargs, "position_embeddings": self._rotary_at(hidden, ids)}
-            if self.live is None:
-                self.state.append(i, ids)
-            else:
-                self.state.append(i, ids, cells=self.live.cells, renumbered=self.live.renumbered)
+            self._record(i, ids)
             return (hidden, *args[1:]), kwargs
 
         return hook
+
+    def _record(self, i: int, ids: Tensor) -> None:
+        """Layer i is about to add entries at ids (R, S) to its cache."""
+        if self.live is None:
+            self.state.append(i, ids)
+        else:
+            self.state.append(i, ids, cells=self.live.cells, renumbered=self.live.renumbered)
 
     def _rotary_at(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin for ids (R, S), which are often those of the layer below."""

@@ -90,15 +90,8 @@ class TailFeed(LayerHooks):
         self._parts = [slice(start, end) for start, end in pairwise(ends)]
         self._ids: list[Tensor] = []  # of each layer, (R, S)
 
-    def _before(self, i: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            ids = self._ids_at(i)  # all questions begin at the same id, so that they move by the same
-            self._ids.append(ids)
-            if ids is not self.ids:
-                kwargs = {**kwargs, "position_embeddings": self._rotary_at(args[0], ids)}
-            return args, kwargs
-
-        return hook
+    def _record(self, i: int, ids: Tensor) -> None:
+        self._ids.append(ids)  # all questions begin at the same id, so that they have moved by the same
 
     def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """`attend(query, keys, values)` for each question in turn, (1, S, H, d) of all, in layer i.

@@ -237,7 +237,14 @@ def test_the_prompt_is_the_trained_one(family: VideoChatFlash) -> None:
 # ---- through the engine
 
 
-@pytest.mark.parametrize(("name", "ratio"), [("retake", 0.25), ("uniform", 1.0), ("blind", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [
+        pytest.param(name, ratio, marks=() if (name, ratio) == ("retake", 0.25) else pytest.mark.slow)
+        for name in ("uniform", "xcomp", "retake", "blind", "single", "dpselect")
+        for ratio in (1.0, 0.25)
+    ],
+)
 def test_answers_and_spends_the_ratio(name: str, ratio: float, clip: Path, family: VideoChatFlash) -> None:
     point = replace(built(name), ratio=ratio)
     found = answer(engine(family, chunk_cells=8), [DENSE, point], [question(clip, n) for n in range(2)])

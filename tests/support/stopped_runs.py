@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,9 +186,6 @@ def main() -> None:
     import hydra  # noqa: F401 – and with those below all that a run imports
     import plotext  # noqa: F401
     import torch
-    import transformers.models.auto.modeling_auto
-    import transformers.models.auto.processing_auto
-    import transformers.models.qwen2_vl.modeling_qwen2_vl  # noqa: F401
 
     import evalkit.analysis.summary
     import evalkit.commands.run
@@ -195,6 +193,8 @@ def main() -> None:
     import evalkit.model.families.qwen2_vl
     import evalkit.model.load  # noqa: F401
 
+    for library in forking.LIBRARIES:
+        import_module(library)
     forking.start()
     torch.set_num_threads(1)
     sys.argv = [str(ROOT / "run_eval.py")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -14,6 +15,7 @@ from evalkit.method import OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.tune import train
 from methods.lpcomp import LPComp
+from tests.support import clips
 
 POINT = OperatingPoint("lpcomp", LPComp(frame_ratio=1.0), 1.0)
 
@@ -23,6 +25,15 @@ def frame_encoder(backbone: Qwen2VL) -> FrameEncoder:
     return FrameEncoder(
         backbone=backbone, sampling=Sampling(preset="lmms_eval", frames=128, min_pixels=3136, max_pixels=112 * 112)
     )
+
+
+def conversations(folder: Path, rows: int, size: tuple[int, int], asked: str = "<video>Which place is shown?") -> Path:
+    """A file of conversations, one question each, about a clip beside it, height and width in pixels."""
+    clips.make(folder / "clip.mp4", frames=24, size=size)
+    talk = [{"from": "human", "value": asked}, {"from": "gpt", "value": "A"}]
+    file = folder / "rows.json"
+    file.write_text(json.dumps([{"id": f"r{n}", "video": "clip.mp4", "conversations": talk} for n in range(rows)]))
+    return file
 
 
 def curve(folder: Path) -> list[dict[str, str]]:

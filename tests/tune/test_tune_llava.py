@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ import torch
 from evalkit.__main__ import main
 from evalkit.model.load import load
 from evalkit.tune import train
-from tests.support import clips
 from tests.support.llava import random_onevision, random_video, video_settings, write
-from tests.support.tuning import curve, tuned
+from tests.support.tuning import conversations, curve, tuned
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +27,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         write(folder, random_video(), video_settings())
     else:
         write(folder, random_onevision())
-    clips.make(folder / "clip.mp4", frames=24, size=(64, 48))
-    talk = [{"from": "human", "value": "<video>\nWhich place is shown?"}, {"from": "gpt", "value": "A"}]
-    rows = [{"id": str(n), "video": "clip.mp4", "conversations": talk} for n in range(2)]
-    (folder / "rows.json").write_text(json.dumps(rows))
+    conversations(folder, 2, (64, 48), "<video>\nWhich place is shown?")
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -11,22 +9,19 @@ import torch
 
 from evalkit.model.load import load
 from evalkit.tune import train
-from tests.support import clips, qwen2_vl
+from tests.support import qwen2_vl
+from tests.support.tuning import conversations, curve
 
 
 @pytest.mark.slow
 def test_it_learns_and_loads(tmp_path: Path) -> None:
     checkpoint = qwen2_vl.tiny_2_5(tmp_path / "qwen25")
-    clips.make(tmp_path / "clip.mp4", frames=24, size=(84, 112))
-    talk = [{"from": "human", "value": "<video>Which place is shown?"}, {"from": "gpt", "value": "A"}]
-    rows = [{"id": f"r{number}", "video": "clip.mp4", "conversations": talk} for number in range(3)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    data = conversations(tmp_path, 3, (84, 112))
     words = [f"backbone.path={checkpoint}", "backbone.device=cpu", "backbone=qwen2_5_vl_7b", "backbone.revision=null"]
-    words += ["backbone.dtype=float32", f"out={tmp_path / 'out'}", "method=lpcomp", f"data={tmp_path / 'rows.json'}"]
+    words += ["backbone.dtype=float32", f"out={tmp_path / 'out'}", "method=lpcomp", f"data={data}"]
     words += [f"videos={tmp_path}", "sampling.frames=8", "sampling.min_pixels=784", "sampling.max_pixels=12544"]
     train.run([*words, "steps=6", "rate=3e-3", "warmup=0", "log_every=1", "accumulate=1"])
-    with (tmp_path / "out" / train.CURVE).open(encoding="utf-8") as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    losses = [float(row["loss"]) for row in curve(tmp_path / "out")]
     assert losses[-1] < losses[0]
     tuned, before = (
         load(str(checkpoint), device="cpu", adapter=adapter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evalkit.engine import records
@@ -32,7 +33,7 @@ class Assignment:
         pairs = enumerate(zip(self._points, self._left, strict=True))
         return [Asked(n, point, list(left.values())) for n, (point, left) in pairs if left]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of the video, for which its duration is rarely known; 0 where it is missing."""
         try:
