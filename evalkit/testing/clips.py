@@ -66,7 +66,7 @@ def make(
     `pixels`: FFmpeg's name of the stored pixels' format; None: 4:2:0 of 8 bits where the size is even.
     """
     with av.open(str(path), "w", options=muxer or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options=CODECS[codec] | (options or {}))
+        stream = container.add_stream(codec, rate=rate, options=CODECS.get(codec, {}) | (options or {}))
         stream.height, stream.width = size
         stream.pix_fmt = pixels or ("yuv420p" if size[0] % 2 == 0 and size[1] % 2 == 0 else "yuv444p")
         stream.codec_context.gop_size = keyframes

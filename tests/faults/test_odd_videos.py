@@ -14,108 +14,59 @@ from evalkit.data.readers import announced, timeline
 from evalkit.data.video import decode, expect_whole, probe, raw_frames
 from evalkit.errors import VideoError
 from evalkit.types import FramePlan
-from tests.support import clips
 from tests.support.clips import make, number
 from tests.support.loop import DENSE, answer, engine, question
+from tests.support.no_videos import LISTS, REFUSED, UNREADABLE
+from tests.support.odd_videos import FAST, VARYING, WHOLE, beside
+from tests.support.spoilt_videos import SHORT, cut, gap_of_zeros, substituted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from evalkit.model.families.qwen2_vl import Qwen2VL
     from evalkit.types import Video
 
-FAST = {"movflags": "faststart"}  # the index in front, as downloads have it
-HOURS = [600 * n for n in range(36)]
+TIMES = {"six hours": [0.0, 10_800.0, 21_000.0], "a varying rate": [VARYING[place] / 25 for place in (0, 3, 5)]}
 
 
 def plan(video: Video, indices: tuple[int, ...]) -> FramePlan:
     return FramePlan(indices=indices, height=video.height, width=video.width)
 
 
-def linked(path: Path) -> Path:
-    place = path.with_name("elsewhere")
-    place.mkdir()
-    path.symlink_to(make(place / "v.mp4", frames=20))
-    return path
-
-
-def edited(path: Path) -> Path:
-    """Its first ten frames have times below 0, and are hidden."""
-    return clips.cut_at_start(make(path.with_name("uncut.mp4"), frames=60, keyframes=30), path, 10 * 512)
-
-
-def turned(path: Path) -> Path:
-    return clips.rotated(make(path.with_name("upright.mp4"), frames=20), path, 180)
-
-
-FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
-WHOLE: dict[str, tuple[str, Callable[[Path], Path], int]] = {  # name -> suffix, how it is made, frames
-    "hevc": (".mp4", lambda path: make(path, frames=20, codec="libx265"), 20),
-    "10 bits": (".mkv", lambda path: make(path, frames=20, codec="libx265", pixels="yuv420p10le"), 20),
-    "4:4:4": (".mp4", lambda path: make(path, frames=20, pixels="yuv444p"), 20),
-    "turned": (".mp4", turned, 20),
-    "fragments": (".mp4", lambda path: make(path, frames=60, keyframes=20, muxer=FRAGMENTED), 60),
-    "4K": (".mp4", lambda path: make(path, frames=2, rate=1, size=(2160, 3840), options={"preset": "ultrafast"}), 2),
-    "six hours": (".mp4", lambda path: make(path, frames=36, rate=1, ticks=HOURS), 36),
-    "edit list, negative times": (".mp4", edited, 50),
-    "a link out of its folder": (".mp4", linked, 20),
-    "longer sound": (".mp4", lambda path: clips.with_long_sound(path, 25, 4), 25),
-    "longer sound, of mkv": (".mkv", lambda path: clips.with_long_sound(path, 25, 4), 25),
-    "mp4 that promises too much": (".mp4", lambda path: clips.lying_mp4(straight(path), path, 10), 60),
-    "webm that promises too much": (
-        ".webm",
-        lambda path: clips.lying_matroska(make(whole(path), frames=60, codec="libvpx-vp9"), path, 10),
-        60,
-    ),
-    "avi that promises too much": (".avi", lambda path: clips.lying_avi(straight(path), path, 600), 60),
-    "no duration at all": (".mkv", lambda path: make(path, frames=20, muxer={"live": "1"}), 20),
-}
-
-
-def whole(path: Path) -> Path:
-    return path.with_name("whole" + path.suffix)
-
-
-def straight(path: Path) -> Path:
-    """Frames in the order in which they are shown, as AVI must have them; no edit list is needed."""
-    return make(whole(path), frames=60, b_frames=0, muxer=FAST if path.suffix == ".mp4" else None)
+def test_there_are_enough_of_them() -> None:
+    """And a file of one number would be seen: every frame carries its own."""
+    assert len(WHOLE) + len(REFUSED) + len(SHORT) > 90
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_odd_but_whole(kind: str, tmp_path: Path) -> None:
-    suffix, made, frames = WHOLE[kind]
-    video = probe(made(tmp_path / f"v{suffix}"))
-    assert (video.frames, video.short) == (frames, "")
-    wanted = tuple(sorted({0, frames // 2, frames - 1}))
+    one = WHOLE[kind]
+    video = probe(one.made(tmp_path / f"v{one.suffix}"))
+    assert (video.frames, video.short) == (one.frames, "")
+    wanted = tuple(sorted({0, one.frames // 2, one.frames - 1}))
     (found,) = decode(video, [plan(video, wanted)])
-    first = 10 if kind.startswith("edit") else 0
     shown = [pixels[::-1, ::-1] if kind == "turned" else pixels for pixels in found.pixels]
-    assert [number(pixels) for pixels in shown] == [first + index for index in wanted]
-    if kind == "six hours":
-        assert found.seconds == (0.0, 10_800.0, 21_000.0)
+    assert [number(pixels) for pixels in shown] == [one.first + index for index in wanted]
+    assert kind not in TIMES or list(found.seconds) == TIMES[kind]
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_no_video(kind: str, tmp_path: Path) -> None:
+    suffix, made, says = REFUSED[kind]
+    path = made(tmp_path / f"v{suffix}")
+    with pytest.raises(VideoError, match=rf"v{suffix}: .*{says}"):
+        probe(path)
 
 
 def test_the_lies_are_told(tmp_path: Path) -> None:
     """Else the files above would be whole without a closer look."""
     for name in ("webm that promises too much", "avi that promises too much", "longer sound, of mkv"):
-        suffix, made, _ = WHOLE[name]
         folder = tmp_path / name
         folder.mkdir()
-        file = timeline.scan(made(folder / f"v{suffix}"))
+        file = timeline.scan(WHOLE[name].made(folder / f"v{WHOLE[name].suffix}"))
         said = file.header.stream_seconds or file.header.seconds
         assert shortfall.is_short(float(file.end), said), name
-
-
-SHORT = [(".mp4", 0.5), (".mp4", 0.3), (".mkv", 0.6), (".webm", 0.6), (".avi", 0.6), (".flv", 0.6)]
-
-
-def cut(path: Path, share: float) -> Path:
-    made = make(whole(path), frames=60, codec="libvpx-vp9") if path.suffix == ".webm" else straight(path)
-    data = made.read_bytes()
-    start = max(data.find(b"mdat"), data.find(b"movi"), 0)  # of the pictures, where the head is long
-    path.write_bytes(data[: start + int((len(data) - start) * share)])
-    return path
 
 
 @pytest.mark.parametrize(("suffix", "share"), SHORT)
@@ -145,37 +96,20 @@ def test_answers_say_what_is_missing(backbone: Qwen2VL, tmp_path: Path) -> None:
     (row,) = answer(tolerant, [DENSE], [question(path, 0)]).values()
     assert row.error is None
     assert str(row.short).startswith("60 frames announced")
-    asked = [question(whole(path), number, duration_s=seconds) for number, seconds in enumerate((2.4, 3.0, 3.9, 60.0))]
+    asked = [question(beside(path), number, duration_s=seconds) for number, seconds in enumerate((2.4, 3.0, 3.9, 60.0))]
     said = [row.short for row in answer(engine(backbone), [DENSE], asked).values()]
     assert said == [None, None, "3.9 s annotated, the file has 2.4 s", None]
 
 
-def lists_and_devices(folder: Path) -> Iterator[tuple[str, Path, str]]:
-    make(folder / "real.ts", frames=20)
-    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nreal.ts\n#EXT-X-ENDLIST\n"
-    texts = {"hls.mp4": playlist, "hls.m3u8": playlist, "concat.mp4": "ffconcat version 1.0\nfile real.ts\n"}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        yield name, folder / name, "got a list of other files, which are not opened"
-    os.mkfifo(folder / "pipe.mp4")
-    (folder / "device.mp4").symlink_to("/dev/zero")
-    for name in ("pipe.mp4", "device.mp4"):
-        yield name, folder / name, "got something that is no file"
-
-
-def test_no_list_pipe_or_device_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, path, says in lists_and_devices(tmp_path):
-        with pytest.raises(VideoError, match=says):
-            probe(path)
-        if path.is_file():
-            monkeypatch.setattr(timeline, "LISTS", ())  # FFmpeg is kept from it a second time
-            with pytest.raises(VideoError, match="expected a video that FFmpeg can read"):
-                probe(path)
-            monkeypatch.undo()
-        assert name
+@pytest.mark.parametrize("kind", LISTS)
+def test_ffmpeg_is_kept_from_lists_a_second_time(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = LISTS[kind](tmp_path / "v.mp4")
     monkeypatch.setattr(timeline, "LISTS", ())
-    monkeypatch.setattr(timeline, "CONTAINERS", timeline.CONTAINERS + ",concat")  # negative control
-    assert probe(tmp_path / "concat.mp4").frames == 20
+    with pytest.raises(VideoError, match=UNREADABLE):
+        probe(path)
+    if kind == "concat":  # negative control
+        monkeypatch.setattr(timeline, "CONTAINERS", timeline.CONTAINERS + ",concat")
+        assert probe(path).frames == 20
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
@@ -192,10 +126,11 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     assert len(list(raw_frames(same, [plan(same, (0, 30, 59))]))) == 3
 
 
-def test_a_gap_of_zeros_gives_no_wrong_frame(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [gap_of_zeros, substituted])
+def test_other_bytes_inside_give_no_wrong_frame(spoil: Callable[[Path, Path], Path], tmp_path: Path) -> None:
     """What does not decode is stood in for by an earlier frame, which is named as it is."""
     made = make(tmp_path / "whole.mp4", frames=120, keyframes=20, options={"x264-params": "scenecut=0"}, muxer=FAST)
-    video = probe(clips.zeroed(made, tmp_path / "v.mp4", 0.6, 0.7))
+    video = probe(spoil(made, tmp_path / "v.mp4"))
     assert (video.frames, video.short) == (120, "")
     (frames,) = decode(video, [plan(video, tuple(range(120)))])
     assert frames.indices != tuple(range(120))

@@ -6,6 +6,7 @@ Each promise has its negative control beside it: with the protection off, the ha
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from evalkit.data.decoding import process as decoding
 from evalkit.engine.executor import process as worker_process
 from evalkit.engine.executor.assignment import Assignment
 from evalkit.engine.executor.base import Given
+from evalkit.engine.executor.pool import Pool
 from evalkit.engine.executor.process import ProcessWorker
 from evalkit.errors import DecoderKilledError
 from tests.support import clips, odd_workers
@@ -81,6 +83,26 @@ def _continued(process: int) -> None:
 # ---- nonsense
 
 
+@pytest.fixture
+def first_sends(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+    """The first worker that is started does nothing but write: before it is ready, so that the other does its work."""
+
+    def patch(write: Callable[..., None]) -> None:
+        monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
+        start, serve = worker_process.Processes.start, worker_process.serve
+        begun: list[ProcessWorker] = []
+
+        def started(starter: worker_process.Processes, number: int) -> ProcessWorker:
+            monkeypatch.setattr(worker_process, "serve", serve if number else write)
+            begun.append(start(starter, number))
+            connection.wait(begun[0].waits_for, LONG)  # the other one is started when there is something to hear
+            return begun[-1]
+
+        monkeypatch.setattr(worker_process.Processes, "start", started)
+
+    return patch
+
+
 @pytest.mark.parametrize(
     ("write", "told"),
     [
@@ -92,25 +114,45 @@ def _continued(process: int) -> None:
 def test_a_worker_that_sends_nonsense_is_lost(
     write: Callable[..., None],
     told: str,
+    first_sends: Callable[[Callable[..., None]], None],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Before it is ready here, so that the other one does its work."""
-    monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
-    start, serve = worker_process.Processes.start, worker_process.serve
-    begun: list[ProcessWorker] = []
-
-    def started(starter: worker_process.Processes, number: int) -> ProcessWorker:
-        monkeypatch.setattr(worker_process, "serve", serve if number else write)
-        begun.append(start(starter, number))
-        connection.wait(begun[0].waits_for, LONG)  # the other one is started when there is something to hear
-        return begun[-1]
-
-    monkeypatch.setattr(worker_process.Processes, "start", started)
+    first_sends(write)
     found = run(tmp_path, ["a", "b"], deadline=LONG)
     assert [one.answer.status for one in found] == ["ok"] * 8
     assert f"worker 0 {told}" in caplog.text
+
+
+@pytest.mark.parametrize("write", [odd_workers.no_pickle, odd_workers.half])
+def test_without_reading_with_care_nonsense_ends_the_run(
+    write: Callable[..., None],
+    first_sends: Callable[[Callable[..., None]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The negative control."""
+    first_sends(write)
+    monkeypatch.setattr(ProcessWorker, "receive", lambda worker: worker.waits_for[0].recv())
+    with pytest.raises((pickle.UnpicklingError, BlockingIOError)):
+        run(tmp_path, ["a", "b"], deadline=LONG)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_a_worker_that_sends_another_object_is_not_kept(
+    protected: bool,
+    first_sends: Callable[[Callable[..., None]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the negative control: one that nobody looks at stays to the end."""
+    first_sends(odd_workers.other_object)
+    if not protected:
+        understood = Pool._understood
+        monkeypatch.setattr(Pool, "_understood", lambda *said: None if type(said[2]) is tuple else understood(*said))
+    with pool_of(*[StubFactory(tmp_path)] * 2, deadline=LONG) as pool:
+        assert len(list(pool.answers(videos("a", "b")))) == 8
+        assert len(pool._workers) == (1 if protected else 2)
 
 
 @pytest.mark.slow
@@ -153,13 +195,17 @@ def decoder(deadline: float) -> Iterator[decoding.DecodeInChild]:
 
 @pytest.mark.slow
 def test_a_decoder_that_is_killed_is_replaced_and_one_that_hangs_is_killed(
-    clip: Path, caplog: pytest.LogCaptureFixture
+    clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with decoder(LONG) as source:
         expected = source.probe(clip)
         os.kill(source.process_id, signal.SIGKILL)
         assert source.probe(clip) == expected
         assert "ended with SIGKILL; it is tried again" in caplog.text
+        monkeypatch.setattr(decoding, "TRIES", 1)  # the negative control
+        os.kill(source.process_id, signal.SIGKILL)
+        with pytest.raises(DecoderKilledError, match="ended with SIGKILL"):
+            source.probe(clip)
     with decoder(0.3) as source:
         stopped = source.process_id
         os.kill(stopped, signal.SIGSTOP)
@@ -175,13 +221,20 @@ def test_a_decoder_that_is_killed_is_replaced_and_one_that_hangs_is_killed(
         waiting.join()
 
 
+@pytest.mark.parametrize("protected", [True, False])
 @pytest.mark.parametrize("write", ["other_object", "no_pickle", "half"])
-def test_a_decoder_that_sends_nonsense_costs_its_video(write: str, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_sends_nonsense_costs_its_video(
+    write: str, protected: bool, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
     light = child_process.LightProcess
     monkeypatch.setattr(decoding, "LightProcess", lambda _, *args: light(f"tests.support.odd_workers:{write}", *args))
-    with decoder(LONG) as source, pytest.raises(DecoderKilledError, match="ended with SIGKILL"):
-        source.probe(clip)
+    with decoder(LONG) as source:
+        if not protected:  # the negative control: errors that end the run
+            monkeypatch.setattr(source, "receive", lambda *_: source._process.pipe.recv())
+        ends = DecoderKilledError if protected else (AttributeError, pickle.UnpicklingError, BlockingIOError)
+        with pytest.raises(ends):
+            source.probe(clip)
 
 
 # ---- no process outlives the run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -41,6 +41,34 @@ def with_cover(path: Path) -> Path:
         for stream in (cover, sound):
             container.mux(stream.encode())
     return path
+
+
+def with_second(path: Path, *, cover: bool) -> Path:
+    """Twenty frames, and before them a cover picture, or behind them a second video with other numbers."""
+    with av.open(str(path), "w") as container:
+        sizes = {"libx264": (48, 64)} if not cover else {"mjpeg": (24, 32), "libx264": (48, 64)}
+        streams = [_stream(container, codec, size) for codec, size in sizes.items()]
+        streams += [] if cover else [_stream(container, "libx264", (24, 32))]
+        if cover:
+            streams[0].disposition = av.stream.Disposition.attached_pic.value
+        for index in range(20):
+            for stream in streams:
+                main = stream.height == 48
+                if main or not cover or not index:
+                    pixels = picture(index if main else 100 + index, stream.height, stream.width)
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts = index
+                    container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
+def _stream(container: Any, codec: str, size: tuple[int, int]) -> Any:
+    stream = container.add_stream(codec, rate=1 if codec == "mjpeg" else 25)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    return stream
 
 
 def cut_at_start(whole: Path, path: Path, ticks: int) -> Path:
