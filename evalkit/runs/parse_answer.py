@@ -73,11 +73,11 @@ def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
         return None
     seconds, tokens = (_numbers(need(row, key, list, where), where, key) for key in ("seconds", "tokens"))
     index = optional(row, "cells", list, where)
-    cells = None if index is None else tuple(int(typed(cell, int, where, "cells")) for cell in index)
+    cells = None if index is None else _whole_numbers(index, where, "cells")
     ends = optional(row, "last_seconds", list, where)
     last = None if ends is None else _numbers(ends, where, "last_seconds")
     sources = optional(row, "merged", list, where)
-    merged = None if sources is None else tuple(int(typed(count, int, where, "merged")) for count in sources)
+    merged = None if sources is None else _whole_numbers(sources, where, "merged")
     lengths = [len(own) for own in (seconds, tokens, cells, last, merged) if own is not None]
     if len(set(lengths)) > 1:
         raise DataError(
@@ -88,7 +88,18 @@ def _kept(row: dict[str, Any] | None, where: str) -> KeptOverTime | None:
 
 
 def _numbers(values: list[Any], where: str, what: str) -> tuple[float, ...]:
-    return tuple(float(typed(value, (int, float), where, what)) for value in values)
+    return tuple(map(float, _all_typed(values, (int, float), where, what)))
+
+
+def _whole_numbers(values: list[Any], where: str, what: str) -> tuple[int, ...]:
+    return tuple(map(int, _all_typed(values, (int,), where, what)))
+
+
+def _all_typed(values: list[Any], kinds: tuple[type, ...], where: str, what: str) -> list[Any]:
+    if not set(map(type, values)) <= set(kinds):  # else nothing needs a closer look, which takes ten times as long
+        for value in values:
+            typed(value, kinds, where, what)
+    return values
 
 
 def _spans(values: list[Any] | None, where: str) -> tuple[tuple[float, float], ...] | None:
@@ -115,8 +126,8 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
         own_seconds=optional(row, "own_seconds", number, where),
         own_flops=optional(row, "own_flops", int, where),
         tokens_represented=optional(row, "tokens_represented", int, where),
-        kv_tokens_per_layer=tuple(int(typed(n, number, where, "kv_tokens_per_layer")) for n in layers),
-        kv_separators_per_layer=tuple(int(typed(n, number, where, "kv_separators_per_layer")) for n in between),
+        kv_tokens_per_layer=tuple(map(int, _all_typed(layers, number, where, "kv_tokens_per_layer"))),
+        kv_separators_per_layer=tuple(map(int, _all_typed(between, number, where, "kv_separators_per_layer"))),
         **counts,
     )
 

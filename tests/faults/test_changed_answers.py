@@ -69,6 +69,20 @@ def test_the_next_answer_stops(tmp_path: Path, change: Callable[[Path], None], s
     again.close()
 
 
+@pytest.mark.parametrize(("change", "stored"), [(replaced, 3), (truncated, 2)])
+def test_without_the_look_at_the_file_nobody_notices(
+    tmp_path: Path, change: Callable[[Path], None], stored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: three answers were given, and none said that one is not there any more."""
+    monkeypatch.setattr(RunFolder, "_expect_own", lambda *_: None)
+    folder = RunFolder(tmp_path, {}, "cpu")
+    give(folder, 0, 1)
+    change(tmp_path / ANSWERS)
+    give(folder, 2)
+    assert folder.close()["questions"] == 3
+    assert len((tmp_path / ANSWERS).read_text().splitlines()) == stored
+
+
 def test_what_is_there_at_the_end(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, {}, "cpu")
     give(folder, 0, 1, 2)

@@ -15,10 +15,11 @@ import pytest
 
 from evalkit.data.benchmarks import load as load_benchmark
 from evalkit.data.fingerprint import described, fingerprint
+from evalkit.engine import grid
 from evalkit.engine.executor.base import Executor, Given
 from evalkit.engine.grid import Grid
 from evalkit.errors import DataError
-from evalkit.runs import identity, load
+from evalkit.runs import identity, load, parse_answer
 from evalkit.runs.folder import ANSWERS, RunFolder
 from evalkit.types import Benchmark
 from tests.support import rows
@@ -108,6 +109,15 @@ def test_a_line_is_read_whole_before_the_work(tmp_path: Path, change: dict[str, 
         given(tmp_path, CONFIG)
 
 
+def test_without_the_check_a_line_of_another_run_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control."""
+    given(tmp_path, {"identity": "another"}, 0)
+    monkeypatch.setattr(parse_answer, "expect_run", lambda *_: None)
+    folder = RunFolder(tmp_path, CONFIG, "cpu")
+    assert folder.answered() == {"v:0"}
+    folder.close()
+
+
 # ---- a video's file
 
 
@@ -144,7 +154,7 @@ def asked_by(folder: Path) -> list[str]:
     )
     asked = tuple(replace(question(v, n), video_path=folder / v) for v in ("a", "b") for n in range(2))
     executor = Noting()
-    grid = PlainGrid(
+    plain = PlainGrid(
         points=POINTS[:1],
         benchmarks=[Benchmark(name="mlvu", label="MLVU", root=folder, split="dev", questions=asked)],
         setup=setup,
@@ -153,11 +163,13 @@ def asked_by(folder: Path) -> list[str]:
         reference="all",
         executor=executor,
     )
-    grid.run()
+    plain.run()
     return executor.asked
 
 
-def test_a_repaired_video_is_answered_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_repaired_video_is_answered_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "ab":
         (tmp_path / name).write_bytes(os.urandom(1_000_000))
     assert asked_by(tmp_path) == ["a:0", "a:1", "b:0", "b:1"]
@@ -169,4 +181,7 @@ def test_a_repaired_video_is_answered_anew(tmp_path: Path, caplog: pytest.LogCap
     assert asked_by(tmp_path) == ["b:0", "b:1"]
     assert "2 questions are asked again, as the files of their videos have changed" in caplog.text
     (tmp_path / "a").unlink()
+    assert asked_by(tmp_path) == []
+    (tmp_path / "b").write_bytes(data)
+    monkeypatch.setattr(grid, "unchanged", lambda *_: True)  # negative control: an old answer to a new video
     assert asked_by(tmp_path) == []

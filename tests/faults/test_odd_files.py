@@ -70,6 +70,16 @@ def test_a_workbook_that_is_none(tmp_path: Path, make: object, says: str) -> Non
         read([tmp_path / "a.xlsx"], [])
 
 
+def test_without_limits_a_bomb_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: what is found wrong then is what was unpacked."""
+    monkeypatch.setattr(workbook, "MIB", 1)
+    bomb(tmp_path / "a.xlsx")
+    monkeypatch.setattr(workbook, "MIB", 64)
+    with pytest.raises(DataError) as found:
+        read([tmp_path / "a.xlsx"], [])
+    assert "unpacked" not in str(found.value)
+
+
 def laughs() -> str:
     """Ten lines that stand for 10^10 values."""
     lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +135,19 @@ def test_exit_codes(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith(line)
+
+
+def test_without_its_guard_a_full_disk_is_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of what is written, and of what is opened."""
+    folder = run(tmp_path / "a")
+    monkeypatch.setattr(storage, "writing", nullcontext)
+    monkeypatch.setattr(storage, "opening", nullcontext)
+    with at_most(resource.RLIMIT_FSIZE, 20):
+        with pytest.raises(OSError, match="File too large"):
+            give(folder, 0)
+        with pytest.raises(OSError, match="File too large"):
+            run(tmp_path / "b")
+    folder.close()
 
 
 def test_a_defect_is_no_machine_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
