@@ -1,0 +1,92 @@
+"""What one more question about the same video costs a query-aware method, beside the first one.
+
+python perf/extra_question.py [--methods xcomp,qccomp] [--videos 3] [--questions 4]     after `evalkit data make`
+
+Videos of the built-in lvbench set in one process; prints a table and puts it into RESULTS.md. The first question pays
+for decoding, encoding and the passes over the whole video by which frames are chosen. That questions answered together
+have the answers that each has alone is asserted first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from measure import record
+
+from evalkit.config import build, compose
+from evalkit.engine.answer import Engine
+from evalkit.method import OperatingPoint
+from evalkit.types import Question
+
+BAR = 0.4  # of the first question
+
+
+def texts(engine: Engine, point: OperatingPoint, questions: Sequence[Question]) -> dict[str, tuple[str, float | None]]:
+    """Reply and margin of each question."""
+    found = [answer for _, answer in engine.answers({point: list(questions)})]
+    assert all(answer.error is None for answer in found), [answer.error for answer in found]
+    return {answer.question_id: (answer.text, answer.margin) for answer in found}
+
+
+def cpu(engine: Engine, point: OperatingPoint, videos: Sequence[Sequence[Question]], count: int) -> float:
+    """CPU seconds of the first `count` questions of each video, on average of a video."""
+    before = time.process_time()
+    for questions in videos:
+        texts(engine, point, questions[:count])
+    return (time.process_time() - before) / len(videos)
+
+
+def row(engine: Engine, point: OperatingPoint, videos: Sequence[Sequence[Question]], count: int) -> dict[str, object]:
+    """One operating point."""
+    asked = videos[0][:count]
+    alone = {key: value for one in asked for key, value in texts(engine, point, [one]).items()}
+    assert texts(engine, point, asked) == alone, f"{point.name} at {point.ratio:g}"
+    first, all_of_them = (cpu(engine, point, videos, number) for number in (1, count))
+    ratio = (all_of_them - first) / (count - 1) / first
+    verdict = "held" if ratio <= BAR else "missed"
+    return {
+        "method": point.name,
+        "ratio": point.ratio,
+        "first CPU s": first,
+        "extra CPU s": ratio * first,
+        "extra / first": ratio,
+        f"≤ {BAR:g}": verdict,
+    }
+
+
+def main() -> None:
+    """All methods at two ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="{from: xcomp, adapter: builtin/xcomp},qccomp")
+    parser.add_argument("--root", type=Path, default=Path("data/builtin"))
+    parser.add_argument("--videos", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=4)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [f"benchmark.root={args.root / 'lvbench'}", f"results_dir={folder}", "decode.ahead=0"]
+        methods = [f"methods=[uniform,{args.methods}]", "ratios=[0.5,0.25]"]
+        grid = build.grid(compose.composed("config", ["benchmark=lvbench", "subset=ci-50", *settings, *methods]))
+    (benchmark,) = grid.benchmarks
+    videos = [questions for questions in benchmark.by_video().values() if len(questions) >= args.questions]
+    videos = videos[: args.videos]
+    engine = grid.setup.engine
+    engine.frame_encoders({point.adapter for point in grid.points})
+    points = [point for point in grid.points if point.method.query_aware]
+    rows = [row(engine, point, videos, args.questions) for point in points]
+    note = (
+        f"{len(videos)} videos of the built-in lvbench set, 128 frames, {args.questions} questions each, one process.\n"
+        "First: decoding, encoding, the passes over the video, choice, prefill and reply. Extra: what each further\n"
+        f"question adds. Replies and margins were asserted equal to those of questions asked alone. Bar: {BAR:g}."
+    )
+    print(record("An extra question of a query-aware method (CPU)", rows, note))
+
+
+if __name__ == "__main__":
+    main()
