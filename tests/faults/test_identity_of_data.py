@@ -15,7 +15,6 @@ import pytest
 
 from evalkit.data.benchmarks import load as load_benchmark
 from evalkit.data.fingerprint import described, fingerprint
-from evalkit.engine import grid
 from evalkit.engine.executor.base import Executor, Given
 from evalkit.engine.grid import Grid
 from evalkit.errors import DataError
@@ -154,7 +153,7 @@ def asked_by(folder: Path) -> list[str]:
     )
     asked = tuple(replace(question(v, n), video_path=folder / v) for v in ("a", "b") for n in range(2))
     executor = Noting()
-    plain = PlainGrid(
+    grid = PlainGrid(
         points=POINTS[:1],
         benchmarks=[Benchmark(name="mlvu", label="MLVU", root=folder, split="dev", questions=asked)],
         setup=setup,
@@ -163,7 +162,7 @@ def asked_by(folder: Path) -> list[str]:
         reference="all",
         executor=executor,
     )
-    plain.run()
+    grid.run()
     return executor.asked
 
 
@@ -183,5 +182,5 @@ def test_a_repaired_video_is_answered_anew(
     (tmp_path / "a").unlink()
     assert asked_by(tmp_path) == []
     (tmp_path / "b").write_bytes(data)
-    monkeypatch.setattr(grid, "unchanged", lambda *_: True)  # negative control: an old answer to a new video
+    monkeypatch.setattr("evalkit.engine.grid.unchanged", lambda *_: True)  # negative control: old answers, new video
     assert asked_by(tmp_path) == []

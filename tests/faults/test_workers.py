@@ -12,22 +12,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import connection
 from pathlib import Path
 
 import pytest
 
 from evalkit import child_process
-from evalkit.data.decoding import process as decoding
 from evalkit.engine.executor import process as worker_process
 from evalkit.engine.executor.assignment import Assignment
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.pool import Pool
 from evalkit.engine.executor.process import ProcessWorker
-from evalkit.errors import DecoderKilledError
-from tests.support import clips, odd_workers
+from tests.support import odd_workers
 from tests.support.golden import ROOT
 from tests.support.stub_engine import StubFactory, pool_of, videos
 
@@ -66,7 +64,7 @@ def test_without_a_deadline_it_is_waited_for(tmp_path: Path, caplog: pytest.LogC
         answers = pool.answers(videos("stopped"))
         first = next(answers)
         process = int((tmp_path / "asked").read_text().split()[0])
-        waiting = threading.Thread(target=_continued, args=(process,))
+        waiting = threading.Thread(target=odd_workers.continued, args=(process,))
         waiting.start()
         found = [first, *answers]
         waiting.join()
@@ -74,20 +72,17 @@ def test_without_a_deadline_it_is_waited_for(tmp_path: Path, caplog: pytest.LogC
     assert not caplog.text
 
 
-def _continued(process: int) -> None:
-    """Continue a child process as soon as it has stopped."""
-    os.waitid(os.P_PID, process, os.WSTOPPED)
-    os.kill(process, signal.SIGCONT)
-
-
 # ---- nonsense
 
 
+Write = Callable[..., None]
+
+
 @pytest.fixture
-def first_sends(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
+def first_sends(monkeypatch: pytest.MonkeyPatch) -> Callable[[Write], None]:
     """The first worker that is started does nothing but write: before it is ready, so that the other does its work."""
 
-    def patch(write: Callable[..., None]) -> None:
+    def patch(write: Write) -> None:
         monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
         start, serve = worker_process.Processes.start, worker_process.serve
         begun: list[ProcessWorker] = []
@@ -112,9 +107,9 @@ def first_sends(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None
     ],
 )
 def test_a_worker_that_sends_nonsense_is_lost(
-    write: Callable[..., None],
+    write: Write,
     told: str,
-    first_sends: Callable[[Callable[..., None]], None],
+    first_sends: Callable[[Write], None],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -126,8 +121,8 @@ def test_a_worker_that_sends_nonsense_is_lost(
 
 @pytest.mark.parametrize("write", [odd_workers.no_pickle, odd_workers.half])
 def test_without_reading_with_care_nonsense_ends_the_run(
-    write: Callable[..., None],
-    first_sends: Callable[[Callable[..., None]], None],
+    write: Write,
+    first_sends: Callable[[Write], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -141,7 +136,7 @@ def test_without_reading_with_care_nonsense_ends_the_run(
 @pytest.mark.parametrize("protected", [True, False])
 def test_a_worker_that_sends_another_object_is_not_kept(
     protected: bool,
-    first_sends: Callable[[Callable[..., None]], None],
+    first_sends: Callable[[Write], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -174,67 +169,6 @@ def test_without_the_check_they_are_lost_or_doubled(tmp_path: Path, monkeypatch:
     )
     found = run(tmp_path, ["twice"], deadline=LONG)
     assert len({(one.point, one.answer.question_id) for one in found}) < len(found)
-
-
-# ---- the process that decodes
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clips") / "clip.mp4", frames=4)
-
-
-@contextmanager
-def decoder(deadline: float) -> Iterator[decoding.DecodeInChild]:
-    source = decoding.DecodeInChild(deadline=deadline)
-    try:
-        yield source
-    finally:
-        source.close()
-
-
-@pytest.mark.slow
-def test_a_decoder_that_is_killed_is_replaced_and_one_that_hangs_is_killed(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with decoder(LONG) as source:
-        expected = source.probe(clip)
-        os.kill(source.process_id, signal.SIGKILL)
-        assert source.probe(clip) == expected
-        assert "ended with SIGKILL; it is tried again" in caplog.text
-        monkeypatch.setattr(decoding, "TRIES", 1)  # the negative control
-        os.kill(source.process_id, signal.SIGKILL)
-        with pytest.raises(DecoderKilledError, match="ended with SIGKILL"):
-            source.probe(clip)
-    with decoder(0.3) as source:
-        stopped = source.process_id
-        os.kill(stopped, signal.SIGSTOP)
-        with pytest.raises(DecoderKilledError, match=r"not decoded within 0\.3 s, at which its process was killed"):
-            source.probe(clip)
-        assert not _runs(stopped)
-    with decoder(LONG) as source:  # the negative control: who continues it in time gets an answer
-        source.start()
-        os.kill(source.process_id, signal.SIGSTOP)
-        waiting = threading.Thread(target=_continued, args=(source.process_id,))
-        waiting.start()
-        assert source.probe(clip) == expected
-        waiting.join()
-
-
-@pytest.mark.parametrize("protected", [True, False])
-@pytest.mark.parametrize("write", ["other_object", "no_pickle", "half"])
-def test_a_decoder_that_sends_nonsense_costs_its_video(
-    write: str, protected: bool, clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
-    light = child_process.LightProcess
-    monkeypatch.setattr(decoding, "LightProcess", lambda _, *args: light(f"tests.support.odd_workers:{write}", *args))
-    with decoder(LONG) as source:
-        if not protected:  # the negative control: errors that end the run
-            monkeypatch.setattr(source, "receive", lambda *_: source._process.pipe.recv())
-        ends = DecoderKilledError if protected else (AttributeError, pickle.UnpicklingError, BlockingIOError)
-        with pytest.raises(ends):
-            source.probe(clip)
 
 
 # ---- no process outlives the run
@@ -274,7 +208,3 @@ def test_no_stopped_process_outlives_a_parent_that_is_killed(protected: bool, fo
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(end, signal.SIGKILL)
             os.close(end)
-
-
-def _runs(process: int) -> bool:
-    return Path(f"/proc/{process}").exists()

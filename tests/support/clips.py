@@ -11,6 +11,7 @@ import numpy as np
 from evalkit.testing.clips import CODECS, COLUMNS, ROWS, make, number, picture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["CODECS", "COLUMNS", "ROWS", "make", "number", "picture"]
@@ -31,44 +32,47 @@ def with_cover(path: Path) -> Path:
     """Silence with a cover picture: a video stream that is no video."""
     with av.open(str(path), "w", format="mp4") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic.value
+        cover = _cover(container)
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         silence.sample_rate, silence.pts = 16000, 0
-        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(5, 32, 32), format="rgb24")))
+        _show(container, cover, [5])
         container.mux(sound.encode(silence))
-        for stream in (cover, sound):
-            container.mux(stream.encode())
+        container.mux(sound.encode())
     return path
 
 
 def with_second(path: Path, *, cover: bool) -> Path:
     """Twenty frames, and before them a cover picture, or behind them a second video with other numbers."""
     with av.open(str(path), "w") as container:
-        sizes = {"libx264": (48, 64)} if not cover else {"mjpeg": (24, 32), "libx264": (48, 64)}
-        streams = [_stream(container, codec, size) for codec, size in sizes.items()]
-        streams += [] if cover else [_stream(container, "libx264", (24, 32))]
         if cover:
-            streams[0].disposition = av.stream.Disposition.attached_pic.value
-        for index in range(20):
-            for stream in streams:
-                main = stream.height == 48
-                if main or not cover or not index:
-                    pixels = picture(index if main else 100 + index, stream.height, stream.width)
-                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                    frame.pts = index
-                    container.mux(stream.encode(frame))
-        for stream in streams:
-            container.mux(stream.encode())
+            shown = [(_cover(container), [5]), (_video(container, 48, 64), range(20))]
+        else:
+            shown = [(_video(container, 48, 64), range(20)), (_video(container, 24, 32), range(100, 120))]
+        for stream, numbers in shown:
+            _show(container, stream, numbers)
     return path
 
 
-def _stream(container: Any, codec: str, size: tuple[int, int]) -> Any:
-    stream = container.add_stream(codec, rate=1 if codec == "mjpeg" else 25)
-    stream.height, stream.width = size
-    stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+def _video(container: Any, height: int, width: int) -> Any:
+    stream = container.add_stream("libx264", rate=25)
+    stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
     return stream
+
+
+def _cover(container: Any) -> Any:
+    stream = container.add_stream("mjpeg", rate=1)
+    stream.height, stream.width, stream.pix_fmt = 32, 32, "yuvj420p"
+    stream.disposition = av.stream.Disposition.attached_pic.value
+    return stream
+
+
+def _show(container: Any, stream: Any, numbers: Sequence[int]) -> None:
+    """Write the frames of a stream, each with its number, to its end."""
+    for place, shown in enumerate(numbers):
+        frame = av.VideoFrame.from_ndarray(picture(shown, stream.height, stream.width), format="rgb24")
+        frame.pts = place
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
 
 
 def cut_at_start(whole: Path, path: Path, ticks: int) -> Path:
@@ -125,13 +129,8 @@ def zeroed(whole: Path, path: Path, start: float, stop: float) -> Path:
 def with_long_sound(path: Path, frames: int, seconds: int) -> Path:
     """`frames` pictures at 25 a second, and so many seconds of silence."""
     with av.open(str(path), "w") as container:
-        video, sound = container.add_stream("libx264", rate=25), container.add_stream("aac", rate=16000, layout="mono")
-        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
-        for index in range(frames):
-            picked = av.VideoFrame.from_ndarray(picture(index, 48, 64), format="rgb24")
-            picked.pts = index
-            container.mux(video.encode(picked))
-        container.mux(video.encode())
+        video, sound = _video(container, 48, 64), container.add_stream("aac", rate=16000, layout="mono")
+        _show(container, video, range(frames))
         for start in range(0, 16000 * seconds, 1024):
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             silence.sample_rate, silence.pts = 16000, start

@@ -110,6 +110,7 @@ LISTS: dict[str, Made] = {
 }
 REFUSED: dict[str, tuple[str, Made, str]] = {  # suffix, how it is made, the reason
     **{name: (".mp4", made, A_LIST) for name, made in LISTS.items()},
+    "hls by its own name": (".m3u8", LISTS["hls"], A_LIST),
     "a playlist of addresses": (".m3u8", _holds(b"http://localhost/v.mp4\n"), UNREADABLE),
     "a description of a stream": (".sdp", _holds(SDP), UNREADABLE),
     "an old playlist": (".asx", _holds(b"[playlist]\nFile1=http://localhost/v.mp4\n"), UNREADABLE),

@@ -69,8 +69,8 @@ def _turned(path: Path) -> Path:
     return clips.rotated(make(path.with_name("upright.mp4"), frames=20), path, 180)
 
 
-def _followed(path: Path, rest: bytes) -> Path:
-    make(path, frames=20).write_bytes(path.read_bytes() + rest)
+def _followed(path: Path) -> Path:
+    make(path, frames=20).write_bytes(path.read_bytes() + b"\xa5" * 5000)
     return path
 
 
@@ -117,7 +117,7 @@ WHOLE: dict[str, Whole] = {
     "gif": clip(".gif", codec="gif", pixels="rgb8"),
     "a cover picture before the video": Whole(".mp4", partial(clips.with_second, cover=True)),
     "a second video behind it": Whole(".mkv", partial(clips.with_second, cover=False)),
-    "bytes of something else at the end": Whole(".mp4", partial(_followed, rest=b"\xa5" * 5000)),
+    "bytes of something else at the end": Whole(".mp4", _followed),
     "a hole of two gigabytes at the end": Whole(".mp4", _with_hole),
     "a link out of its folder": Whole(".mp4", _linked),
     # size and time

@@ -1,7 +1,8 @@
-"""What a worker process does instead of its work: it writes what no pool and no decoder's parent understands."""
+"""What a worker process does instead of its work, which no pool and no decoder's parent understands, and its waking."""
 
 from __future__ import annotations
 
+import os
 import signal
 import struct
 from multiprocessing.connection import Connection
@@ -30,3 +31,9 @@ def _written(pipe: Connection, data: bytes) -> None:
     with open(pipe.fileno(), "wb", closefd=False, buffering=0) as raw:
         raw.write(data)
     signal.pause()
+
+
+def continued(process: int) -> None:
+    """Continue a child process as soon as it has stopped."""
+    os.waitid(os.P_PID, process, os.WSTOPPED)
+    os.kill(process, signal.SIGCONT)
