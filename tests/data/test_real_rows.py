@@ -132,9 +132,7 @@ def test_what_evalkit_leaves_beside_annotations_is_not_taken_for_them(tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_subset_through_the_whole_engine(
-    tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_subset_through_the_whole_engine(tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`data verify` finds the two videos; the run answers all other questions and fails on theirs alone."""
     name = tree.benchmark.name
     assert main(["data", "verify", name, "--root", str(tree.root), "--subset", SUBSET]) == 1
