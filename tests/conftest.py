@@ -19,8 +19,7 @@ from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.tiny.model import random_checkpoint
-from evalkit.tiny.videos.make import make
-from tests.support import qwen3_vl, small_qwen2
+from tests.support import builtin_part, qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 from tests.support.order import longest_first
 
@@ -61,11 +60,11 @@ def golden(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture(scope="session")
 def builtin_data(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The videos that ci-50 asks about, to be read alone: made once for all processes of pytest-xdist."""
+    """The built-in sets with a part of ci-50, to be read alone: made once for all processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     root = (base if worker_id == "master" else base.parent) / "builtin"
     with FileLock(f"{root}.lock"):
-        make(root, subset="ci-50", progress=False)
+        builtin_part.data(root)
     return root
 
 

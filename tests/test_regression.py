@@ -1,15 +1,17 @@
-"""The project's own regression check: the built-in experiment on ci-50 against stored answers, and what turns it red.
+"""The project's own regression check: a part of what CI gates against stored answers, and what turns the gate red.
 
-The baseline is made anew, after a look at what changed, by
+The whole of it is gated by .github/workflows/ci.yml. The baseline is made anew, after a look at what changed, by
     python -m evalkit data make --subset ci-50 && D=$(mktemp -d) && python run_eval.py experiment=ci results_dir=$D &&
     python -m evalkit gate --baseline tests/baseline/ci-50 --update $D
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from torch import Tensor
 from evalkit.__main__ import main
 from evalkit.commands import run
 from evalkit.config import build
+from evalkit.data import benchmarks
+from evalkit.data.protocols import get
 from evalkit.data.protocols.lmms_eval import LmmsEval
 from evalkit.method import OperatingPoint
 from evalkit.model import chat_template
@@ -26,27 +30,29 @@ from evalkit.model.positions import MRopePositions
 from evalkit.runs import load
 from evalkit.types import VisualTokens
 from methods.retake import ReTaKe
+from tests.support import builtin_part
 from tests.support.configs import composed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test makes videos and all answers
 STORED = Path(__file__).parent / "baseline" / "ci-50"
-AGREE = "0.97"  # floats differ between machines: one answer in fifty may turn
+AGREE = "0.9"  # floats differ between machines: one answer may turn of the 12 to 15 that a run has here
 SAME = "1"  # on one machine none does
-FEW = "lvbench"  # three videos with 15 questions each, so that one defect costs seconds
+FEW = "lvbench"  # a video with 15 questions, so that one defect costs seconds
 
 
 @pytest.fixture(scope="module")
 def fresh(builtin_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that is gated, answered now."""
+    """The part of what is gated, answered now."""
     folder = tmp_path_factory.mktemp("fresh")
     assert run.run(composed("experiment=ci", f"benchmark.root={builtin_data}", f"results_dir={folder}")).failed == 0
     return folder
 
 
 def few(data: Path, results: Path, *overrides: str) -> Path:
-    """The same on three videos alone."""
+    """The same on one video alone, without tables."""
     common = [f"benchmark={FEW}", f"benchmark.root={data / FEW}", f"results_dir={results}"]
-    run.run(composed("experiment=ci", *common, *overrides))
+    _, failed = build.grid(composed("experiment=ci", *common, *overrides)).run()
+    assert failed == 0
     return results
 
 
@@ -55,15 +61,31 @@ def gate(stored: Path, run: Path, rate: str = AGREE) -> int:
 
 
 def one(results: Path, method: str, ratio: float) -> Path:
-    """The folder of one run on the three videos."""
+    """The folder of one run on the one video."""
     runs = [run for run in load.load(results) if run.config["benchmark"]["name"] == FEW]
     (run,) = [run for run in runs if (run.method, run.ratio) == (method, ratio)]
     return run.folder
 
 
-def test_answers_are_the_stored_ones(fresh: Path) -> None:
-    assert len(load.load(STORED)) == len(load.load(fresh)) == 3 * 2 * 2
-    assert gate(STORED, fresh) == 0
+def test_answers_are_the_stored_ones(fresh: Path, tmp_path: Path) -> None:
+    stored = builtin_part.answers(STORED, tmp_path / "stored")
+    assert len(load.load(stored)) == len(load.load(fresh)) == 3 * 2 * 2
+    assert all(len(run.answers) == run.config["benchmark"]["questions"] >= 12 for run in load.load(stored))
+    assert gate(stored, fresh) == 0
+    assert gate(STORED, fresh) == 2  # which are answers to more questions
+
+
+def test_what_is_stored_is_all_that_ci_asks(builtin_data: Path) -> None:
+    """Every question of the subset, in the words of today, at every point of the experiment."""
+    cfg, stored = composed("experiment=ci"), load.load(STORED)
+    names = [(one.config["benchmark"]["name"], one.method, one.ratio) for one in stored]
+    assert sorted(names) == sorted(product(builtin_part.QUESTIONS, cfg.methods, cfg.ratios))
+    prompt = get(cfg.protocol).prompt
+    for benchmark in benchmarks.load("builtin", builtin_data):
+        asked = {q.id: hashlib.sha256(prompt(q).encode()).hexdigest()[:16] for q in benchmark.questions}
+        for own in (one for one in stored if one.config["benchmark"]["name"] == benchmark.name):
+            assert {a.question_id for a in own.answers} == builtin_part.whole(benchmark.name)
+            assert all(asked[a.question_id] == a.prompt_sha for a in own.answers)
 
 
 # ---- harmless changes stay green
@@ -120,7 +142,7 @@ def _text_one_later(patch: pytest.MonkeyPatch) -> None:
 def _text_inside_the_video(patch: pytest.MonkeyPatch) -> None:
     """As transformers 5.3–5.23 lay it out."""
 
-    def after(self: MRopePositions, tokens: VisualTokens) -> int:
+    def after(self: MRopePositions, tokens: VisualTokens, *_: object) -> int:
         return max(tokens.grid)
 
     patch.setattr(MRopePositions, "ids_after", after)
@@ -159,4 +181,4 @@ def test_a_changed_question_prompt_cannot_be_compared(
     monkeypatch.setattr(LmmsEval, "prompt", lambda *args: right(*args) + " ")
     few(builtin_data, tmp_path, "methods=[uniform]", "ratios=[0.25]")
     assert gate(one(fresh, "uniform", 0.25), tmp_path) == 2
-    assert "protocol differs: other prompts in 45 of 45 questions" in capsys.readouterr().out
+    assert "protocol differs: other prompts in 15 of 15 questions" in capsys.readouterr().out

@@ -191,17 +191,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> Any:
+def config(data: Path, results: Path, *overrides: str) -> Any:
+    """On the trained backbone, whose replies are short."""
     methods = "methods=[uniform,{from: uniform, name: twin, max_frames: 24}]"
-    common = ["benchmark=mlvu", f"benchmark.root={data}", f"results_dir={results}", f"backbone.path={checkpoint}"]
+    common = ["benchmark=mlvu", f"benchmark.root={data}", f"results_dir={results}"]
     return composed(*common, "sampling.frames=32", "ratios=[1.0,0.5]", methods, *overrides)
 
 
 @pytest.mark.slow
-def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, tmp_path: Path) -> None:
     """A twin of 24 of 32 frames: interpolated without, measured with; a second start answers and adds nothing."""
-    plain = run.run(config(data, tmp_path / "plain", checkpoint))
-    outcome = run.run(config(data, tmp_path / "matched", checkpoint, "matched=true"))
+    plain = run.run(config(data, tmp_path / "plain"))
+    outcome = run.run(config(data, tmp_path / "matched", "matched=true"))
     (before,), (after,) = (
         question_sets(load.ordered([run for folder in o.folders for run in load.load(folder)]))
         for o in (plain, outcome)
@@ -219,18 +220,16 @@ def test_matched_adds_the_reference_at_the_cost_of_the_others(data: Path, checkp
     table = pd.read_csv(tmp_path / "matched" / "accuracy.csv")
     assert set(table[table["method"] == "uniform"]["ratio"]) == {1, 0.75, 0.5}
     texts = {file: file.read_bytes() for file in (tmp_path / "matched").rglob("answers.jsonl")}
-    assert run.run(config(data, tmp_path / "matched", checkpoint, "matched=true")).folders == outcome.folders
+    assert run.run(config(data, tmp_path / "matched", "matched=true")).folders == outcome.folders
     assert {file: file.read_bytes() for file in (tmp_path / "matched").rglob("answers.jsonl")} == texts
 
 
-def test_matched_needs_the_reference_and_others(
-    data: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_matched_needs_the_reference_and_others(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for alone in ("methods=[uniform]", "method=retake"):
         with pytest.raises(ConfigError, match=r"matched=true needs the reference \(uniform\) and other methods"):
-            run.run(config(data, tmp_path, checkpoint, "matched=true", alone))
-    grid = build.grid(config(data, tmp_path, checkpoint))
+            run.run(config(data, tmp_path, "matched=true", alone))
+    grid = build.grid(config(data, tmp_path))
     assert "up to 4 for each set of questions" in matched_points.announced(grid)
-    run.run(config(data, tmp_path, checkpoint, "matched=true", "dry_run=true"))
+    run.run(config(data, tmp_path, "matched=true", "dry_run=true"))
     assert "matched=true: uniform is run at more ratios" in capsys.readouterr().out
     assert not list(tmp_path.rglob("answers.jsonl"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evalkit.config import build
+from tests.support import builtin_part
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
 from tests.support.run_eval import put_back
@@ -28,12 +29,12 @@ def answers(data: Path, results: Path, workers: int) -> dict[tuple[str, str], di
 
 def test_two_processes_answer_as_one(builtin_data: Path, tmp_path: Path) -> None:
     one, two = (answers(builtin_data, tmp_path / str(n), n) for n in (1, 2))
-    assert len(one) >= 50
+    assert len(one) == len(builtin_part.QUESTIONS["videomme"])
     assert len({line["text"] for line in one.values()}) > 3
     assert two == one
 
 
-# ---- five questions on two videos, by everything else that may not matter
+# ---- four questions on two videos, by everything else that may not matter
 
 Lines = dict[tuple[str, float, str], Mapping[str, Any]]  # by method, ratio and question
 
@@ -41,10 +42,10 @@ Lines = dict[tuple[str, float, str], Mapping[str, Any]]  # by method, ratio and 
 def few(data: Path, results: Path, *words: str) -> Lines:
     """What a small grid answers."""
     root, subset = data / "videomme", ["subset=ci-50", "backbone.threads=1"]
-    settings = [*subset, "methods=[uniform,retake]", "ratios=[0.5,0.25]", *words]
+    settings = [*subset, "methods=[uniform,retake]", "ratios=[0.5,0.25]", "sampling.frames=64", *words]
     grid = build.grid(composed("benchmark=videomme", f"benchmark.root={root}", f"results_dir={results}", *settings))
     (asked,) = grid.benchmarks
-    some = [question for questions in list(asked.by_video().values())[:2] for question in questions[:3]]
+    some = [question for questions in list(asked.by_video().values())[:2] for question in questions[:2]]
     with put_back():
         _, failed = replace(grid, benchmarks=[replace(asked, questions=tuple(some))]).run()
     assert failed == 0
@@ -54,7 +55,7 @@ def few(data: Path, results: Path, *words: str) -> Lines:
 @pytest.fixture(scope="module")
 def plain(builtin_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lines:
     found = few(builtin_data, tmp_path_factory.mktemp("plain"))
-    assert len(found) >= 5 * 4
+    assert len(found) == 4 * 4
     return found
 
 
@@ -75,11 +76,15 @@ def test_bit_for_bit_the_same(words: list[str], builtin_data: Path, plain: Lines
 
 
 def test_the_same_answers_by_two_threads(builtin_data: Path, plain: Lines, tmp_path: Path) -> None:
-    """Sums are taken in another order, so that the last bits of a margin may differ; what is answered does not."""
-    found = few(builtin_data, tmp_path, "backbone.threads=2")
-    for key, line in plain.items():
-        assert (found[key]["text"], found[key]["kept"]) == (line["text"], line["kept"])
-        assert found[key]["margin"] == pytest.approx(line["margin"], abs=1e-3)
+    """Sums are taken in another order, so that the last bits of a margin may differ; what is answered does not.
+
+    Of the method that chooses by sums of attention alone: on a busy machine two threads mostly wait for each other.
+    """
+    found = few(builtin_data, tmp_path, "backbone.threads=2", "methods=[retake]", "ratios=[0.25]")
+    assert len(found) == 4
+    for key, line in found.items():
+        assert (line["text"], line["kept"]) == (plain[key]["text"], plain[key]["kept"])
+        assert line["margin"] == pytest.approx(plain[key]["margin"], abs=1e-3)
 
 
 def test_a_difference_would_be_seen(builtin_data: Path, plain: Lines, tmp_path: Path) -> None:

@@ -116,14 +116,14 @@ def python(slice_: Slice, *command: str, cwd: Path) -> subprocess.CompletedProce
     return subprocess.run([sys.executable, *command], cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-def cli(slice_: Slice, runs: dict[Path, str]) -> subprocess.CompletedProcess[str]:
-    """lmms-eval's command line, for several runs in one process: model_args by output folder."""
+def config(slice_: Slice, runs: dict[Path, str]) -> Path:
+    """A file for `--config` of lmms-eval's command line, with several runs: model_args by output folder."""
     common = {"model": "evalkit", "tasks": ",".join(f"{name}_slice" for name in FORMATS), "log_samples": True}
     common["include_path"] = str(slice_.tasks)
     configs = [common | {"model_args": args, "output_path": str(out)} for out, args in runs.items()]
     file = slice_.root / "lmms_eval.yaml"
     file.write_text(yaml.safe_dump(configs), encoding="utf-8")
-    return python(slice_, "-m", "lmms_eval", "--config", str(file), cwd=slice_.root)
+    return file
 
 
 def json_lines(out: Path, kind: str) -> dict[tuple[str, int], dict[str, Any]]:
