@@ -33,7 +33,7 @@ def product(left: list[int], right: list[int], **_: object) -> int:
 
 
 class NoModules(nullcontext[None]):
-    """In place of torch's bookkeeping of modules, whose hooks take as long as the forward: only the sum is asked for."""
+    """In place of torch's bookkeeping of modules, whose hooks take long: only the sum is asked for."""
 
     parents = frozenset({"Global"})
 

@@ -128,7 +128,7 @@ def _published_name(name: str) -> str:
 
 
 def tiny_2_5(folder: Path, layers: int = 6) -> Path:
-    """A Qwen2.5-VL that can be asked: six layers, unless told otherwise, of width 64, a windowed vision block and one over whole cells."""
+    """A Qwen2.5-VL that can be asked: `layers` of width 64, a windowed vision block and one over whole cells."""
     built = tokenizer.build()
     vocab = built.get_vocab()
     text = {

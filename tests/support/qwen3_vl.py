@@ -75,7 +75,7 @@ CHAT_TEMPLATE = (
 
 
 def tiny(folder: Path, layers: int = 6) -> Path:
-    """Six layers, unless told otherwise, of width 64, three levels of deepstack features, heads wider than width / heads."""
+    """Layers of width 64, three levels of deepstack features, heads wider than width / heads."""
     text = {
         "hidden_size": 64,
         "intermediate_size": 96,
