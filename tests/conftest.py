@@ -18,6 +18,7 @@ from transformers import Qwen2ForCausalLM
 from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
+from evalkit.testing import method_contract
 from evalkit.tiny.model import random_checkpoint
 from tests.support import builtin_part, qwen3_vl, small_qwen2
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
@@ -78,6 +79,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(checkpoint: Path) -> Qwen2VL:
     """The same, loaded on the CPU."""
     return load(str(checkpoint), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def shallow() -> Qwen2VL:
+    """That of the contract, of four layers, for what is tried with every method."""
+    found = method_contract.backbone()
+    assert isinstance(found, Qwen2VL)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from evalkit.method import Method, OperatingPoint
 from evalkit.model.video_llm import VideoLLM
 from evalkit.types import Answer, FrameScores, Question, Reply
 
+MARGIN = 2e-3  # between margins that differ by rounding alone; they are told to four decimals
+
 
 class FirstLetterProtocol(Protocol):
     """The question's text is the prompt; a reply's first letter counts."""
@@ -23,13 +25,16 @@ class FirstLetterProtocol(Protocol):
     stop = ()
     subtitles = False
 
+    def __init__(self, new_tokens: int = 6) -> None:
+        self.new_tokens = new_tokens
+
     def prompt(self, question: Question, context: PromptContext | None = None) -> str:
         """Text and options."""
         return f"{question.text}\n{' '.join(question.options)}"
 
     def max_new_tokens(self, benchmark_name: str) -> int:
-        """Six tokens."""
-        return 6
+        """Six tokens, unless told otherwise."""
+        return self.new_tokens
 
     def read(self, question: Question, text: str) -> Reply:
         """The first character that is no white space."""
@@ -73,15 +78,15 @@ def size(backbone: VideoLLM) -> tuple[int, int]:
     return 4 * side, 4 * side
 
 
-def engine(backbone: VideoLLM, *, frames: int = 32, **changes: Any) -> Engine:
-    """An engine that samples `frames` frames of at most 4 x 4 visual tokens."""
+def engine(backbone: VideoLLM, *, frames: int = 32, new_tokens: int = 6, **changes: Any) -> Engine:
+    """An engine that samples `frames` frames of at most 4 x 4 visual tokens and replies in `new_tokens` tokens."""
     height, width = size(backbone)
     sampling = Sampling(preset="lmms_eval", frames=frames, min_pixels=height * width // 16, max_pixels=height * width)
     encoding = {key: changes.pop(key) for key in ("encode_cells", "reader", "seed") if key in changes}
     encoder = FrameEncoder(backbone=backbone, sampling=sampling, **encoding)
     return Engine(
         frame_encoders=lambda adapters: dict.fromkeys(adapters, encoder),
-        protocol=FirstLetterProtocol(),
+        protocol=FirstLetterProtocol(new_tokens),
         **changes,
     )
 
@@ -115,6 +120,23 @@ def answer_key(answer: Answer) -> tuple[Any, ...]:
         spent.ratio_achieved,
         answer.kept,
     )
+
+
+def exact_key(answer: Answer) -> tuple[Any, ...]:
+    """The same, and the margin between the options, which other chunks leave only up to rounding.
+
+    Two caches that differ may well give one short text, but hardly one margin.
+    """
+    return (*answer_key(answer), answer.margin)
+
+
+def alike(one: Answer, other: Answer) -> bool:
+    """Whether two answers are the same up to the rounding that other chunks bring."""
+    if answer_key(one) != answer_key(other):
+        return False
+    if one.margin is None or other.margin is None:
+        return one.margin == other.margin
+    return abs(one.margin - other.margin) <= MARGIN
 
 
 DENSE = OperatingPoint("dense", Method(), 1.0)

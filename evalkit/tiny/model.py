@@ -21,9 +21,9 @@ INIT = 0.06
 EMBEDDING_STD = 0.5  # with 0.02 symbols are small against the residual stream, and training stays at chance
 
 
-def random_checkpoint(folder: Path, seed: int) -> Path:
+def random_checkpoint(folder: Path, seed: int, layers: int = RANDOM_LAYERS) -> Path:
     """Write a Qwen2-VL checkpoint folder with random weights from `seed`; the same bytes at every call."""
-    save(random_model(seed, RANDOM_LAYERS), folder)
+    save(random_model(seed, layers), folder)
     return folder
 
 

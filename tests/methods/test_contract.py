@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from evalkit.config.build import points
 from evalkit.method import AttentionFromQuestion, Budget, Method
 from evalkit.testing import CHECKS, check_method, method_contract
 from evalkit.testing.method_contract import Check
 from evalkit.types import FramePlan, Video, VisualTokens
 from methods.uniform import Uniform
+from tests.support.configs import composed
 from tests.support.golden import ROOT
 from tests.support.methods import NAMES, built
 
@@ -36,8 +38,10 @@ def test_the_matrix_is_not_empty() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_composes_to_a_hashable_point(name: str) -> None:
-    point = built(name)
+    """As run_eval.py composes `method=NAME`: the same point that the list `methods` gives."""
+    (point,) = points(composed(f"method={name}", "ratio=1.0"))
     assert point.name == name
+    assert point == built(name)
     assert hash(point) == hash(built(name))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,23 +17,29 @@ from evalkit.model import flops
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.flops import OpCounts
 from evalkit.model.load import load
+from evalkit.testing.loop import scores
 from evalkit.types import Answer, Evicted, LayerChunk, Pruned, Question, VisualTokens
 from tests.support import clips
 from tests.support.flop_counter import counted, total
 from tests.support.loop import engine, question
 from tests.support.methods import BEFORE_LLM, NAMES, built
 
+FRAMES = 64  # of the clip, a quarter of which are looked at
+QUICK: dict[str, Any] = {"frames": 16, "new_tokens": 3, "chunk_cells": 3}
+
+
+def asked(clip: Path, number: int = 0) -> Question:
+    return question(clip, number, frame_scores=scores(range(FRAMES), seed=number))
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(168, 112))
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=FRAMES, size=(168, 112))
 
 
-def spent(
-    backbone: Qwen2VL, point: OperatingPoint, asked: Question, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Answer, int]:
+def spent(backbone: Qwen2VL, point: OperatingPoint, clip: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Answer, int]:
     with counted(monkeypatch) as counter:
-        ((_, answer),) = engine(backbone, chunk_cells=4).answers({point: [asked]})
+        ((_, answer),) = engine(backbone, **QUICK).answers({point: [asked(clip)]})
     return answer, counter.get_total_flops()
 
 
@@ -41,9 +48,9 @@ def spent(
     ("name", "ratio"), [(name, ratio) for name in NAMES for ratio in (1.0, 0.25) if ratio < 1 or name not in BEFORE_LLM]
 )
 def test_closed_form_equals_the_counter(
-    name: str, ratio: float, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+    name: str, ratio: float, clip: Path, shallow: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, theirs = spent(backbone, replace(built(name), ratio=ratio), question(clip, 0), monkeypatch)
+    answer, theirs = spent(shallow, replace(built(name), ratio=ratio), clip, monkeypatch)
     assert total(answer) == theirs
 
 
@@ -72,12 +79,10 @@ class Chooser(Method):
 
 @pytest.mark.parametrize(("counted", "equal"), [(2, True), (0, False)])
 def test_what_a_method_computes_itself(
-    counted: int, equal: bool, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+    counted: int, equal: bool, clip: Path, shallow: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted where the method says it; where it does not, torch's counter sees more."""
-    answer, theirs = spent(
-        backbone, OperatingPoint("chooser", Chooser(counted=counted), 1.0), question(clip, 0), monkeypatch
-    )
+    answer, theirs = spent(shallow, OperatingPoint("chooser", Chooser(counted=counted), 1.0), clip, monkeypatch)
     assert (total(answer) == theirs) == equal
     assert total(answer) <= theirs
 
@@ -120,12 +125,12 @@ def test_the_estimate_before_a_run_by_hand() -> None:
     )
 
 
-def test_shared_work_counts_in_full_for_each_question(clip: Path, backbone: Qwen2VL) -> None:
+def test_shared_work_counts_in_full_for_each_question(clip: Path, shallow: Qwen2VL) -> None:
     """Alone or beside others, shared or not: a question's operations are its own."""
-    questions = [question(clip, n) for n in range(3)]
+    questions = [asked(clip, n) for n in range(3)]
     for name in ("pivotkv", "qccomp"):
         point = replace(built(name), ratio=0.25)
-        together = [a for _, a in engine(backbone, chunk_cells=4).answers({point: questions})]
-        apart = [a for _, a in engine(backbone, chunk_cells=4, share=False).answers({point: questions})]
+        together = [a for _, a in engine(shallow, **QUICK).answers({point: questions})]
+        apart = [a for _, a in engine(shallow, share=False, **QUICK).answers({point: questions})]
         assert [a.ledger.flops for a in together if a.ledger] == [a.ledger.flops for a in apart if a.ledger]
         assert len({total(a) for a in together}) == 3  # the questions differ in length

@@ -21,6 +21,7 @@ from evalkit.model.families.llava import Llava
 from evalkit.model.families.llava_onevision import LlavaOnevision
 from evalkit.model.families.llava_video import LlavaVideo
 from evalkit.model.load import check, load, skeleton
+from evalkit.testing.loop import scores
 from evalkit.tune import forward
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
@@ -36,12 +37,13 @@ from tests.support.llava import (
     video_settings,
     write,
 )
-from tests.support.loop import DENSE, answer, answer_key, engine, question
+from tests.support.loop import DENSE, answer, engine, exact_key, question
 from tests.support.methods import BEFORE_LLM, NAMES, built
 from tests.support.visual_tokens import noise
 
 HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 FRAMES = 5
+CLIP = 64  # frames of the clip that every method is asked about
 
 
 @pytest.fixture(scope="module")
@@ -366,23 +368,26 @@ def test_tuning_reads_the_same_sequence(model: Llava) -> None:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(64, 48))
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=CLIP, size=(64, 48))
 
 
 @pytest.mark.slow
 def test_every_method_runs_and_sharing_changes_nothing(model: Llava, clip: Path) -> None:
-    questions = [question(clip, number) for number in range(2)]
+    questions = [question(clip, n, frame_scores=scores(range(CLIP), seed=n)) for n in range(2)]
+    quick: dict[str, Any] = {"frames": 16, "new_tokens": 3, "chunk_cells": 3}
     refused = OperatingPoint("lowres", built("lowres").method, 0.25)
     undefined = {"lowres", "fastvid"} | (set() if isinstance(model, LlavaOnevision) else {"infinipot_v"})
     defined = [name for name in NAMES if name not in undefined]
     ratios = {name: (0.25,) if name in BEFORE_LLM else (1.0, 0.25) for name in defined}
     points = [OperatingPoint(n, built(n).method, ratio) for n in defined for ratio in ratios[n]]
-    together = answer(engine(model, chunk_cells=4), [DENSE, refused, *points], questions)
-    dense = answer_key(together["dense", 1.0, "q0"])
+    some = [p for p in points if p.ratio < 1 and p.name in ("uniform", "retake", "xcomp")]
+    asked = {point: questions if point in some else questions[:1] for point in (DENSE, refused, *points)}
+    together = {(p.name, p.ratio, one.question_id): one for p, one in engine(model, **quick).answers(asked)}
+    dense = together["dense", 1.0, "q0"]
     for point in points:
         one = together[point.name, point.ratio, "q0"]
         assert one.ledger is not None, (point, one.error)
-        assert (point.ratio == 1 and point.method.identity_at_one) <= (answer_key(one) == dense), point
+        assert (point.ratio == 1 and point.method.identity_at_one) <= (exact_key(one) == exact_key(dense)), point
         if point.method.spends and not point.method.off_ratio:
             assert abs(one.ledger.ratio_achieved / point.ratio - 1) <= 0.02, (point, one.ledger.ratio_achieved)
         kept = one.ledger.kv_separators_per_layer
@@ -394,10 +399,10 @@ def test_every_method_runs_and_sharing_changes_nothing(model: Llava, clip: Path)
     assert "frames all have one size" in str(together["lowres", 0.25, "q0"].error)
     only = answer(engine(model), [refused], questions[:1])
     assert [one.status for one in only.values()] == ["failed"]
-    some = [p for p in points if p.ratio < 1 and p.name in ("uniform", "retake", "xcomp")]
-    alone = answer(engine(model, chunk_cells=4, share=False), some, questions)
+    alone = answer(engine(model, share=False, **quick), some, questions)
+    assert len(alone) == len(some) * 2
     for key, one in alone.items():
-        assert answer_key(one) == answer_key(together[key]), key
+        assert exact_key(one) == exact_key(together[key]), key
 
 
 def test_yarn_stretches_from_the_language_models_length(video_folder: Path, onevision_folder: Path) -> None:

@@ -24,7 +24,6 @@ from evalkit.engine.grid import Grid
 from evalkit.errors import MethodError
 from evalkit.method import Method, OperatingPoint, no_question
 from evalkit.model.decoder import Decoder
-from evalkit.model.families.qwen2 import Qwen2
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.model.question_attention import QuestionAttention
@@ -36,6 +35,7 @@ from methods.pivotkv import PivotKV
 from methods.qccomp import QCComp
 from methods.retake import ReTaKe
 from methods.xcomp import XComp
+from tests.support import qwen3_vl, small_qwen2
 from tests.support.configs import composed
 from tests.support.loop import question
 from tests.support.methods import WITHIN, built
@@ -43,7 +43,7 @@ from tests.support.methods import WITHIN, built
 HEAD, TAIL, HEADER, REPLY = [1, 2, 3], [4, 5, 6, 7], 3, 8
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen2")
 # frames, rows and columns of a cell, ratio, cells of a chunk
-CASES = [(40, 2, 3, 0.5, 4), (9, 6, 5, 0.25, None), (64, 1, 1, 0.125, 3), (32, 1, 12, 0.125, 16), (4, 3, 8, 0.1, 1)]
+CASES = [(20, 2, 3, 0.5, 4), (9, 6, 5, 0.25, None), (32, 1, 1, 0.125, 7), (32, 1, 12, 0.125, 16), (4, 3, 8, 0.1, 1)]
 VARIANTS: dict[str, Method] = {
     "dpselect_true_time": DPSelect(positions="true_time", patch_sync=False),
     "retake_half": ReTaKe(select_ratio=0.5),
@@ -71,9 +71,11 @@ def method(name: str) -> Method:
 
 
 @pytest.fixture(scope="module")
-def families(backbone: Qwen2VL, qwen25: Path, qwen3: Path, qwen2: Qwen2) -> dict[str, Decoder]:
+def families(shallow: Qwen2VL, qwen25: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
+    """Of four layers, in which every method's places to cut are found; Qwen2.5-VL of two."""
+    qwen3 = qwen3_vl.tiny(tmp_path_factory.mktemp("backbone") / "qwen3", layers=4)
     later = {"qwen2_5_vl": load(str(qwen25), device="cpu"), "qwen3_vl": load(str(qwen3), device="cpu")}
-    return {"qwen2_vl": backbone, **later, "qwen2": qwen2}
+    return {"qwen2_vl": shallow, **later, "qwen2": small_qwen2.attached(small_qwen2.plain(num_hidden_layers=4))}
 
 
 class Blindfolded:

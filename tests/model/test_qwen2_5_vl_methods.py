@@ -18,14 +18,14 @@ MARKED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) fo
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Qwen25VL:
-    found = load(str(qwen2_vl.tiny_2_5(tmp_path_factory.mktemp("backbone") / "qwen25")), device="cpu")
+    found = load(str(qwen2_vl.tiny_2_5(tmp_path_factory.mktemp("backbone") / "qwen25", layers=4)), device="cpu")
     assert isinstance(found, Qwen25VL)
     return found
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(84, 140))
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=family_checks.FRAMES, size=(84, 140))
 
 
 @pytest.mark.slow

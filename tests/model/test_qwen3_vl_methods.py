@@ -15,7 +15,7 @@ from evalkit.model.separators import Separators
 from evalkit.tune import forward
 from evalkit.types import VisualTokens
 from methods.lpcomp import LPComp
-from tests.support import clips, family_checks
+from tests.support import clips, family_checks, qwen3_vl
 from tests.support.loop import engine, question
 from tests.support.methods import WITHIN, built
 from tests.support.parity import budget_of
@@ -28,15 +28,16 @@ HEAD, TAIL = [5, 6, 7], [8, 9, 10, 11]
 
 
 @pytest.fixture(scope="module")
-def family(qwen3: Path) -> Qwen3VL:
-    found = load(str(qwen3), device="cpu")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Qwen3VL:
+    """Three levels of deepstack features, and a layer behind them."""
+    found = load(str(qwen3_vl.tiny(tmp_path_factory.mktemp("backbone") / "qwen3", layers=4)), device="cpu")
     assert isinstance(found, Qwen3VL)
     return found
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(96, 160))
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=family_checks.FRAMES, size=(96, 160))
 
 
 @pytest.mark.slow

@@ -25,25 +25,29 @@ from evalkit.model.families import videochat_flash_vision
 from evalkit.model.families.videochat_flash import VideoChatFlash
 from evalkit.model.families.videochat_flash_model import VideoChatFlashConfig, VideoChatFlashForCausalLM
 from evalkit.model.load import load
+from evalkit.testing.loop import alike
 from evalkit.types import Question, VisualTokens
 from methods.controls import LowRes
 from tests.support import clips, parity, parity_videochat_flash, parity_xcomp
 from tests.support.checkpoints import edit
 from tests.support.closeness import RTOL, apart
 from tests.support.flop_counter import counted
-from tests.support.loop import DENSE, answer, answer_key, engine, question
+from tests.support.loop import DENSE, answer, engine, exact_key, question
 from tests.support.methods import WITHIN, built
 from tests.support.videochat_flash import PIXELS, random_checkpoint
 
 GRID = (1, 16)
 # frames have one size here, four are seen together, tokens have no places, and the encoder tells features alone
 NOT_DEFINED = ("lowres", "aks", "bolt", "framefusion", "infinipot_v", "holitom", "flashvid")
+ASKED = ("uniform", "xcomp", "retake", "blind", "single", "dpselect", "random_frames", "shuffled", "heuristic_drop")
+QUICK: dict[str, Any] = {"frames": 16, "new_tokens": 3}
+TOLD = "The video lasts for 2.56 seconds, and 16 frames are uniformly sampled from it. "
 ON_ONE_SIZE = [name for name in (*WITHIN, "divprune") if name not in NOT_DEFINED]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_checkpoint(tmp_path_factory.mktemp("videochat_flash") / "checkpoint")
+    return random_checkpoint(tmp_path_factory.mktemp("videochat_flash") / "checkpoint", num_hidden_layers=4)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,11 @@ def family(folder: Path) -> VideoChatFlash:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=160, size=(168, 112))
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=64, size=(168, 112))
+
+
+def asked(clip: Path) -> list[Question]:
+    return [question(clip, n) for n in range(2)]
 
 
 def noise(frames: int, size: int = PIXELS) -> np.ndarray:
@@ -237,43 +245,36 @@ def test_the_prompt_is_the_trained_one(family: VideoChatFlash) -> None:
 # ---- through the engine
 
 
-@pytest.mark.parametrize(
-    ("name", "ratio"),
-    [
-        pytest.param(name, ratio, marks=() if (name, ratio) == ("retake", 0.25) else pytest.mark.slow)
-        for name in ("uniform", "xcomp", "retake", "blind", "single", "dpselect")
-        for ratio in (1.0, 0.25)
-    ],
-)
-def test_answers_and_spends_the_ratio(name: str, ratio: float, clip: Path, family: VideoChatFlash) -> None:
-    point = replace(built(name), ratio=ratio)
-    found = answer(engine(family, chunk_cells=8), [DENSE, point], [question(clip, n) for n in range(2)])
-    for key, one in found.items():
+@pytest.fixture(scope="module")
+def dense(clip: Path, family: VideoChatFlash) -> list[tuple[Any, ...]]:
+    """What the dense run answers and costs."""
+    found = answer(engine(family, chunk_cells=8, **QUICK), [DENSE], asked(clip))
+    for one in found.values():
         assert one.ledger is not None, one.error
-        seen = point.method.spends or key[0] == "dense"
-        assert one.ledger.ratio_achieved == pytest.approx(key[1] if seen else 0, rel=0.02), key
-        told = "The video lasts for 6.40 seconds, and 32 frames are uniformly sampled from it. "
-        assert (one.prompt.count(told) == 1) == seen
-    assert found["dense", 1.0, "q0"].ledger.tokens_encoded == 32 * 16  # type: ignore[union-attr]
-    if ratio == 1 and point.method.identity_at_one:
-        assert all(answer_key(found[name, 1.0, q]) == answer_key(found["dense", 1.0, q]) for q in ("q0", "q1"))
+        assert one.ledger.tokens_encoded == 16 * 16
+        assert one.ledger.ratio_achieved == 1
+        assert one.prompt.count(TOLD) == 1
+    return [exact_key(one) for one in found.values()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["uniform", "random_frames", "shuffled", "retake", "xcomp", "heuristic_drop"])
-def test_sharing_and_chunks_change_nothing(name: str, clip: Path, family: VideoChatFlash) -> None:
-    points = [replace(built(name), ratio=ratio) for ratio in (1.0, 0.25)]
-    questions = [question(clip, n) for n in range(2)]
-    shared = answer(engine(family, chunk_cells=8), points, questions)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "retake" else pytest.mark.slow) for n in ASKED])
+def test_answers_spend_the_ratio_and_sharing_and_chunks_change_nothing(
+    name: str, clip: Path, family: VideoChatFlash, dense: list[tuple[Any, ...]]
+) -> None:
+    points, questions = [replace(built(name), ratio=ratio) for ratio in (1.0, 0.25)], asked(clip)
+    method = points[0].method
+    shared = answer(engine(family, chunk_cells=8, **QUICK), points, questions)
     for key, one in shared.items():
         assert one.ledger is not None, (key, one.error)
-        achieved = one.ledger.ratio_achieved
-        assert achieved == pytest.approx(key[1] if points[0].method.spends else 0, rel=0.02), key
-    alone = answer(engine(family, chunk_cells=8, share=False), points, questions)
-    assert {key: answer_key(one) for key, one in alone.items()} == {k: answer_key(one) for k, one in shared.items()}
+        assert one.ledger.ratio_achieved == pytest.approx(key[1] if method.spends else 0, rel=0.02), key
+        assert (one.prompt.count(TOLD) == 1) == method.spends
+    if method.identity_at_one:
+        assert [exact_key(shared[name, 1.0, q]) for q in ("q0", "q1")] == dense
+    alone = answer(engine(family, chunk_cells=8, share=False, **QUICK), points, questions)
+    assert {key: exact_key(one) for key, one in alone.items()} == {k: exact_key(one) for k, one in shared.items()}
     free = [p for p in points if p.ratio == 1 or type(p.method).evict is Method.evict]
-    again = answer(engine(family, chunk_cells=None), free, questions)
-    assert {key: answer_key(one) for key, one in again.items()} == {key: answer_key(shared[key]) for key in again}
+    again = answer(engine(family, chunk_cells=None, **QUICK), free, questions[1:])
+    assert all(alike(one, shared[key]) for key, one in again.items())
 
 
 def test_smaller_frames_are_refused(clip: Path, family: VideoChatFlash) -> None:
@@ -307,7 +308,7 @@ def spent(
 ) -> Iterator[int]:
     """Operations in the ledger, and those that torch counts."""
     with counted(monkeypatch) as counter:
-        ((_, one),) = engine(family, chunk_cells=4).answers({point: [asked]})
+        ((_, one),) = engine(family, chunk_cells=4, **QUICK).answers({point: [asked]})
     assert one.ledger is not None, one.error
     assert one.ledger.flops is not None
     yield sum(astuple(one.ledger.flops))

@@ -26,7 +26,10 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> VideoLLM:
-    return load(str(videochat_flash.random_checkpoint(tmp_path_factory.mktemp("family") / "flash")), device="cpu")
+    return load(
+        str(videochat_flash.random_checkpoint(tmp_path_factory.mktemp("family") / "flash", num_hidden_layers=4)),
+        device="cpu",
+    )
 
 
 @pytest.mark.slow

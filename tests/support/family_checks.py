@@ -10,9 +10,17 @@ import pytest
 from evalkit.ledger import Ledger
 from evalkit.model.video_llm import VideoLLM
 from evalkit.testing import method_contract
+from evalkit.testing.loop import scores
+from evalkit.types import Question
 from tests.support.flop_counter import counted, total
-from tests.support.loop import answer_key, engine, question
+from tests.support.loop import engine, exact_key, question
 from tests.support.methods import built
+
+FRAMES = 64  # of the clips
+
+
+def _asked(clip: Path, number: int) -> Question:
+    return question(clip, number, frame_scores=scores(range(FRAMES), seed=number))
 
 
 def keeps_the_contract(name: str, family: VideoLLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +32,13 @@ def keeps_the_contract(name: str, family: VideoLLM, monkeypatch: pytest.MonkeyPa
 
 def operations_and_sharing(name: str, family: VideoLLM, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     """Operations in closed form are those that torch counts; two questions together are answered as each alone."""
-    point, questions = replace(built(name), ratio=0.5), [question(clip, number) for number in range(2)]
-    together = [a for _, a in engine(family, chunk_cells=4).answers({point: questions})]
+    point, questions = replace(built(name), ratio=0.5), [_asked(clip, number) for number in range(2)]
+    small = engine(family, frames=6 * family.clip_frames, new_tokens=3, chunk_cells=4)
+    together = [a for _, a in small.answers({point: questions})]
     with counted(monkeypatch) as counter:
-        ((_, alone),) = engine(family, chunk_cells=4).answers({point: questions[1:]})
+        ((_, alone),) = small.answers({point: questions[1:]})
     assert total(alone) == counter.get_total_flops()
-    assert answer_key(together[1]) == answer_key(alone)
+    assert exact_key(together[1]) == exact_key(alone)
     assert together[1].ledger is not None
     assert alone.ledger is not None
     assert together[1].ledger.flops == alone.ledger.flops

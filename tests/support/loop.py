@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from evalkit.model.decoder import Decoder
 from evalkit.model.prefill_state import PrefillState
-from evalkit.testing.loop import DENSE, FirstLetterProtocol, answer, answer_key, engine, question
+from evalkit.testing.loop import DENSE, FirstLetterProtocol, answer, answer_key, engine, exact_key, question
 
-__all__ = ["DENSE", "FirstLetterProtocol", "answer", "answer_key", "engine", "question", "replied"]
+__all__ = ["DENSE", "FirstLetterProtocol", "answer", "answer_key", "engine", "exact_key", "question", "replied"]
 
 
 def replied(decoder: Decoder, context: PrefillState, tail: list[int], count: int) -> list[int]:

@@ -1,13 +1,14 @@
-"""Every method of conf/method, composed as run_eval.py does."""
+"""Every method of conf/method."""
 
 from __future__ import annotations
 
 from functools import cache
 
+from omegaconf import OmegaConf
+
 from evalkit.config.build import points
 from evalkit.config.choices import CONF
 from evalkit.method import OperatingPoint
-from tests.support.configs import composed
 
 NAMES = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 # They act once, on visual tokens, before the language model: what a family changes about them is little, and tested in
@@ -29,6 +30,9 @@ WITHIN = [name for name in NAMES if name not in BEFORE_LLM]
 
 @cache
 def built(name: str, ratio: float = 1.0) -> OperatingPoint:
-    """The operating point of a method with its default settings."""
-    (point,) = points(composed(f"method={name}", f"ratio={ratio}"))
+    """The operating point of a method with its default settings.
+
+    As an entry of the list `methods`, which needs no composing; tests/methods/test_contract.py composes each of them.
+    """
+    (point,) = points(OmegaConf.create({"methods": [name], "ratio": ratio}))
     return point

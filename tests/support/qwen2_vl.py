@@ -127,15 +127,15 @@ def _published_name(name: str) -> str:
     return re.sub(r"^model\.visual\.", "visual.", re.sub(r"^model\.language_model\.", "model.", name))
 
 
-def tiny_2_5(folder: Path) -> Path:
-    """A Qwen2.5-VL that can be asked: six layers of width 64, a windowed vision block and one over whole cells."""
+def tiny_2_5(folder: Path, layers: int = 6) -> Path:
+    """A Qwen2.5-VL that can be asked: `layers` of width 64, a windowed vision block and one over whole cells."""
     built = tokenizer.build()
     vocab = built.get_vocab()
     text = {
         "vocab_size": -(-len(built) // 64) * 64,
         "hidden_size": 64,
         "intermediate_size": 96,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,

@@ -74,12 +74,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny(folder: Path) -> Path:
-    """Six layers of width 64, three levels of deepstack features, heads wider than width / heads."""
+def tiny(folder: Path, layers: int = 6) -> Path:
+    """Layers of width 64, three levels of deepstack features, heads wider than width / heads."""
     text = {
         "hidden_size": 64,
         "intermediate_size": 96,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 24,

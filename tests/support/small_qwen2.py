@@ -20,11 +20,11 @@ HEAD, TAIL = [1, 2, 3, 4, 5], [6, 7, 8, 9]  # ids before and after the video
 
 
 def plain(**settings: Any) -> Qwen2ForCausalLM:
-    """A small random Qwen2 with transformers' own attention."""
+    """A small random Qwen2, of six layers unless told otherwise, with transformers' own attention."""
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "vocab_size": 64}
     sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "eos_token_id": 0}
     # large weights: what is seen, and from where, shows in the logits
-    config = Qwen2Config(**sizes, initializer_range=0.3, attn_implementation="eager", **settings)
+    config = Qwen2Config(**(sizes | settings), initializer_range=0.3, attn_implementation="eager")
     torch.manual_seed(0)
     return Qwen2ForCausalLM(config).eval()
 
