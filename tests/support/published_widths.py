@@ -32,8 +32,8 @@ def write(
     `named`: the published name of a tensor, from the one in the model; None: the files have none. Values repeat after
     a million. Of a matrix with a row for each token the first and last thousand rows are random, which are those of the
     words and of the special tokens; the others are zero and holes of the file: writing a vocabulary of 152,000 whole
-    would cost more than the rest of a test. The shards are links to files called by a hash, as in the hub's cache, whose
-    gigabytes nobody reads to know them.
+    would cost more than the rest of a test. The shards are links to files called by a hash, as in the hub's cache,
+    whose gigabytes nobody reads to know them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
