@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from evalkit.child_process import SILENCE_SECONDS, Logged
+from evalkit.child_process import SILENCE_SECONDS, Logged, kill_with_parent
 from evalkit.engine.executor.messages import Message, Ready, Stopped, WorkerLostError
 from evalkit.engine.executor.pool import Starter, Worker
 from evalkit.engine.executor.worker import Answerer, levels, plain, take_log
@@ -30,6 +30,7 @@ class Actor:
     """Runs in the cluster. What it has to say it yields, log records between two messages."""
 
     def __init__(self, levels: Levels) -> None:
+        kill_with_parent()  # Ray's process on this node: one that is stopped would not see that it has ended
         self._records = _Records()
         take_log(self._records, levels)
 
