@@ -34,7 +34,7 @@ def wide_products(monkeypatch: pytest.MonkeyPatch) -> None:
         if x.dtype == torch.float32 or x.numel() < MANY * x.shape[-1]:
             return linear(x, weight, bias)
         wide = x.float()
-        out = torch.cat([linear(wide, part.float()) for part in weight.split(PART)], -1)
+        out = torch.cat([linear(wide, part.float()) for part in torch.split(weight, PART)], -1)
         return (out if bias is None else out + bias.float()).to(x.dtype)
 
     def rounded_patches(x: torch.Tensor, weight: torch.Tensor, bias: Any, *how: Any) -> torch.Tensor:
