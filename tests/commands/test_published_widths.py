@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,44 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from evalkit.data.protocols.lmms_eval import LmmsEval
+from evalkit.data.protocols.table_protocol import TableProtocol
 from evalkit.runs.folder import ANSWERS
-from tests.support import clips, llava, qwen2_vl, qwen3_vl, rows, videochat_flash
+from tests.support import clips, llava, published_widths, qwen2_vl, qwen3_vl, rows, videochat_flash
 from tests.support.run_eval import run_eval
 
 pytestmark = pytest.mark.slow
 
-MANY = 8  # rows of a product
+MANY, PART = 8, 512  # rows of a product, and of a weight
 
 
 @pytest.fixture(autouse=True)
 def wide_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of many rows are summed in float32 and rounded: a CPU without bfloat16 takes half a minute for one."""
-    linear = F.linear
+    """Products of many rows are summed in float32 and rounded: a CPU without bfloat16 takes half a minute for one.
+
+    A few rows of the weight are widened at a time, as memory that is new costs more than the product.
+    """
+    linear, conv3d = F.linear, F.conv3d
 
     def rounded(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         if x.dtype == torch.float32 or x.numel() < MANY * x.shape[-1]:
             return linear(x, weight, bias)
-        return linear(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
+        wide = x.float()
+        out = torch.cat([linear(wide, part.float()) for part in torch.split(weight, PART)], -1)
+        return (out if bias is None else out + bias.float()).to(x.dtype)
+
+    def rounded_patches(x: torch.Tensor, weight: torch.Tensor, bias: Any, *how: Any) -> torch.Tensor:
+        return conv3d(x.float(), weight.float(), None if bias is None else bias.float(), *how).to(x.dtype)
 
     monkeypatch.setattr(F, "linear", rounded)
+    monkeypatch.setattr(F, "conv3d", rounded_patches)
+
+
+@pytest.fixture
+def short_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further token is a product with the whole vocabulary, as the first ones are."""
+    for protocol in (LmmsEval, TableProtocol):
+        monkeypatch.setattr(protocol, "max_new_tokens", lambda *_: 3)
 
 
 def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
@@ -43,8 +62,7 @@ def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     settings = ["benchmark=mlvu", f"benchmark.root={root}", f"backbone.path={checkpoint}", "backbone.revision=null"]
     settings += ["backbone.device=cpu", "backbone.threads=1", "ratios=[0.5]", f"results_dir={tmp_path / 'results'}"]
     code = run_eval("report=false", *settings, *options)
-    for shard in checkpoint.glob("model-*.safetensors"):
-        shard.unlink()  # gigabytes, which pytest would keep with the folders of its last sessions
+    shutil.rmtree(checkpoint / published_widths.BLOBS)  # gigabytes, which pytest would keep for its next sessions
     assert code == 0
     files = sorted((tmp_path / "results").rglob(ANSWERS))
     (answer,) = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -53,6 +71,7 @@ def answered(checkpoint: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("short_replies")
 @pytest.mark.parametrize("name", ["qwen2_vl_7b", "qwen2_5_vl_7b"])
 def test_qwen2_vl(name: str, tmp_path: Path) -> None:
     """A vocabulary of 152,064 with the published special tokens, and the repetition penalty of both."""
@@ -75,6 +94,7 @@ def test_qwen3_vl(tmp_path: Path) -> None:
     assert min(spent["kv_separators_per_layer"]) > 0
 
 
+@pytest.mark.usefixtures("short_replies")
 def test_videochat_flash(tmp_path: Path) -> None:
     """VideoChat-Flash-2B's: frames of 448 x 448 pixels, clips of 4, LP-Comp."""
     folder = videochat_flash.published(tmp_path / "flash", layers=2, depth=1)
@@ -86,6 +106,7 @@ def test_videochat_flash(tmp_path: Path) -> None:
     assert spent["ratio_achieved"] == pytest.approx(0.5, rel=0.02)
 
 
+@pytest.mark.usefixtures("short_replies")
 def test_llava_onevision(tmp_path: Path) -> None:
     """LLaVA-OneVision-7B's: llava-hf's names, float16 taken as bfloat16, 196 tokens a frame, one newline at the end."""
     folder = llava.onevision_published(tmp_path / "onevision", layers=1, depth=1)
@@ -96,6 +117,7 @@ def test_llava_onevision(tmp_path: Path) -> None:
     assert spent["kv_separators_per_layer"] == [1]
 
 
+@pytest.mark.usefixtures("short_replies")
 def test_llava_video(tmp_path: Path) -> None:
     """LLaVA-Video-7B's: lmms-lab's names and `model_type` llava, 169 tokens a frame, a newline for each row left."""
     folder = llava.video_published(tmp_path / "llava_video", layers=1, depth=1)

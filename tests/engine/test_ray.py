@@ -91,10 +91,10 @@ def cluster() -> Iterator[Cluster]:
         yield found
 
 
-def run(folder: Path, names: list[str], deadline: float = 60.0) -> list[Given]:
+def run(folder: Path, names: list[str], deadline: float = 60.0, workers: int = 2) -> list[Given]:
     from evalkit.engine.executor.ray_actor import Actors
 
-    with Pool(Actors(StubFactory(folder), cpus=1, gpus=0), 2, deadline) as pool:
+    with Pool(Actors(StubFactory(folder), cpus=1, gpus=0), workers, deadline) as pool:
         return list(pool.answers(videos(*names)))
 
 
@@ -116,9 +116,9 @@ def test_actors_that_are_killed_or_hang_cost_no_answer(tmp_path: Path, caplog: p
 @pytest.mark.usefixtures("cluster")
 def test_what_concerns_the_whole_run_ends_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^a setting is wrong$"):
-        run(tmp_path, ["setting", "plain"])
+        run(tmp_path, ["setting", "plain"], workers=1)
     with pytest.raises(RuntimeError, match=r"ZeroDivisionError: a defect"):
-        run(tmp_path, ["defect", "plain"])
+        run(tmp_path, ["defect", "plain"], workers=1)
 
 
 @pytest.fixture
@@ -154,9 +154,9 @@ def test_two_actors_answer_as_one_process_and_are_resumed_by_it(
     assert caplog.text.count("the video is tried again") == 1
     assert len(found) == 4 * 2 * 2
     planned = mark.read_text()
-    assert answers(tmp_path / "ray") == found
+    assert answers(tmp_path / "ray", "executor.workers=1") == found
     assert mark.read_text() == planned  # nothing is answered anew
-    assert answers(tmp_path / "alone") == found
+    assert answers(tmp_path / "alone", "executor.workers=1") == found
 
 
 DRIVER = """

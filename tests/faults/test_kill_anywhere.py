@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalkit.runs.folder import ANSWERS
+from evalkit.tiny.model import random_model, save
 from tests.support import clips, rows
 from tests.support.answer_lines import MEASURED, counted, without_measured
 from tests.support.golden import ROOT
@@ -30,12 +31,14 @@ POINTS = ("start-up", "decode", "prefill", "half a line", "write", "flush", "ren
 OF_THE_PARENT = tuple(point for point in POINTS if point not in ("decode", "prefill"))  # where workers do those
 TABLES = ("accuracy.csv", "accuracy.md", "differences.csv")
 QUESTIONS = 3
+LAYERS = 2  # what is stored, and when, depends on no more of them
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> list[str]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A grid of two methods at one ratio: two questions on one video, one on another."""
     root = tmp_path_factory.mktemp("data")
+    save(random_model(0, LAYERS), root / "tiny")
     videos = ["street_1.mp4", "street_1.mp4", "street_2.mp4"]
     asked = [rows.mlvu_row(video=name, duration=0.96, question=f"What is seen {n}?") for n, name in enumerate(videos)]
     rows.write_json(root / "json" / "1_plotQA.json", asked)
@@ -45,7 +48,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> list
     return [
         "benchmark=mlvu",
         f"benchmark.root={root}",
-        f"backbone.path={checkpoint}",
+        f"backbone.path={root / 'tiny'}",
+        "backbone.device=cpu",
         "executor.workers=1",
         "methods=[uniform,retake]",
         "ratios=[0.5]",
@@ -56,8 +60,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> list
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    started = Runs(tmp_path_factory.mktemp("runs"))
+def runs(tmp_path_factory: pytest.TempPathFactory, settings: list[str]) -> Iterator[Runs]:
+    started = Runs(tmp_path_factory.mktemp("runs"), settings)
     yield started
     started.close()
 

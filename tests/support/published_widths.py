@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -11,6 +12,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+BLOBS = "blobs"  # the folder with what the shards are links to
 _SHARD_BYTES = 600 * 10**6  # a larger tensor has a shard of its own
 _SCALE = 0.02
 _PERIOD = 1_000_003  # a prime, so that rows of a matrix differ
@@ -30,7 +32,8 @@ def write(
     `named`: the published name of a tensor, from the one in the model; None: the files have none. Values repeat after
     a million. Of a matrix with a row for each token the first and last thousand rows are random, which are those of the
     words and of the special tokens; the others are zero and holes of the file: writing a vocabulary of 152,000 whole
-    would cost more than the rest of a test.
+    would cost more than the rest of a test. The shards are links to files called by a hash, as in the hub's cache,
+    whose gigabytes nobody reads to know them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with torch.device("meta"):
@@ -39,8 +42,11 @@ def write(
     values = torch.empty(_PERIOD).normal_(std=_SCALE, generator=torch.Generator().manual_seed(0))
     shards = _shards({key: shape.numel() * dtype.itemsize for key, shape in shapes.items()})
     names = [f"model-{place:05}-of-{len(shards):05}.safetensors" for place in range(1, len(shards) + 1)]
+    (folder / BLOBS).mkdir()
     for name, keys in zip(names, shards, strict=True):
-        _save(folder / name, {key: shapes[key] for key in keys}, values, dtype)
+        blob = folder / BLOBS / hashlib.sha256(name.encode()).hexdigest()
+        _save(blob, {key: shapes[key] for key in keys}, values, dtype)
+        (folder / name).symlink_to(blob)
     where = {key: name for name, keys in zip(names, shards, strict=True) for key in keys}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return folder

@@ -1,12 +1,14 @@
 """Runs that end at a named moment, each a fork of one process that has the libraries loaded: they cost a second each.
 
-As a module it is that process: requests come in as lines of JSON, exit statuses go out. It computes nothing itself, so
-that what it forks has all of torch's threads before it. Their workers are forked from one process, too, which has the
+As a module it is that process: requests come in as lines of JSON, exit statuses go out. It has read a configuration and
+checked a backbone once, for which Hydra and transformers build tables of their own. It computes nothing itself, so that
+what it forks has all of torch's threads before it. Their workers are forked from one process, too, which has the
 libraries loaded and serves all runs.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
@@ -23,6 +25,7 @@ from unittest import mock
 
 from evalkit.engine.executor import forking
 from tests.support.golden import ROOT
+from tests.support.run_eval import put_back
 
 
 class Ended(NamedTuple):
@@ -36,10 +39,11 @@ class Ended(NamedTuple):
 class Runs:
     """Starts them, for the length of a test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Sequence[str]) -> None:
+        """`settings`: those that runs will have in common."""
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.stopped_runs"],
+            [sys.executable, "-m", "tests.support.stopped_runs", *settings],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -181,29 +185,40 @@ def _child(request: Mapping[str, Any]) -> None:
         os._exit(code)
 
 
-def main() -> None:
-    """Fork until stdin ends."""
+def _prepared(settings: Sequence[str]) -> None:
+    """What each run would load and build again, and what workers would."""
     import hydra  # noqa: F401 – and with those below all that a run imports
     import plotext  # noqa: F401
     import torch
 
     import evalkit.analysis.summary
-    import evalkit.commands.run
-    import evalkit.config.choices
-    import evalkit.model.families.qwen2_vl
-    import evalkit.model.load  # noqa: F401
+    import evalkit.commands.run  # noqa: F401
+    from evalkit.commands import dry_run, run_eval
 
     for library in forking.LIBRARIES:
         import_module(library)
-    forking.start()
     torch.set_num_threads(1)
     sys.argv = [str(ROOT / "run_eval.py")]
+    with mock.patch.object(dry_run, "matrix_speed", return_value=1.0), put_back():
+        assert run_eval.main([*settings, "dry_run=true"]) == 0
+    own = sorted(name for name in sys.modules if name.split(".")[0] in ("evalkit", "methods"))
+    with mock.patch.object(forking, "LIBRARIES", (*forking.LIBRARIES, *own)):
+        forking.start()
+    gc.collect()
+    gc.freeze()  # nothing of it is garbage in a run: what is looked through is copied
+
+
+def main() -> None:
+    """Fork until stdin ends."""
+    with redirect_stdout(sys.stderr):
+        _prepared(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         process = os.fork()
         if not process:
             _child(json.loads(line))
         print(os.waitpid(process, 0)[1], flush=True)
+    os._exit(0)  # at once
 
 
 if __name__ == "__main__":
