@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from evalkit.plugins import Registry
 from evalkit.runs import identity
 from methods.pivotkv import PivotKV
 from methods.uniform import Uniform
-from tests.support import clips
+from tests.support import clips, one_process
 from tests.support.configs import composed
 
 ROOT = Path(__file__).parents[1]
@@ -159,76 +158,88 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(packaged: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A Python process that finds this checkout and the package."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(packaged)])}
-    command = [sys.executable, *words]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-COMMANDS = """
-import json, sys
-from glob import glob
-import pytest
-from evalkit.__main__ import main
-for words in json.loads(sys.argv[1]):
-    start = pytest.main if words[0] == "-q" else main
-    code = start([path for word in words for path in glob(word, recursive=True) or [word]])
-    print(f"== {int(code)}", flush=True)
-"""
 CONTRACT = """
+import pickle
+from evalkit.config import build, compose
+from evalkit.data import protocols
+from evalkit.engine.executor.description import description
 from evalkit.testing import contract
 from first_half.method import FirstHalf
 test_first_half = contract(FirstHalf())
+def test_a_worker_can_be_told_of_it():
+    words = ["backbone=tiny_small_chunks", "protocol=terse", "reader=counted", "method=first_half"]
+    cfg = compose.composed("config", words)
+    told = description(build.setup(cfg, protocols.get(cfg.protocol)), "cpu", 1, ())
+    there, points = pickle.loads(pickle.dumps([told, build.points(cfg)]))
+    assert (there.protocol, there.setup["reader"], there.setup["backbone"].chunk_cells) == ("terse", "counted", 4)
+    assert points[0].method == FirstHalf()
 """
 
 
-def commands(packaged: Path, *each: list[str]) -> tuple[list[int], list[str], str]:
-    """Commands of evalkit, or pytest's, in one process, one after the other; exit codes, stdout of each, and stderr."""
-    done = start(packaged, "-c", COMMANDS, json.dumps(each))
-    assert done.returncode == 0, done.stderr
-    parts = re.split(r"^== (\d+)\n", done.stdout, flags=re.M)
-    return [int(code) for code in parts[1::2]], parts[:-1:2], done.stderr
+class Commands:
+    """What commands gave of a process that finds this checkout and the package."""
+
+    def __init__(self, packaged: Path, data: Path, folder: Path) -> None:
+        self.results, self.log = folder / "results", folder / "runs.txt"
+        methods = "methods=[uniform,first_half,{_target_: first_half.method.FirstHalf, name: mine, share: 0.5}]"
+        run = ["run", "benchmark=counting", f"benchmark.root={data}", "backbone=tiny_small_chunks", "protocol=terse"]
+        run += ["reader=counted", "trackers=[text_file]", f"+tracker.text_file.file={self.log}", "print_tables=true"]
+        run += ["report=false", methods, "ratios=[0.5]", "sampling.frames=8", f"results_dir={self.results}"]
+        score = ["score", "counting", "--annotations", str(data), "--answers", str(self.results / "**/mine-*/*.jsonl")]
+        verify = ["data", "verify", "counting", "--root", str(data), "--out", str(folder)]
+        dry = ["run", "method=first_half", "method.share=0.5", "benchmark=counting", f"benchmark.root={data}"]
+        dry += ["ratio=0.5", "protocol=official", "dry_run=true", f"results_dir={folder / 'dry'}"]
+        (folder / "test_mine.py").write_text(CONTRACT)
+        each = {
+            "run": [*run, "executor.workers=1"],
+            "report": ["report", str(self.results)],
+            "score": score,
+            "verify": verify,
+            "dry": dry,
+            "wrong": ["run", "method=first_hald"],
+        }
+        told = {name: ["-m", "evalkit", *words] for name, words in each.items()}
+        told["contract"] = ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / "test_mine.py")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(packaged)])}
+        self.told, self.stderr = one_process.run(told, ROOT, environment)
+
+    def expect(self, codes: dict[str, int]) -> None:
+        """Exit codes."""
+        found = {name: told.code for name, told in self.told.items() if name in codes}
+        assert found == codes, self.stderr + "".join(self.told[name].out for name in found)
+
+
+@pytest.fixture(scope="module")
+def commands(packaged: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    return Commands(packaged, data, tmp_path_factory.mktemp("commands"))
 
 
 @pytest.mark.slow
-def test_a_package_runs_and_is_reported(packaged: Path, data: Path, tmp_path: Path) -> None:
+def test_a_package_runs_and_is_reported(commands: Commands) -> None:
     """All six kinds in one run; then the tables, the report, a score and a check of its data."""
-    methods = "methods=[uniform,first_half,{_target_: first_half.method.FirstHalf, name: mine, share: 0.5}]"
-    results, log = tmp_path / "results", tmp_path / "runs.txt"
-    run = ["run", "benchmark=counting", f"benchmark.root={data}", "backbone=tiny_small_chunks", "protocol=terse"]
-    run += ["reader=counted", "trackers=[text_file]", f"+tracker.text_file.file={log}", "print_tables=true"]
-    run += ["report=false", methods, "ratios=[0.5]", "sampling.frames=8", f"results_dir={results}"]
-    score = ["score", "counting", "--annotations", str(data), "--answers", str(results / "**/mine-*/answers.jsonl")]
-    verify = ["data", "verify", "counting", "--root", str(data), "--out", str(tmp_path)]
-    codes, (ran, _, scored, verified), stderr = commands(packaged, run, ["report", str(results)], score, verify)
-    assert codes == [0, 0, 0, 0], stderr
-    assert "protocol terse 1" in ran
-    assert "read by first_half" in stderr
-    assert {line.split("-r")[0] for line in log.read_text().split()} == {"uniform", "first_half", "mine"}
-    folders = {file.parent.name.split("-r")[0]: file for file in results.rglob("answers.jsonl")}
+    commands.expect({"run": 0, "report": 0, "score": 0, "verify": 0})
+    assert "protocol terse 1" in commands.told["run"].out
+    assert "read by first_half" in commands.stderr
+    assert {line.split("-r")[0] for line in commands.log.read_text().split()} == {"uniform", "first_half", "mine"}
+    folders = {file.parent.name.split("-r")[0]: file for file in commands.results.rglob("answers.jsonl")}
     lines = {name: file.read_text().splitlines() for name, file in folders.items()}
     assert {name: len(answers) for name, answers in lines.items()} == {"uniform": 4, "first_half": 4, "mine": 4}
     assert json.loads(lines["first_half"][0])["ledger"]["ratio_achieved"] == 0.5
-    assert "Counting" in (results / "report.html").read_text(encoding="utf-8")
+    assert "Counting" in (commands.results / "report.html").read_text(encoding="utf-8")
+    scored = commands.told["score"].out
     assert "official 1" in scored  # the benchmark's own protocol beside that of the package
     assert "terse 1" in scored
     assert "retake 1" not in scored
-    assert "2 videos checked, 0 missing, 0 broken" in verified
+    assert "2 videos checked, 0 missing, 0 broken" in commands.told["verify"].out
 
 
 @pytest.mark.slow
-def test_a_package_is_chosen_by_name_and_keeps_the_contract(packaged: Path, data: Path, tmp_path: Path) -> None:
-    dry = ["run", "method=first_half", "method.share=0.5", "benchmark=counting", f"benchmark.root={data}", "ratio=0.5"]
-    dry += ["protocol=official", "dry_run=true", f"results_dir={tmp_path}"]
-    (tmp_path / "test_mine.py").write_text(CONTRACT)
-    contract = ["-q", "-p", "no:cacheprovider", str(tmp_path / "test_mine.py")]
-    codes, (told, _, checked), stderr = commands(packaged, dry, ["run", "method=first_hald"], contract)
-    assert codes == [0, 2, 0], stderr + checked
-    assert "Counting" in told
-    assert "first_half" in told
-    assert "xcomp (evalkit), first_half (first-half 0.1); got 'first_hald'" in stderr
-    assert "4 passed" in checked
+def test_a_package_is_chosen_by_name_and_keeps_the_contract(commands: Commands) -> None:
+    commands.expect({"dry": 0, "wrong": 2, "contract": 0})
+    assert "Counting" in commands.told["dry"].out
+    assert "first_half" in commands.told["dry"].out
+    assert "xcomp (evalkit), first_half (first-half 0.1); got 'first_hald'" in commands.stderr
+    assert "5 passed" in commands.told["contract"].out
 
 
 # ---- the identity of a run

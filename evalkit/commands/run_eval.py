@@ -72,7 +72,7 @@ def _run(arguments: Sequence[str]) -> int:
 
     from evalkit.commands import run_help
     from evalkit.commands.jobs import collected
-    from evalkit.config import workers_ahead
+    from evalkit.config import checks, workers_ahead
     from evalkit.config.choices import CONF, register
     from evalkit.config.compose import explained
     from evalkit.engine.executor import forking
@@ -82,12 +82,13 @@ def _run(arguments: Sequence[str]) -> int:
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
         def job(cfg: DictConfig) -> None:
             log.info(STARTING)
-            if workers_ahead.expected(cfg):
-                forking.start()  # it loads its libraries beside this process
-            from evalkit.commands.run import run
-
             try:
                 with explained("config"), _machine():
+                    checks.light(cfg)  # what is wrong is told before seconds are spent
+                    if workers_ahead.expected(cfg):
+                        forking.start()  # it loads its libraries beside this process
+                    from evalkit.commands.run import run
+
                     jobs.ended(run(cfg))
             except EvalkitError as error:  # here, as Hydra writes lines of its own about what leaves a job
                 code = _stopped(error)

@@ -1,4 +1,7 @@
-"""Settings of the wrong type or out of range, found before anything is read, loaded or written."""
+"""Settings of the wrong type or out of range, found before anything is read, loaded or written.
+
+Light but for what only evalkit.model.load can say: run_eval.py calls `light` before it loads torch and transformers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from evalkit.config import compose
 from evalkit.data import readers
 from evalkit.errors import ConfigError
-from evalkit.model import load
 
 Rule = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 
@@ -55,8 +57,6 @@ TRUTH: Rule = ("true or false", lambda v: isinstance(v, bool))
 TEXT: Rule = ("a text", lambda v: isinstance(v, str) and v != "")
 
 COMMON: Mapping[str, Rule] = {
-    "backbone.dtype": among(*load.DTYPES),
-    "backbone.rope": among(*load.ROPES),
     # null: not set, as in a backbone of another package
     "backbone.adapter_any_base": (TRUTH[0], lambda v: v is None or TRUTH[1](v)),
     "backbone.threads": whole(1, optional=True),
@@ -110,6 +110,12 @@ TUNING: Mapping[str, Rule] = {
 
 def evaluation(cfg: DictConfig) -> None:
     """Those of conf/config.yaml. ConfigError names the setting, what was expected and what came."""
+    light(cfg)
+    _check_loading(cfg)
+
+
+def light(cfg: DictConfig) -> None:
+    """Those of `evaluation` that need no library; it checks them once more."""
     compose.check_names(cfg, "config")
     _check(cfg, {**COMMON, **EVALUATION}, names=("backbone", "benchmark"))
 
@@ -120,6 +126,7 @@ def tuning(cfg: DictConfig) -> None:
     if cfg.get("method") is None:
         raise ConfigError("expected method=NAME, a method that drops tokens between layers, such as method=lpcomp")
     _check(cfg, {**COMMON, **TUNING}, names=("backbone", "method"))
+    _check_loading(cfg)
 
 
 def timed_videos(value: Any) -> int:
@@ -142,9 +149,19 @@ def workers(value: Any) -> int | None:
 def _check(cfg: DictConfig, rules: Mapping[str, Rule], names: tuple[str, ...]) -> None:
     for group in names:
         name(f"{group}.name", cfg[group].get("name"))
+    _hold(cfg, rules)
+    readers.REGISTRY.entry(cfg.reader)
+
+
+def _hold(cfg: DictConfig, rules: Mapping[str, Rule]) -> None:
     for key, (expected, holds) in rules.items():
         value = OmegaConf.select(cfg, key)
         if not holds(value):
             raise ConfigError(f"{key}: expected {expected}, got {value!r}")
-    readers.REGISTRY.entry(cfg.reader)
+
+
+def _check_loading(cfg: DictConfig) -> None:
+    from evalkit.model import load
+
+    _hold(cfg, {"backbone.dtype": among(*load.DTYPES), "backbone.rope": among(*load.ROPES)})
     load.pick_device(cfg.backbone.device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from evalkit.config import build
+from evalkit.config import build, choices
 from evalkit.config.choices import CONF
 from evalkit.data import protocols
 from evalkit.errors import ConfigError
@@ -148,6 +148,18 @@ def test_one_method_and_one_ratio_take_the_place_of_the_lists() -> None:
     assert len(build.points(composed("method=pivotkv"))) == len(composed().ratios)
 
 
+def test_the_file_of_a_method_is_all_that_its_choice_brings() -> None:
+    """So that what holds for the files, each of which builds a method, holds for what Hydra composes of them."""
+    for name in names("method"):
+        text = (CONF / "method" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert "defaults" not in choices.settings("method", name)
+        assert "@package" not in text
+    for name in ("adaretake", "xcomp"):
+        composed_one, alone = composed(f"method={name}"), choices.settings("method", name)
+        assert composed_one.method == alone
+        assert build.points(composed_one)[0].method == build.method(name)
+
+
 def test_a_method_may_bring_tuned_weights_of_its_own() -> None:
     """A setting beside its fields, in each way to name a method; nothing, or null, is the backbone's weights."""
     by_path = "{_target_: methods.lpcomp.LPComp, name: mine, adapter: builtin/xcomp}"
@@ -177,9 +189,7 @@ def test_the_built_in_experiments_show_xcomp_with_its_weights() -> None:
 
 def test_the_zoo_holds_every_method_that_needs_no_file() -> None:
     points = build.points(composed("experiment=zoo"))
-    by_file = {
-        name for name in names("method") if build.points(composed(f"method={name}"))[0].method.needs_frame_scores
-    }
+    by_file = {name for name in names("method") if build.method(name).needs_frame_scores}
     assert by_file == {"aks", "bolt"}
     assert {point.name for point in points} == set(names("method")) - by_file
     assert {(point.adapter, point.name == "xcomp") for point in points} == {("builtin/xcomp", True), (None, False)}

@@ -145,7 +145,8 @@ def sweep(
 
         monkeypatch.setattr(run, "run", job)
         with put_back():
-            return run_eval.main(["-m", "ratio=1.0,0.5", "method=uniform", f"hydra.sweep.dir={tmp_path / 'sweep'}"])
+            words = ["ratio=1.0,0.5", "method=uniform", "executor.workers=1"]  # no process loads libraries for more
+            return run_eval.main(["-m", *words, f"hydra.sweep.dir={tmp_path / 'sweep'}"])
 
     return start
 

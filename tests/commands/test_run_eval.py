@@ -20,11 +20,13 @@ from evalkit.engine.answer import Engine
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs.folder import ANSWERS, TIMING
+from evalkit.tiny.model import random_model, save
 from tests.support import clips, rows
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
 
 ROOT = Path(__file__).parents[2]
+Texts = dict[str, dict[str, object]]  # by run folder and question
 GRID = ["methods=[uniform,blind]", "ratios=[1.0,0.5]", "sampling.frames=8"]
 
 
@@ -46,6 +48,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights in two layers: which answers come does not matter here, and no reply ends before its limit."""
+    folder = tmp_path_factory.mktemp("backbone") / "tiny"
+    save(random_model(0, layers=2), folder)
+    return folder
+
+
 def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> DictConfig:
     common = [f"benchmark.root={data}", f"results_dir={results}", f"backbone.path={checkpoint}", *GRID]
     return composed(*common, *overrides)
@@ -59,8 +69,10 @@ def lines(results: Path) -> dict[str, list[dict[str, object]]]:
     }
 
 
-def texts(results: Path) -> dict[str, dict[str, object]]:
-    return {run: {str(a["question_id"]): a["text"] for a in answers} for run, answers in lines(results).items()}
+def texts(results: Path, only: str = "") -> Texts:
+    """Replies; `only`: of runs whose folder has this in its path."""
+    found = {run: answers for run, answers in lines(results).items() if only in run}
+    return {run: {str(a["question_id"]): a["text"] for a in answers} for run, answers in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +126,11 @@ def test_a_second_start_answers_only_what_is_missing(
 def test_without_sharing_the_answers_and_folders_are_the_same(
     results: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    run.run(config(data, tmp_path, checkpoint, "share=false"))
-    assert texts(tmp_path) == texts(results)
+    """Of the set with several questions about a video."""
+    words = ("benchmark=videomme", f"benchmark.root={data / 'videomme'}", "share=false")
+    run.run(config(data, tmp_path, checkpoint, *words))
+    assert len(texts(tmp_path)) == 4
+    assert texts(tmp_path) == texts(results, "generated-videomme")
 
 
 @pytest.mark.slow
@@ -123,10 +138,10 @@ def test_timing_comes_after_the_answers_and_changes_no_folder(
     results: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     """One readable video in each set: one line for each run, and the tables take their seconds from there."""
-    run.run(config(data, tmp_path, checkpoint, "timing=2"))
-    assert texts(tmp_path) == texts(results)
+    run.run(config(data, tmp_path, checkpoint, "ratios=[0.5]", "timing=2"))
+    assert texts(tmp_path) == texts(results, "-r0.5-")
     measured = [json.loads(file.read_text()) for file in tmp_path.rglob(TIMING)]  # the missing video is not drawn
-    assert len(measured) == 3 * 4
+    assert len(measured) == 3 * 2
     assert {(line["status"], line["videos"], line["conditions"]["device"]) for line in measured} == {("ok", 2, "cpu")}
     spent = pd.read_csv(tmp_path / "budget.csv")
     assert set(spent[spent["group"] == "all"]["seconds"]) == {"timed"}
@@ -157,7 +172,9 @@ STOPPED = """
 import signal, sys
 from types import ModuleType
 from evalkit.commands import run_eval
-sent, folder = int(sys.argv[1]), sys.argv[2]
+from evalkit.engine.executor import forking
+sent, folder, forking.LIBRARIES = int(sys.argv[1]), sys.argv[2], ()  # the process of workers starts, and loads nothing
+signal.signal(sent, signal.SIG_DFL)  # which a shell may have had ignored
 run = sys.modules["evalkit.commands.run"] = ModuleType("run")  # in its place: nothing that takes seconds to import
 run.run = lambda cfg: signal.raise_signal(sent)
 sys.exit(run_eval.main([f"results_dir={folder}"]))
@@ -182,7 +199,9 @@ def test_a_signal_ends_a_run_with_one_line(sent: signal.Signals, tmp_path: Path)
 def test_what_changes_answers_changes_the_folder(
     override: str, results: Path, data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    run.run(config(data / "lvbench", tmp_path, checkpoint, "benchmark=lvbench", override))
+    """By one operating point of the finished grid, and the same with one setting more."""
+    one = ["benchmark=lvbench", "methods=[uniform]", "ratios=[1.0]"]
+    run.run(config(data / "lvbench", tmp_path, checkpoint, *one, override))
     new, old = set(lines(tmp_path)), set(lines(results))
     assert new
     if override == "ratios=[0.5]":
@@ -229,11 +248,11 @@ def test_real_benchmarks_need_a_root(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path: Path) -> None:
     """A Hydra sweep fills the same folders with the same answers; its exit code."""
-    command = [sys.executable, "run_eval.py", "-m", "method=uniform,blind", "ratio=1.0,0.5", "sampling.frames=8"]
-    command += [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}"]
+    command = [sys.executable, "run_eval.py", "-m", "method=uniform,blind", "ratio=0.5", "sampling.frames=8"]
+    command += [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}", "report=false"]
     sweep = subprocess.run([*command, "executor.workers=1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert sweep.returncode == 3, sweep.stderr[-2000:]
-    assert texts(tmp_path) == texts(results)
+    assert texts(tmp_path) == texts(results, "-r0.5-")
     assert set(pd.read_csv(tmp_path / "budget.csv")["method"]) == {"uniform", "blind"}  # of the whole sweep
 
 

@@ -45,6 +45,11 @@ COMPOSING = {
 SWEEP, METHODS = "method=uniform,nope", "method: expected one of adaretake, aks"
 
 
+def common(results: Path) -> tuple[str, str]:
+    """Settings of each start; a process of workers would load its libraries although nothing is answered."""
+    return f"results_dir={results}", "executor.workers=1"
+
+
 def one_line(text: str) -> bool:
     """Beside the line by which a job begins."""
     return len(text.strip().removeprefix(f"{STARTING}\n").splitlines()) == 1
@@ -55,7 +60,7 @@ def one_line(text: str) -> bool:
 def test_what_cannot_be_composed_is_explained(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its exit code and stderr."""
     sweep, told = (["--multirun"], METHODS) if word == SWEEP else ([], COMPOSING[word])
-    code, stderr = run_eval(*sweep, f"results_dir={tmp_path}", word), capsys.readouterr().err
+    code, stderr = run_eval(*sweep, *common(tmp_path), word), capsys.readouterr().err
     assert (code, "Traceback" in stderr, told in stderr) == (2, False, True), f"{code}, {stderr}"
     assert one_line(stderr), stderr
     assert not list(tmp_path.rglob("config.yaml"))
@@ -80,7 +85,7 @@ def expect_two_and_one_line(code: int, stderr: str, words: str, results: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("words", ENDS)
 def test_the_command_ends_with_two_and_one_line(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = run_eval(*words.split(), f"results_dir={tmp_path}")
+    code = run_eval(*words.split(), *common(tmp_path))
     expect_two_and_one_line(code, capsys.readouterr().err, words, tmp_path)
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from evalkit.config import build
 from evalkit.errors import EvalkitError
+from evalkit.types import Benchmark
 from tests.support import doc_commands
 from tests.support.documents import NEEDS, PAGES, ROOT, Block, blocks, inline_commands
 
@@ -67,11 +73,22 @@ def test_what_does_not_exist_is_noticed(command: list[str]) -> None:
         doc_commands.check(command)
 
 
+def few(loaded: Callable[[DictConfig], list[Benchmark]]) -> Callable[[DictConfig], list[Benchmark]]:
+    """Question sets as a configuration has them, cut to those about four videos."""
+
+    def cut(cfg: DictConfig) -> list[Benchmark]:
+        chosen = [(one, islice(one.by_video().values(), 4)) for one in loaded(cfg)]
+        return [replace(one, questions=tuple(chain.from_iterable(asked))) for one, asked in chosen]
+
+    return cut
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_blocks_that_need_nothing_run(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order in which they are read: later ones use what earlier ones wrote."""
+    """In the order in which they are read: later ones use what earlier ones wrote. Runs ask about few of the videos."""
     monkeypatch.chdir(checkout)
+    monkeypatch.setattr(build, "question_sets", few(build.question_sets))
     for block in RUN:
         for command in block.commands:
             assert doc_commands.run(command) == 0, f"{block}: {command}"

@@ -20,9 +20,13 @@ def modules(package: str = "evalkit") -> dict[str, Path]:
     return dict(zip(names, files, strict=True))
 
 
-def imported(file: Path, *, top_level: bool = False) -> Iterator[str]:
+@cache
+def imported(file: Path, *, top_level: bool = False) -> tuple[str, ...]:
     """What a file imports, as it is written; inside functions and for type checkers, too, unless `top_level`."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return tuple(_imported(ast.parse(file.read_text(encoding="utf-8")), top_level))
+
+
+def _imported(tree: ast.Module, top_level: bool) -> Iterator[str]:
     for node in tree.body if top_level else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,10 +1,21 @@
-"""Small stand-ins for the clients of W&B and MLflow: they keep what they are told, by the rules of the real ones."""
+"""Small stand-ins for the clients of W&B and MLflow: they keep what they are told, by the rules of the real ones.
+
+And a tracker of its own for processes that import little.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import threading
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evalkit.trackers import Tracked
 
 
 class WandB:
@@ -121,3 +132,23 @@ def mlflow() -> dict[str, ModuleType]:
     for name, values in contents.items():
         vars(modules[name]).update(values)
     return modules
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """A tracker that writes names into a file; after `breaks` runs it does what `how` says."""
+
+    file: Path
+    how: str = ""
+    breaks: int = 1
+
+    def log(self, run: Tracked) -> str:
+        with self.file.open("a") as file:
+            file.write(f"{run.name}\n")
+        if self.how and len(self.file.read_text().splitlines()) > self.breaks:
+            {"raises": _raise, "hangs": threading.Event().wait, "crashes": lambda: os._exit(3)}[self.how]()
+        return f"in {self.file.name}"
+
+
+def _raise() -> None:
+    raise OSError("no route to host")

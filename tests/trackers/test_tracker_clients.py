@@ -165,8 +165,13 @@ def mlflow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def test_mlflow(mlflow: str, tmp_path: Path) -> None:
-    address = f"sqlite:///{tmp_path}/mlflow.db"
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a database with an experiment for each test: what takes MLflow longest is to make its tables."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def test_mlflow(mlflow: str, address: str) -> None:
     for step, shown in enumerate((FIRST, SECOND)):
         (tracker,) = trackers.connect("mlflow", {"mlflow": {"experiment": None, "tracking_uri": address}})
         assert tracker.log(shown) == f"experiment evalkit on {address}"
@@ -187,9 +192,9 @@ def test_mlflow_says_which_setting_it_refuses(mlflow: str, tmp_path: Path) -> No
         trackers.connect("mlflow", {"mlflow": {"experiment": None, "tracking_uri": str(tmp_path / "runs")}})
 
 
-def test_mlflow_parameters_stay(mlflow: str, tmp_path: Path) -> None:
+def test_mlflow_parameters_stay(mlflow: str, address: str) -> None:
     """MLflow refuses other values: a moved folder must not end in a failure."""
-    options = {"mlflow": {"experiment": "mine", "tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}}
+    options = {"mlflow": {"experiment": "mine", "tracking_uri": address}}
     (tracker,) = trackers.connect("mlflow", options)
     tracker.log(FIRST)
     tracker.log(replace(FIRST, settings={"method": "other", "new": 1}))

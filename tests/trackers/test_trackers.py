@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from evalkit.runs import load
 from evalkit.runs.load import Run
 from evalkit.trackers import Tracked, process
 from tests.support import run_folders
+from tests.support.tracker_fakes import Recorder
 
 SHORT, LONG = {"duration": ["<2 min"]}, {"duration": [">60 min"]}
 ROWS = [
@@ -138,26 +136,6 @@ def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.Monkey
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ConfigError, match=rf"{name} \(evalkit\) needs .*pip install 'evalkit\[{name}\]'"):
         trackers.connect(name, {})
-
-
-@dataclass(frozen=True)
-class Recorder:
-    """A tracker that writes names into a file; after `breaks` runs it does what `how` says."""
-
-    file: Path
-    how: str = ""
-    breaks: int = 1
-
-    def log(self, run: Tracked) -> str:
-        with self.file.open("a") as file:
-            file.write(f"{run.name}\n")
-        if self.how and len(self.file.read_text().splitlines()) > self.breaks:
-            {"raises": _raise, "hangs": threading.Event().wait, "crashes": lambda: os._exit(3)}[self.how]()
-        return f"in {self.file.name}"
-
-
-def _raise() -> None:
-    raise OSError("no route to host")
 
 
 @pytest.mark.slow
