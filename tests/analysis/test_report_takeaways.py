@@ -48,6 +48,27 @@ def test_by_hand() -> None:
     )
 
 
+def test_the_reference_at_equal_cost_is_not_named() -> None:
+    """Where it was run for another method's cost, at ratios of no method."""
+    right = {
+        ("uniform", 1.0): 40,
+        ("uniform", 0.9): 39,
+        ("uniform", 0.45): 38,
+        ("keeper", 0.5): 30,
+        ("keeper", 0.25): 20,
+    }
+    found = said(
+        [
+            run(method, "reference" if method == "uniform" else "method", ratio, rows("r" * n + "w" * (40 - n)))
+            for (method, ratio), n in right.items()
+        ]
+    )
+    assert found["Best at each ratio"] == "0.5: keeper 75.0 %; 0.25: keeper 50.0 %."
+    assert "uniform 0" not in found["Not significant"]
+    alone = said([run("uniform", "reference", ratio, rows("r" * 40)) for ratio in (1.0, 0.9)])
+    assert alone["Best at each ratio"] == "0.9: uniform 100.0 %."
+
+
 def test_every_difference_significant_is_said() -> None:
     found = said([run("uniform", "reference", 1.0, rows("r" * 40)), run("low", "method", 0.5, rows("w" * 40))])
     assert found["Not significant"].startswith("vs. dense: none")

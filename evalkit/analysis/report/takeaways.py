@@ -23,7 +23,7 @@ _RATIOS = 4  # budgets that are named
 def takeaways(own: QuestionSet, rows: Sequence[OverviewRow]) -> list[tuple[str, str]]:
     """What a sentence is about, and the sentence; `rows` are all of the set's, controls count where nothing else is."""
     plain = [row for row in rows if not row.control]
-    found = plain if any(row.point.method != own.reference for row in plain) else list(rows)
+    found = _compared(own, plain if any(row.point.method != own.reference for row in plain) else rows)
     makers: dict[str, Callable[[], str]] = {
         "Best at each ratio": lambda: _best(found),
         "Not significant": lambda: _open(own, found),
@@ -31,6 +31,12 @@ def takeaways(own: QuestionSet, rows: Sequence[OverviewRow]) -> list[tuple[str, 
         "Read with care": lambda: _care(own, rows),
     }
     return [(about, make()) for about, make in makers.items()]
+
+
+def _compared(own: QuestionSet, rows: Sequence[OverviewRow]) -> list[OverviewRow]:
+    """Without what only stands beside others: the reference at ratios that nothing else was run at, for equal cost."""
+    ratios = {row.point.ratio for row in rows if row.point.method != own.reference} | {1.0}
+    return [row for row in rows if row.point.ratio in ratios] if len(ratios) > 1 else list(rows)
 
 
 # ---- the best
