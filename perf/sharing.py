@@ -87,9 +87,9 @@ def main() -> None:
         }
     ]
     note = (
-        f"experiment={args.experiment}, one video of the built-in {args.benchmark} set in one process and the one that\n"
-        "decodes for it, whose CPU seconds are counted, too. Bound: see the script; below 1 where operating points share\n"
-        "caches, replies or what a question looked at."
+        f"experiment={args.experiment}, one video of the built-in {args.benchmark} set in one process and the one\n"
+        "that decodes for it, whose CPU seconds are counted, too. Bound: see the script; below 1 where operating\n"
+        "points share caches, replies or what a question looked at."
     )
     print(record("Sharing in a grid: achieved against the bound (CPU)", rows, note))
 
