@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.documents import text
 
-EIGHT, THREE = "[::3][:8]", "[::3][:3]"  # questions that each method is asked: of all of them the same is printed
+EIGHT, THREE = "[::3][:8]", "[:3]"  # questions that each method is asked: of all of them the same is printed
 
 
 @pytest.mark.slow

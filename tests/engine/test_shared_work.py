@@ -52,8 +52,9 @@ def alone(clip: Path, backbone: Qwen2VL) -> dict[Any, tuple[Any, ...]]:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often something was fed."""
+def calls(clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often something was fed, once the backbone has tried whether questions may be read together."""
+    answer(engine(backbone, frames=2), SAME[:1], asked(clip))
     found: Counter[str] = Counter()
     for owner, name in ((Decoder, "prefill_video"), (Decoder, "generate"), (QuestionAttention, "_read_question")):
         monkeypatch.setattr(owner, name, _counting(getattr(owner, name), found, name))
