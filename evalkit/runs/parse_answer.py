@@ -118,11 +118,11 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
     spent, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
     between = optional(row, "kv_separators_per_layer", list, where) or []
-    counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
+    counts = {name: need(row, name, number, where) for name in _COUNTS}
     return Ledger(
         seconds=seconds(spent, where),
         seconds_shared=optional(row, "seconds_shared", bool, where) is not False,
-        flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
+        flops=None if flops is None else Flops(**{name: need(flops, name, int, where) for name in _FLOPS}),
         own_seconds=optional(row, "own_seconds", number, where),
         own_flops=optional(row, "own_flops", int, where),
         tokens_represented=optional(row, "tokens_represented", int, where),
@@ -142,11 +142,15 @@ _NESTED = (
     "kv_tokens_per_layer",
     "kv_separators_per_layer",
 )
+# once: a reader asks for every line
+_COUNTS = tuple(field.name for field in fields(Ledger) if field.name not in _NESTED)
+_FLOPS = tuple(field.name for field in fields(Flops))
+_SECONDS = tuple(field.name for field in fields(Seconds))
 
 
 def seconds(row: Mapping[str, Any], where: str) -> Seconds:
     """Seconds of every stage; DataError where one is missing."""
-    return Seconds(**{f.name: float(need(row, f.name, (int, float), where)) for f in fields(Seconds)})
+    return Seconds(**{name: float(need(row, name, (int, float), where)) for name in _SECONDS})
 
 
 def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
