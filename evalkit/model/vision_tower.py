@@ -32,7 +32,6 @@ class VisionTower:
         self.patch, self.merge = int(config.patch_size), int(config.spatial_merge_size)
         self.pixels_per_token = self.patch * self.merge
         self._normalized = PixelNormalization(mean, std)
-        self._flops: dict[tuple[int, int], int] = {}  # of a cell, by its grid
 
     def patches(self, pixels: np.ndarray) -> Tensor:
         """uint8 frames (2T, height, width, 3) -> normalised patches (T·h·w, 3·2·patch²) in Qwen's order."""
@@ -84,9 +83,7 @@ class VisionTower:
 
     def flops(self, cells: int, grid: tuple[int, int]) -> int:
         """Operations of encoding `cells` cells of `grid` rows and columns of tokens."""
-        if grid not in self._flops:  # asked for with every answer
-            self._flops[grid] = self.cell_flops(grid)
-        return cells * self._flops[grid]
+        return cells * self.cell_flops(grid)
 
     def cell_flops(self, grid: tuple[int, int]) -> int:
         """Operations of encoding one cell."""
