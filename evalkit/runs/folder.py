@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -91,15 +91,15 @@ class RunFolder:
                 stream.truncate(len(whole))
         return whole
 
-    def _rows(self, name: str, data: bytes) -> list[dict[str, Any]]:
+    def _rows(self, name: str, data: bytes, decode: Callable[[str], Any] = json.loads) -> list[dict[str, Any]]:
         """The objects of whole lines. DataError where one is none."""
         file, lines = self.path / name, data.decode().split("\n")[:-1]
-        return [self._line(file, number, line) for number, line in enumerate(lines, 1)]
+        return [self._line(file, number, line, decode) for number, line in enumerate(lines, 1)]
 
     @staticmethod
-    def _line(file: Path, number: int, line: str) -> dict[str, Any]:
+    def _line(file: Path, number: int, line: str, decode: Callable[[str], Any]) -> dict[str, Any]:
         try:
-            value: dict[str, Any] = json.loads(line)
+            value: dict[str, Any] = decode(line)
             value["question_id"], value["status"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
@@ -112,10 +112,10 @@ class RunFolder:
         """The lines of answers.jsonl, each of which must be whole and of this very run. DataError where one is not."""
         file, data = self.path / ANSWERS, self._mend(ANSWERS)
         self._content = hashlib.sha256(data)  # that the file must have
-        lines = []
-        for number, row in enumerate(self._rows(ANSWERS, data), 1):
+        reader, lines = checked_lines.LineReader(), []
+        for number, row in enumerate(self._rows(ANSWERS, data, reader.decode), 1):
             where = f"{file}, line {number}"
-            lines.append(checked_lines.check(row, where))
+            lines.append(reader.check(row, where))
             parse_answer.expect_run(row, self._identity, where)
         checked_lines.keep(file, self._content.digest(), lines)
         return [line.answer for line in lines]

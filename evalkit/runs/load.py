@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, get_args
 from evalkit.errors import DataError
 from evalkit.method import Role
 from evalkit.runs import checked_lines, parse_timing, plain_yaml, setups
+from evalkit.runs.checked_lines import LineReader
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
 from evalkit.runs.parse_answer import expect_run, need, optional, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from evalkit.ledger import Timing
     from evalkit.runs.checked_lines import CheckedLine
     from evalkit.runs.setups import Setup
     from evalkit.types import Answer
+
+    Decode = Callable[[bytes], Any]
 
 log = logging.getLogger(__name__)
 
@@ -208,27 +211,28 @@ def _checked(path: Path) -> Iterator[tuple[str, CheckedLine]]:
     known = checked_lines.take(path, data)
     if known is not None:
         return ((f"{path}, line {number}", line) for number, line in enumerate(known, start=1))
-    return ((where, checked_lines.check(row, where)) for where, row in _rows(path, data))
+    reader = LineReader()
+    return ((where, reader.check(row, where)) for where, row in _rows(path, data, reader.decode))
 
 
-def _rows(path: Path, data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path, data: bytes, decode: Decode = json.loads) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line's place ("file, line 3") and its object."""
     *lines, torn = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
+            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}", decode)
     if torn.strip():
         try:
-            row = _parse(torn, f"{path}, line {len(lines) + 1}")
+            row = _parse(torn, f"{path}, line {len(lines) + 1}", decode)
         except DataError as error:
             log.warning("%s It is the last line and was cut off while being written: left out.", error)
         else:
             yield f"{path}, line {len(lines) + 1}", row
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str, decode: Decode) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = decode(line)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python converts
         raise DataError(f"{where}: expected one JSON object, but {error}. Repair or remove the line.") from error
     return dict(typed(row, dict, where, "the line"))

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "unparsed", "failed")
 
 
-def read(row: dict[str, Any], where: str) -> Answer:
-    """The answer in `row`; `where` names file and line in the DataError that anything malformed raises."""
+def read(row: dict[str, Any], where: str, kept: KeptOverTime | None = None) -> Answer:
+    """The answer in `row`; `where` names file and line in the DataError that anything malformed raises.
+
+    `kept`: what is known to be kept, in a row that does not say it.
+    """
     status = need(row, "status", str, where)
     correct = need(row, "correct", (bool, type(None)), where)
     if status not in STATUSES or (status == "failed" and correct is not None):
@@ -37,7 +40,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         prompt=optional(row, "prompt", str, where) or "",
         options=tuple(optional(row, "options", list, where) or ()),
         duration_s=optional(row, "duration_s", (int, float), where),
-        kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
+        kept=kept or _kept(optional(row, "kept", dict, where), f"{where}: kept"),
         repeated=optional(row, "repeated", bool, where),
         evidence_s=_spans(optional(row, "evidence_s", list, where), where),
         short=optional(row, "short", str, where),

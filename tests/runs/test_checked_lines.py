@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evalkit.errors import DataError
 from evalkit.runs import checked_lines, load, parse_answer
 from evalkit.runs.answer_lines import AnswerLines
+from evalkit.runs.checked_lines import LineReader
 from evalkit.runs.folder import ANSWERS, RunFolder
 from evalkit.types import KeptOverTime
 from tests.support.run_folders import config, row, write_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from evalkit.types import Answer
@@ -87,3 +90,55 @@ def test_lines_are_those_of_json(kept: KeptOverTime | None) -> None:
     for answer in given:
         values: dict[str, Any] = {**answer.to_dict(), "identity": "abc"}
         assert lines.line(answer) == (json.dumps(values, ensure_ascii=False) + "\n").encode()
+
+
+KEPT = '{"seconds": [0.0], "tokens": [16.0], "merged": null}'
+LINES = [
+    f'{{"question_id": "1", "kept": {KEPT}, "repeated": false}}',
+    f'{{"question_id": "2", "kept": {KEPT}, "repeated": true}}',
+    f'{{"question_id": "3", "groups": {{"a": [], "kept": {KEPT}, "b": []}}}}',  # inside another object
+    f'{{"question_id": "4", "kept": {KEPT}, "repeated": 1, "kept": null, "last": 1}}',  # the last one counts
+    f'{{"question_id": "5", "kept": null, "x": {{"kept": {KEPT}}}, "kept": {KEPT}, "last": 1}}',
+    '{"question_id": "6, \\"kept\\": {}, \\"x", "kept": {"seconds": [1.0], "tokens": ["}, \\""]}, "last": "é"}',
+    f'{{"question_id": "7", "kept": {{"seconds": {KEPT}, "tokens": {KEPT}}}, "last": "what is kept"}}',
+    f'{{"question_id": "8", "kept": "what is kept", "x": {{"kept": {KEPT}, "y": 1}}, "z": 1}}',
+    f'["9", "kept": {KEPT}, "repeated"]',
+    f'"10, "kept": {KEPT}, "repeated": 1',
+    f'{{"question_id": "11", "kept": {KEPT}, "repeated": }}',
+    '{"question_id": "12", "kept": {}, "repeated": 1}',
+    '{"question_id": "13", "kept": {"a": 1,}, "repeated": 1}',
+    "[]",
+    "",
+]
+
+
+def told(decode: Callable[[str | bytes], Any], line: str | bytes) -> object:
+    try:
+        return json.dumps(decode(line))  # the order of keys, too
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("first", LINES)
+def test_lines_are_decoded_as_json_has_it(first: str) -> None:
+    """Whatever was decoded before."""
+    for second in LINES:
+        reader = LineReader()
+        for line in (first, second, first, second.encode()):
+            assert told(reader.decode, line) == told(json.loads, line)
+
+
+def test_what_is_kept_is_one_object_for_lines_that_say_the_same() -> None:
+    lines = [json.dumps(row(str(number), True, stand_ins=0)) for number in range(3)]
+    other = json.dumps(row("3", True, kept={"seconds": [0.0], "tokens": [1.0]}, stand_ins=0))
+    reader = LineReader()
+    found = [reader.check(reader.decode(line), "here").answer for line in (*lines, other, lines[0])]
+    assert found[0].kept is found[1].kept is found[2].kept
+    assert found == [parse_answer.read(json.loads(line), "here") for line in (*lines, other, lines[0])]
+
+
+def test_what_is_kept_is_checked_however_often_it_is_said() -> None:
+    line, reader = json.dumps(row("1", True, kept={"seconds": [0.0], "tokens": []}, stand_ins=0)), LineReader()
+    for _ in range(3):
+        with pytest.raises(DataError, match="expected one of seconds"):
+            reader.check(reader.decode(line), "here")
