@@ -54,13 +54,14 @@ class Prompts:
         """
         key = (id(backbone), text, benchmark, encoded.tokens is None)
         if key not in self._ids:
-            self._ids[key] = backbone.prompt(
+            found = backbone.prompt(
                 text,
                 video=encoded.tokens is not None,
                 system=self.protocol.system(benchmark),
                 prefill=self.protocol.prefill(benchmark),
             )
-        _expect_room(backbone, self._ids[key])
+            _expect_room(backbone, found)
+            self._ids[key] = found
         return self._ids[key]
 
 
