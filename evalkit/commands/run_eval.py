@@ -87,8 +87,8 @@ def _run(arguments: Sequence[str]) -> int:
                     checks.light(cfg)  # what is wrong is told before seconds are spent
                     if workers_ahead.expected(cfg):
                         forking.start()  # it loads its libraries beside this process
-                    from evalkit.commands.run import run
-
+                    with _loading("evalkit.commands.run"):
+                        from evalkit.commands.run import run
                     jobs.ended(run(cfg))
             except EvalkitError as error:  # here, as Hydra writes lines of its own about what leaves a job
                 code = _stopped(error)
@@ -110,6 +110,22 @@ def _run(arguments: Sequence[str]) -> int:
         finally:  # jobs of a sweep that had ended before one was refused are shown too
             failed = _finish(jobs)
         return next(iter(jobs.codes()), 3 if failed else 0)
+
+
+@contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Around the first import of `module`. Libraries make half a million objects, which stay: looking for garbage among
+    them time and again takes two seconds. Later on it is looked for among what came after them.
+    """
+    if module in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _finish(jobs: Jobs) -> bool:

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 
 def flops(backbone: VideoLLM, prefilled: PrefilledVideo, before: OpCounts, generated: OpCounts) -> Flops:
     """Operations of each stage; `before` is everything that was computed before the answer's second token."""
-    tokens, encode = prefilled.encoded.tokens, 0
     chosen = 0 if prefilled.selected is None else prefilled.selected.flops
-    if tokens is not None:
-        cells, needs = len(tokens.cell_seconds), prefilled.point.method.needs
-        encode = backbone.encode_flops(cells, tokens.grid) + backbone.view_flops(needs, cells, tokens.grid)
     return Flops(
-        encode=encode,
+        encode=prefilled.encode_flops,
         select=backbone.flops(prefilled.selection_op_counts) + chosen,
         prefill=backbone.flops(before),
         generate=backbone.flops(generated),

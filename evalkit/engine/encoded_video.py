@@ -98,6 +98,15 @@ class PrefilledVideo:
     replies: dict[str, Replied] = field(default_factory=dict, repr=False)
 
     @cached_property
+    def encode_flops(self) -> int:
+        """Operations of encoding the video, and of what the method needs of the encoder beside features."""
+        tokens = self.encoded.tokens
+        if tokens is None:
+            return 0
+        cells, needs = len(tokens.cell_seconds), self.point.method.needs
+        return self.backbone.encode_flops(cells, tokens.grid) + self.backbone.view_flops(needs, cells, tokens.grid)
+
+    @cached_property
     def kept(self) -> KeptOverTime | None:
         """What is left of each cell in the cache; None: no frames."""
         seen = self.encoded

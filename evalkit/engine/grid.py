@@ -19,7 +19,7 @@ from evalkit.engine.setup import EngineSetup
 from evalkit.engine.systematic import MAX_FAILED, CircuitBreaker
 from evalkit.method import OperatingPoint
 from evalkit.progress import progress
-from evalkit.runs import config_file, identity
+from evalkit.runs import checked_lines, config_file, identity
 from evalkit.runs.config_file import TablePlace
 from evalkit.runs.folder import RunFolder
 from evalkit.types import Benchmark, Question
@@ -102,6 +102,7 @@ class Grid:
         log.info("%d answers stored already, %d to give", done, todo)
         videos = [pending for _, _, pending in work]
         if videos:
+            checked_lines.forget()  # there will be others to read, and models need the memory
             self.setup.check_settings(list({benchmark.name: benchmark for benchmark, _, _ in work}.values()))
         breaker = CircuitBreaker(self.max_failed, videos)
         with self.executor.answers(self.setup, videos) as answers, progress(todo, "answer") as bar:

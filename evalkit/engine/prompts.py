@@ -23,6 +23,7 @@ class Prompts:
         self.protocol = protocol
         self._texts: dict[tuple[object, ...], str] = {}
         self._ids: dict[tuple[object, ...], PromptIds] = {}
+        self._contexts: dict[tuple[object, ...], PromptContext] = {}
 
     def text(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
         """The user's turn, which may name the times of the dense run's frames, and their number."""
@@ -32,12 +33,19 @@ class Prompts:
         return self._texts[key]
 
     def _made(self, backbone: VideoLLM, question: Question, encoded: EncodedVideo) -> str:
-        video, frames = encoded.video, encoded.dense_frames
-        seconds = tuple(i / video.fps for i in frames)
-        text = self.protocol.prompt(question, PromptContext(video, seconds, backbone.tokenizer))
+        text = self.protocol.prompt(question, self._context(backbone, encoded))
         if encoded.tokens is None:
             return text
-        return backbone.introduced(text, seconds=video.duration_s, frames=len(frames))
+        return backbone.introduced(text, seconds=encoded.video.duration_s, frames=len(encoded.dense_frames))
+
+    def _context(self, backbone: VideoLLM, encoded: EncodedVideo) -> PromptContext:
+        """What all questions about the video may name."""
+        video, frames = encoded.video, encoded.dense_frames
+        key = (id(backbone), id(video), frames)
+        if key not in self._contexts:
+            seconds = tuple(i / video.fps for i in frames)
+            self._contexts[key] = PromptContext(video, seconds, backbone.tokenizer)
+        return self._contexts[key]
 
     def ids(self, backbone: VideoLLM, text: str, benchmark: str, encoded: EncodedVideo) -> PromptIds:
         """Token ids before and after the video of a user's turn.
@@ -46,13 +54,14 @@ class Prompts:
         """
         key = (id(backbone), text, benchmark, encoded.tokens is None)
         if key not in self._ids:
-            self._ids[key] = backbone.prompt(
+            found = backbone.prompt(
                 text,
                 video=encoded.tokens is not None,
                 system=self.protocol.system(benchmark),
                 prefill=self.protocol.prefill(benchmark),
             )
-        _expect_room(backbone, self._ids[key])
+            _expect_room(backbone, found)
+            self._ids[key] = found
         return self._ids[key]
 
 

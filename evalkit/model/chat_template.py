@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 VIDEO_PAD = "<|video_pad|>"
 VIDEO_WRAPPER = ("<|vision_start|>", "<|vision_end|>")
@@ -31,11 +34,13 @@ def split(
     prefill: str = "",
     template: str | None = None,
     wrapper: tuple[str, str] = VIDEO_WRAPPER,
+    before: Callable[[str], Sequence[int]] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Token ids before and after the video, whose `wrapper` on both sides goes with it where there is none.
 
     `system` takes the place of the template's own system turn; `prefill` is how the reply begins. `template`: with
-    fields for system and text, a family's own layout; None: the checkpoint's.
+    fields for system and text, a family's own layout; None: the checkpoint's. `before`: `ids` of this tokenizer, where
+    those of a text before a video, the same for most questions, are remembered.
 
     Raises ConfigError where the checkpoint has no tokenizer, or a template that shows no video.
     """
@@ -44,7 +49,7 @@ def split(
     prefix, suffix = (rendered(tokenizer, text, system, template) + prefill).split(VIDEO_PAD, 1)
     if not video:
         prefix, suffix = prefix.removesuffix(wrapper[0]), suffix.removeprefix(wrapper[1])
-    return _ids(tokenizer, prefix), _ids(tokenizer, suffix)
+    return ids(tokenizer, prefix) if before is None else list(before(prefix)), ids(tokenizer, suffix)
 
 
 def rendered(tokenizer: Any, text: str, system: str | None, template: str | None) -> str:
@@ -62,5 +67,6 @@ def rendered(tokenizer: Any, text: str, system: str | None, template: str | None
     return found
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text, in which special tokens are spelled."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from evalkit.model.whole_prompt import WholePromptHooks
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
     from transformers import Cache
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from evalkit.model.separators import Separators
     from evalkit.model.tails import Tail
 
+REMEMBERED = 8  # texts before a video whose ids are kept: one for each system turn
 CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
 
@@ -75,7 +76,7 @@ class Decoder:
         found: int | None = getattr(self.text.config, "max_position_embeddings", None)
         return found
 
-    @property
+    @cached_property
     def kv_entry_bytes(self) -> int:
         """Bytes of one token's keys and values in one layer."""
         config = self.text.config
@@ -120,6 +121,20 @@ class Decoder:
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
     ) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""
+        write = self._prompt if text else self._prompt_of_no_question
+        before, after = write(text, video=video, system=system, prefill=prefill)
+        return list(before), list(after)
+
+    @cached_property
+    def _prompt_of_no_question(self) -> Callable[..., tuple[list[int], list[int]]]:
+        """Asked for before every video, for what comes before it."""
+        return lru_cache(maxsize=REMEMBERED)(self._prompt)
+
+    @cached_property
+    def _ids_before(self) -> Callable[[str], list[int]]:
+        return lru_cache(maxsize=REMEMBERED)(partial(chat_template.ids, self.tokenizer))
+
+    def _prompt(self, text: str, *, video: bool, system: str | None, prefill: str) -> tuple[list[int], list[int]]:
         return chat_template.split(
             self.tokenizer,
             text,
@@ -128,6 +143,7 @@ class Decoder:
             prefill=prefill,
             template=self.template,
             wrapper=self.video_wrapper,
+            before=self._ids_before,
         )
 
     def reply_header(self, suffix_ids: Sequence[int]) -> int:

@@ -7,7 +7,7 @@ Norms, activations, rotations and other elementwise work are not in it.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -54,7 +54,8 @@ def decoder_costs(config: Any) -> tuple[int, ...]:
 
 def decoder(costs: tuple[int, ...], op_counts: OpCounts) -> int:
     """Operations of `op_counts`, at so many for each count."""
-    return sum(int(count) * cost for count, cost in zip(astuple(op_counts), costs, strict=True))
+    counts = op_counts.projected, op_counts.pairs, op_counts.transformed, op_counts.scored, op_counts.extra
+    return sum(int(count) * cost for count, cost in zip(counts, costs, strict=True))
 
 
 def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int, mergers: int = 1) -> int:

@@ -148,6 +148,8 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.progress": "progress bars",
     "evalkit.runs.answer_modules": "this list; what it leaves out cannot change an answer",
     "evalkit.atomic_write": "how files are written",
+    "evalkit.runs.answer_lines": "writes answers as they are given",
+    "evalkit.runs.checked_lines": "keeps lines that are stored for who reads them next",
     "evalkit.runs.config_file": "config.yaml, written before the first answer",
     "evalkit.runs.environment": "environment.json",
     "evalkit.runs.folder": "writes lines as they are given",

@@ -7,11 +7,12 @@ killed process left unfinished is dropped.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ import yaml
 from evalkit import atomic_write
 from evalkit.errors import DataError, RunLockedError, StorageError
 from evalkit.ledger import Timing
-from evalkit.runs import environment, parse_answer, storage
+from evalkit.runs import answer_lines, checked_lines, environment, parse_answer, storage
 from evalkit.types import Answer
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class RunFolder:
         """
         self.path = path
         self._identity = config.get("identity")
+        self._lines = answer_lines.AnswerLines(self._identity)
         with storage.opening(path):
             self._open(config, device)
 
@@ -52,11 +54,11 @@ class RunFolder:
         try:
             self._write(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
             self._write(ENVIRONMENT, json.dumps(environment.provenance(config, device), indent=2) + "\n")
-            lines = self._own_lines()
-            self.status = {line["question_id"]: line["status"] for line in lines}
-            self.errors = {line["question_id"]: str(line.get("error")) for line in lines}  # of failed ones
-            self._repeated = {line["question_id"]: line.get("repeated") is True for line in lines}
-            self.video_files = {line["question_id"]: line.get("video_file") for line in lines}  # as they were then
+            answers = self._stored()
+            self.status = {answer.question_id: answer.status for answer in answers}
+            self.errors = {answer.question_id: str(answer.error) for answer in answers}  # of failed ones
+            self._repeated = {answer.question_id: answer.repeated is True for answer in answers}
+            self.video_files = {answer.question_id: answer.video_file for answer in answers}  # as they were then
             self._outdated: set[str] = set()
             (self.path / ANSWERS).touch()
             self._held = (self.path / ANSWERS).stat()  # the file that is written to
@@ -76,23 +78,28 @@ class RunFolder:
             ) from error
         return lock
 
-    def _mend(self, name: str) -> list[dict[str, Any]]:
-        """Lines written so far. An unfinished last line is cut off, so that the next one starts on its own."""
+    def _mend(self, name: str) -> bytes:
+        """What is written so far. An unfinished last line is cut off, so that the next one starts on its own."""
         file = self.path / name
         if not file.exists():
-            return []
+            return b""
         data = file.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             log.warning("%s: dropped an unfinished last line of %d bytes", file, len(data) - len(whole))
             with file.open("r+b") as stream:
                 stream.truncate(len(whole))
-        return [self._line(file, n, line) for n, line in enumerate(whole.decode().split("\n")[:-1], 1)]
+        return whole
+
+    def _rows(self, name: str, data: bytes, decode: Callable[[str], Any] = json.loads) -> list[dict[str, Any]]:
+        """The objects of whole lines. DataError where one is none."""
+        file, lines = self.path / name, data.decode().split("\n")[:-1]
+        return [self._line(file, number, line, decode) for number, line in enumerate(lines, 1)]
 
     @staticmethod
-    def _line(file: Path, number: int, line: str) -> dict[str, Any]:
+    def _line(file: Path, number: int, line: str, decode: Callable[[str], Any]) -> dict[str, Any]:
         try:
-            value: dict[str, Any] = json.loads(line)
+            value: dict[str, Any] = decode(line)
             value["question_id"], value["status"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
@@ -101,14 +108,17 @@ class RunFolder:
             ) from error
         return value
 
-    def _own_lines(self) -> list[dict[str, Any]]:
+    def _stored(self) -> list[Answer]:
         """The lines of answers.jsonl, each of which must be whole and of this very run. DataError where one is not."""
-        lines = self._mend(ANSWERS)
-        for number, line in enumerate(lines, 1):
-            where = f"{self.path / ANSWERS}, line {number}"
-            parse_answer.read(line, where)
-            parse_answer.expect_run(line, self._identity, where)
-        return lines
+        file, data = self.path / ANSWERS, self._mend(ANSWERS)
+        self._content = hashlib.sha256(data)  # that the file must have
+        reader, lines = checked_lines.LineReader(), []
+        for number, row in enumerate(self._rows(ANSWERS, data, reader.decode), 1):
+            where = f"{file}, line {number}"
+            lines.append(reader.check(row, where))
+            parse_answer.expect_run(row, self._identity, where)
+        checked_lines.keep(file, self._content.digest(), lines)
+        return [line.answer for line in lines]
 
     def answered(self) -> set[str]:
         """Ids of questions that need no further try; failed and outdated ones are tried again."""
@@ -128,22 +138,30 @@ class RunFolder:
 
         StorageError where the machine refuses it, or where another program has changed the file.
         """
+        data = self._lines.line(answer)
         with storage.writing(self.path / ANSWERS):
             with self._opened() as out:
-                self._expect_own(os.fstat(out.fileno()))
-                self._size += _put(out, {**answer.to_dict(), "identity": self._identity})
+                self._expect_own(os.fstat(out))
+                _put(out, data)
+            self._size += len(data)
+            self._content.update(data)
             self._expect_own()
         self._outdated.discard(answer.question_id)
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
 
-    def _opened(self) -> IO[bytes]:
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
         """answers.jsonl for one line: a grid may have more runs than a process may open files. It is never created."""
         try:
-            return os.fdopen(os.open(self.path / ANSWERS, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
+            out = os.open(self.path / ANSWERS, os.O_WRONLY | os.O_APPEND)
         except FileNotFoundError:
             raise self._changed("it is not there any more") from None
+        try:
+            yield out
+        finally:
+            os.close(out)
 
     def _expect_own(self, named: os.stat_result | None = None) -> None:
         """StorageError where answers.jsonl is another file than at first, or of another size than was written."""
@@ -166,19 +184,22 @@ class RunFolder:
         """StorageError where answers.jsonl, as it is on disk, lacks a line of one of these questions."""
         with storage.writing(self.path / ANSWERS):
             self._expect_own()
-            stored = {line["question_id"] for line in self._mend(ANSWERS)}
+            data = self._mend(ANSWERS)
+        stored: Collection[str] = self.status
+        if hashlib.sha256(data).digest() != self._content.digest():  # not the lines that were read and written
+            stored = {row["question_id"] for row in self._rows(ANSWERS, data)}
         missing = [id_ for id_ in question_ids if id_ not in stored]
         if missing:
             raise self._changed(f"{len(missing)} of {len(question_ids)} questions have no line, such as {missing[0]!r}")
 
     def timings(self) -> list[dict[str, Any]]:
         """Lines of timing.jsonl, where there is one."""
-        return self._mend(TIMING)
+        return self._rows(TIMING, self._mend(TIMING))
 
     def append_timing(self, timing: Timing) -> None:
         """Write one measurement; it is on disk when this returns."""
         with storage.writing(self.path / TIMING), (self.path / TIMING).open("ab", buffering=0) as out:
-            _put(out, timing.to_dict())
+            _put(out.fileno(), answer_lines.line(timing.to_dict()))
 
     def close(self) -> dict[str, Any]:
         """Write the summary, release the lock, return the summary."""
@@ -194,11 +215,9 @@ class RunFolder:
         atomic_write.replace(self.path / name, text)
 
 
-def _put(out: IO[bytes], line: Mapping[str, Any]) -> int:
-    """Bytes that were written, to a file without a buffer."""
-    data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+def _put(out: int, data: bytes) -> None:
+    """Write all of it to an open file, and to the disk."""
     left = memoryview(data)
     while left:
-        left = left[out.write(left) :]
-    os.fsync(out.fileno())
-    return len(data)
+        left = left[os.write(out, left) :]
+    os.fsync(out)

@@ -135,6 +135,8 @@ def own_code(package: Path = PACKAGE) -> str:
 
 def _hashed(text: str) -> str:
     """The source without the top-level assignments to `NOT_HASHED`."""
+    if not any(name in text for name in NOT_HASHED):  # nearly always; parsing all modules takes a quarter of a second
+        return text
     lines = text.split("\n")
     for node in reversed(ast.parse(text).body):
         if isinstance(node, ast.Assign) and {ast.unparse(target) for target in node.targets} <= NOT_HASHED:

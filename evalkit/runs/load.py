@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from evalkit.errors import DataError
 from evalkit.method import Role
-from evalkit.runs import parse_timing, plain_yaml, setups
+from evalkit.runs import checked_lines, parse_timing, plain_yaml, setups
+from evalkit.runs.checked_lines import LineReader
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
-from evalkit.runs.parse_answer import expect_run, need, optional, read, typed
+from evalkit.runs.parse_answer import expect_run, need, optional, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from evalkit.ledger import Timing
+    from evalkit.runs.checked_lines import CheckedLine
     from evalkit.runs.setups import Setup
     from evalkit.types import Answer
+
+    Decode = Callable[[bytes], Any]
 
 log = logging.getLogger(__name__)
 
@@ -160,11 +164,10 @@ def _refuse_twins(runs: list[Run]) -> None:
 def _run(folder: Path) -> Run:
     config = _config(folder / CONFIG)
     last: dict[str, Answer] = {}
-    for where, row in _rows(folder / ANSWERS):
-        answer = read(row, where)
-        _check_belongs(answer, config, where)
-        expect_run(row, config["identity"], where)
-        last[answer.question_id] = answer
+    for where, line in _checked(folder / ANSWERS):
+        _check_belongs(line.answer, config, where)
+        expect_run(line.run, config["identity"], where)
+        last[line.answer.question_id] = line.answer
     return Run(
         folder=folder,
         config=config,
@@ -202,31 +205,41 @@ _SECTIONS = {
 }
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _checked(path: Path) -> Iterator[tuple[str, CheckedLine]]:
+    """Every line's place and what it says; lines that this process has checked already are not read again."""
+    data = path.read_bytes()
+    known = checked_lines.take(path, data)
+    if known is not None:
+        return ((f"{path}, line {number}", line) for number, line in enumerate(known, start=1))
+    reader = LineReader()
+    return ((where, reader.check(row, where)) for where, row in _rows(path, data, reader.decode))
+
+
+def _rows(path: Path, data: bytes, decode: Decode = json.loads) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every line's place ("file, line 3") and its object."""
-    *lines, torn = path.read_bytes().split(b"\n")
+    *lines, torn = data.split(b"\n")
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
+            yield f"{path}, line {number}", _parse(line, f"{path}, line {number}", decode)
     if torn.strip():
         try:
-            row = _parse(torn, f"{path}, line {len(lines) + 1}")
+            row = _parse(torn, f"{path}, line {len(lines) + 1}", decode)
         except DataError as error:
             log.warning("%s It is the last line and was cut off while being written: left out.", error)
         else:
             yield f"{path}, line {len(lines) + 1}", row
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str, decode: Decode) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = decode(line)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python converts
         raise DataError(f"{where}: expected one JSON object, but {error}. Repair or remove the line.") from error
     return dict(typed(row, dict, where, "the line"))
 
 
 def _timings(path: Path, config: Mapping[str, Any]) -> tuple[Timing, ...]:
-    rows = list(_rows(path)) if path.is_file() else []
+    rows = list(_rows(path, path.read_bytes())) if path.is_file() else []
     found = parse_timing.read(rows)
     for one in found:
         _check_belongs(one, config, str(path))

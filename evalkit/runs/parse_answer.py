@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "unparsed", "failed")
 
 
-def read(row: dict[str, Any], where: str) -> Answer:
-    """The answer in `row`; `where` names file and line in the DataError that anything malformed raises."""
+def read(row: dict[str, Any], where: str, kept: KeptOverTime | None = None) -> Answer:
+    """The answer in `row`; `where` names file and line in the DataError that anything malformed raises.
+
+    `kept`: what is known to be kept, in a row that does not say it.
+    """
     status = need(row, "status", str, where)
     correct = need(row, "correct", (bool, type(None)), where)
     if status not in STATUSES or (status == "failed" and correct is not None):
@@ -37,7 +40,7 @@ def read(row: dict[str, Any], where: str) -> Answer:
         prompt=optional(row, "prompt", str, where) or "",
         options=tuple(optional(row, "options", list, where) or ()),
         duration_s=optional(row, "duration_s", (int, float), where),
-        kept=_kept(optional(row, "kept", dict, where), f"{where}: kept"),
+        kept=kept or _kept(optional(row, "kept", dict, where), f"{where}: kept"),
         repeated=optional(row, "repeated", bool, where),
         evidence_s=_spans(optional(row, "evidence_s", list, where), where),
         short=optional(row, "short", str, where),
@@ -118,11 +121,11 @@ def _ledger(row: dict[str, Any], where: str) -> Ledger:
     spent, flops = need(row, "seconds", dict, where), optional(row, "flops", dict, where)
     layers = need(row, "kv_tokens_per_layer", list, where)
     between = optional(row, "kv_separators_per_layer", list, where) or []
-    counts = {f.name: need(row, f.name, number, where) for f in fields(Ledger) if f.name not in _NESTED}
+    counts = {name: need(row, name, number, where) for name in _COUNTS}
     return Ledger(
         seconds=seconds(spent, where),
         seconds_shared=optional(row, "seconds_shared", bool, where) is not False,
-        flops=None if flops is None else Flops(**{f.name: need(flops, f.name, int, where) for f in fields(Flops)}),
+        flops=None if flops is None else Flops(**{name: need(flops, name, int, where) for name in _FLOPS}),
         own_seconds=optional(row, "own_seconds", number, where),
         own_flops=optional(row, "own_flops", int, where),
         tokens_represented=optional(row, "tokens_represented", int, where),
@@ -142,24 +145,29 @@ _NESTED = (
     "kv_tokens_per_layer",
     "kv_separators_per_layer",
 )
+# once: a reader asks for every line
+_COUNTS = tuple(field.name for field in fields(Ledger) if field.name not in _NESTED)
+_FLOPS = tuple(field.name for field in fields(Flops))
+_SECONDS = tuple(field.name for field in fields(Seconds))
 
 
 def seconds(row: Mapping[str, Any], where: str) -> Seconds:
     """Seconds of every stage; DataError where one is missing."""
-    return Seconds(**{f.name: float(need(row, f.name, (int, float), where)) for f in fields(Seconds)})
+    return Seconds(**{name: float(need(row, name, (int, float), where)) for name in _SECONDS})
 
 
 def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """`row[key]`, which must be there and of `kind`; DataError otherwise."""
     if key not in row:
         raise DataError(f"{where}: {key} is missing. Repair or remove it, or answer again in a fresh results_dir.")
-    return typed(row[key], kind, where, key)
+    value = row[key]
+    return value if isinstance(value, kind) else typed(value, kind, where, key)
 
 
 def optional(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """`row[key]`, None where an older version has not written it; of `kind` otherwise."""
     value = row.get(key)
-    return None if value is None else typed(value, kind, where, key)
+    return value if value is None or isinstance(value, kind) else typed(value, kind, where, key)
 
 
 def typed(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:

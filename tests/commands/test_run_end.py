@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -174,3 +175,16 @@ def test_after_an_interrupt_nothing_is_computed(
 ) -> None:
     assert sweep(KeyboardInterrupt()) == 130
     assert "Accuracy against KV cache" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("module", "looked_for"), [("not.loaded.yet", False), ("sys", True)])
+def test_garbage_is_left_alone_only_while_libraries_are_loaded(module: str, looked_for: bool) -> None:
+    """Models that a later job leaves behind must not be kept with them."""
+    before = gc.get_freeze_count()
+    try:
+        with run_eval._loading(module):
+            assert gc.isenabled() == looked_for
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > before) != looked_for
+    finally:
+        gc.unfreeze()

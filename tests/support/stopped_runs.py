@@ -97,11 +97,11 @@ class Moments:
         """A patch of what writes a line: the moment is when half of it is in the file."""
         right = owner._put
 
-        def watched(out: Any, line: Mapping[str, Any]) -> int:
+        def watched(out: int, line: bytes) -> None:
             if self.reached("half a line"):
-                out.write(json.dumps(line).encode()[:40])
+                os.write(out, line[:40])
                 os.kill(os.getpid(), self._sent)
-            return int(right(out, line))
+            right(out, line)
 
         return mock.patch.object(owner, "_put", watched)
 
@@ -138,9 +138,8 @@ def _defect(name: str) -> Iterator[None]:
     if name == "answers are kept back":  # and written when the run ends
         right, kept = folder._put, list[Any]()
 
-        def late(out: Any, line: Mapping[str, Any]) -> int:
+        def late(out: int, line: bytes) -> None:
             kept.append(line)
-            return 0
 
         with mock.patch.object(folder, "_put", late), mock.patch.object(folder.RunFolder, "_expect_own"):
             yield
@@ -148,13 +147,13 @@ def _defect(name: str) -> Iterator[None]:
     elif name == "torn lines stay":
         mend = folder.RunFolder._mend
 
-        def left(self: Any, file: str) -> list[dict[str, Any]]:
+        def left(self: Any, file: str) -> bytes:
             path = self.path / file
             before = path.read_bytes() if path.exists() else None
-            lines = mend(self, file)
+            whole: bytes = mend(self, file)
             if before is not None:
                 path.write_bytes(before)
-            return lines
+            return whole
 
         with mock.patch.object(folder.RunFolder, "_mend", left):
             yield
