@@ -1,0 +1,110 @@
+"""Reply tokens of several questions on one cache, fed at once: each attends to the cache, its question and its reply.
+
+They are read ahead: which token comes next is settled in a question's own turn, by what the model says there, and one
+that was read ahead is taken over where it is that token. One row of a product is summed in another way than several
+rows are, so every product with weights is made row by row here, as it is where a token is fed alone; what is spared is
+the rest of a feed. `Decoder` tries once whether bits stay the same, and feeds tokens one by one elsewhere.
+Shape letters: R rows of ids, n tokens, one of each reply, H query heads, G key heads, d head width, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
+
+from evalkit.model.tails import PassingFeed, Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from evalkit.model.decoder import Decoder
+    from evalkit.model.positions import Positions
+    from evalkit.model.prefill_state import PrefillState
+
+Chain = list[Tail]  # a question, and the tokens of its reply that were read, in turn
+
+
+class RowByRow(TorchFunctionMode):  # type: ignore[misc]
+    """Inside, a product of states (1, n, D) with weights is n products of one row."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Every call of torch comes by here."""
+        options = kwargs or {}
+        if func is not linear or args[0].ndim != 3:
+            return func(*args, **options)
+        states, *weights = args
+        return torch.cat([linear(row, *weights, **options) for row in states.split(1, 1)], 1)
+
+
+class TokenFeed(PassingFeed):
+    """One feed of the next token of several replies, whose questions were read after a state; it stays as it is."""
+
+    def __init__(
+        self,
+        layers: Sequence[nn.Module],
+        positions: Positions,
+        state: PrefillState,
+        chains: Sequence[Chain],
+        tokens: Sequence[int],
+    ) -> None:
+        before = [sum(len(tail.token_ids) for tail in chain) for chain in chains]
+        ids = [positions.text_ids(state.next_id + count, 1) for count in before]
+        super().__init__(layers, positions, state, torch.cat(ids, 1))
+        self._chains, self._tokens = chains, tokens
+
+    def _ids_at(self, i: int) -> Tensor:
+        """As `PrefillState.ids_after_reindexing` while decoding, for each reply behind its own last entry."""
+        if not self.state.reindexed[i]:
+            return self.ids
+        last = torch.stack([chain[-1].layers[i].ids[0, -1] for chain in self._chains])
+        return self.ids + (last + 1 - self.ids[0])
+
+    def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`attend(query, keys, values)` for each token in turn, (1, n, H, d) of all, in layer i.
+
+        `query` (1, H, n, d), `key` and `value` (1, G, n, d).
+        """
+        layer, found = self.state.layers[i], []
+        before = layer.length
+        for place, chain in enumerate(self._chains):
+            own = slice(place, place + 1)
+            try:
+                for tail in chain:
+                    layer.update(tail.layers[i].keys, tail.layers[i].values)
+                keys, values = layer.update(key[:, :, own], value[:, :, own])
+                found.append(attend(query[:, :, own], keys, values))
+            finally:
+                layer.truncate(before)
+        return torch.cat(found, 1)
+
+    def tails(self, hidden: Tensor) -> list[Tail]:
+        """What was read; `hidden` (1, n, D) are the last layer's states."""
+        return [
+            Tail((token,), hidden[0, place], self.read(slice(place, place + 1)))
+            for place, token in enumerate(self._tokens)
+        ]
+
+
+def read_ahead(
+    decoder: Decoder, state: PrefillState, questions: Sequence[Tail], limit: int, stop: Sequence[str]
+) -> list[Chain]:
+    """The tokens of each question's reply but the last, which is not fed: as far as several replies go on together."""
+    chains = [[tail] for tail in questions]
+    replies: list[list[int]] = [[] for _ in questions]
+    going = list(range(len(chains)))
+    while True:
+        for place in going:
+            replies[place].append(decoder.choose_after(state, chains[place]))
+        going = [place for place in going if not decoder.is_over(replies[place], limit, stop)]
+        if len(going) < 2:
+            return [chain[1:] for chain in chains]
+        fed = decoder.read_tokens(state, [chains[place] for place in going], [replies[place][-1] for place in going])
+        for place, tail in zip(going, fed, strict=True):
+            chains[place].append(tail)
