@@ -101,6 +101,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.prune_view",
     "evalkit.model.question_attention",
     "evalkit.model.reply_tokens",
+    "evalkit.model.rotary_memo",
     "evalkit.model.separators",
     "evalkit.model.settling_hooks",
     "evalkit.model.shared_passes",
