@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Chain = list[Tail]  # a question, and the tokens of its reply that were read, in turn
 
 
-class RowByRow(TorchFunctionMode):  # type: ignore[misc]
+class RowByRow(TorchFunctionMode):
     """Inside, a product of states (1, n, D) with weights is n products of one row."""
 
     def __torch_function__(
