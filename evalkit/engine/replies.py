@@ -12,7 +12,7 @@ from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import Replied
 from evalkit.engine.stage_times import Clock
 from evalkit.errors import DataError
-from evalkit.model import option_margin, reply_tokens
+from evalkit.model import option_margin, reply_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def _with_replies(
     if limit < 2 or not backbone.replies_together:
         return list(read)
     start = meter.now()
-    found = reply_tokens.read_ahead(backbone, state, [one.tail for one in read], limit, protocol.stop)
+    found = reply_ahead.read_ahead(backbone, state, [one.tail for one in read], limit, protocol.stop)
     each = (meter.now() - start) / max(1, sum(map(len, found)))
     return [replace(one, reply=own, reply_seconds=each * len(own)) for one, own in zip(read, found, strict=True)]
 

@@ -1,7 +1,6 @@
 """Reply tokens of several questions on one cache, fed at once: each attends to the cache, its question and its reply.
 
-They are read ahead: which token comes next is settled in a question's own turn, by what the model says there, and one
-that was read ahead is taken over where it is that token. One row of a product is summed in another way than several
+One row of a product is summed in another way than several
 rows are, so every product with weights is made row by row here, as it is where a token is fed alone; what is spared is
 the rest of a feed. `Decoder` tries once whether bits stay the same, and feeds tokens one by one elsewhere.
 Shape letters: R rows of ids, n tokens, one of each reply, H query heads, G key heads, d head width, D width.
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from evalkit.model.decoder import Decoder
     from evalkit.model.positions import Positions
     from evalkit.model.prefill_state import PrefillState
 
@@ -90,21 +88,3 @@ class TokenFeed(PassingFeed):
             Tail((token,), hidden[0, place], self.read(slice(place, place + 1)))
             for place, token in enumerate(self._tokens)
         ]
-
-
-def read_ahead(
-    decoder: Decoder, state: PrefillState, questions: Sequence[Tail], limit: int, stop: Sequence[str]
-) -> list[Chain]:
-    """The tokens of each question's reply but the last, which is not fed: as far as several replies go on together."""
-    chains = [[tail] for tail in questions]
-    replies: list[list[int]] = [[] for _ in questions]
-    going = list(range(len(chains)))
-    while True:
-        for place in going:
-            replies[place].append(decoder.choose_after(state, chains[place]))
-        going = [place for place in going if not decoder.is_over(replies[place], limit, stop)]
-        if len(going) < 2:
-            return [chain[1:] for chain in chains]
-        fed = decoder.read_tokens(state, [chains[place] for place in going], [replies[place][-1] for place in going])
-        for place, tail in zip(going, fed, strict=True):
-            chains[place].append(tail)

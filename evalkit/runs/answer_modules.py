@@ -100,6 +100,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.prefill_state",
     "evalkit.model.prune_view",
     "evalkit.model.question_attention",
+    "evalkit.model.reply_ahead",
     "evalkit.model.reply_tokens",
     "evalkit.model.rotary_memo",
     "evalkit.model.separators",

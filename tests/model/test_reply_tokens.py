@@ -13,20 +13,27 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from evalkit.method import OperatingPoint
-from evalkit.model import reply_tokens
+from evalkit.model import reply_ahead
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.model.prefill_state import PrefillState
-from evalkit.model.reply_tokens import RowByRow, read_ahead
+from evalkit.model.reply_ahead import read_ahead
+from evalkit.model.reply_tokens import Chain, RowByRow
 from methods.uniform import Uniform
-from tests.model.test_tails import QUESTIONS, begun, clip, facts, family
+from tests.support import clips
+from tests.support.fed_text import FAMILIES, QUESTIONS, begun, facts
 from tests.support.loop import answer_key, engine, question
-
-__all__ = ["clip", "family"]
 
 LIMIT = 6
 REPLIES = [[5, 9], [6, 5], [5, 5], [11, 2]]  # to QUESTIONS
+
+
+@pytest.fixture(params=[*FAMILIES, "qwen3_vl"])
+def family(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
+    name: str = request.param
+    folder = request.getfixturevalue("qwen3") if name == "qwen3_vl" else FAMILIES[name](tmp_path / name)
+    return load(str(folder), device="cpu")
 
 
 def moved(state: PrefillState) -> None:
@@ -141,7 +148,7 @@ def test_reading_ahead_ends_with_the_replies(backbone: Qwen2VL, monkeypatch: pyt
     lengths = {id(tail): next(lasts) for tail in asked}
     replies: list[int] = []
 
-    def chosen(_: Decoder, __: PrefillState, chain: reply_tokens.Chain) -> int:
+    def chosen(_: Decoder, __: PrefillState, chain: Chain) -> int:
         return 9 if len(chain) == lengths[id(chain[0])] else 5
 
     monkeypatch.setattr(Decoder, "choose_after", chosen)
@@ -164,6 +171,11 @@ def test_what_ends_a_reply(backbone: Qwen2VL, ids: list[int], limit: int, stop: 
 
 
 # ---- in the engine
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clips.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=24, size=(112, 112))
 
 
 def answers(backbone: Qwen2VL, clip: Path, **options: Any) -> list[tuple[Any, ...]]:
@@ -197,10 +209,10 @@ def test_nothing_is_read_ahead_of_a_reply_of_one_token(
 ) -> None:
     calls: list[int] = []
 
-    def counting(*args: Any) -> list[reply_tokens.Chain]:
+    def counting(*args: Any) -> list[Chain]:
         calls.append(1)
         return read_ahead(*args)
 
-    monkeypatch.setattr(reply_tokens, "read_ahead", counting)
+    monkeypatch.setattr(reply_ahead, "read_ahead", counting)
     assert len(answers(backbone, clip, new_tokens=new_tokens)) == 3
     assert len(calls) == times
