@@ -25,7 +25,7 @@ from evalkit.model.generation import Processors
 from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
-from evalkit.model.reply_tokens import RowByRow, TokenFeed
+from evalkit.model.reply_tokens import TokenFeed
 from evalkit.model.settling_hooks import SettlingHooks
 from evalkit.model.tails import TailFeed
 from evalkit.model.whole_prompt import WholePromptHooks
@@ -222,8 +222,7 @@ class Decoder:
         """Read the next token of several replies after `state`, which stays as it is, and what was read behind it."""
         feed = TokenFeed(self.text.layers, self.positions, state, chains, tokens)
         embeds = self.text.embed_tokens(torch.tensor([tokens], device=self.device))
-        with RowByRow():
-            return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
+        return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
 
     def append_tail(self, state: PrefillState, tail: Tail, *, decoding: bool = False) -> Tensor:
         """Make what was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""

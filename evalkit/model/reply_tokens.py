@@ -1,8 +1,8 @@
 """Reply tokens of several questions on one cache, fed at once: each attends to the cache, its question and its reply.
 
-One row of a product is summed in another way than several
-rows are, so every product with weights is made row by row here, as it is where a token is fed alone; what is spared is
-the rest of a feed. `Decoder` tries once whether bits stay the same, and feeds tokens one by one elsewhere.
+One row of a product is summed in another way than several rows are, so every product with weights in a layer is made
+row by row here, as it is where a token is fed alone; what is spared is the rest of a feed. `Decoder` tries once whether
+bits stay the same, and feeds tokens one by one elsewhere.
 Shape letters: R rows of ids, n tokens, one of each reply, H query heads, G key heads, d head width, D width.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import Linear
 from torch.nn.functional import linear
-from torch.overrides import TorchFunctionMode
 
 from evalkit.model.tails import PassingFeed, Tail
 
@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 Chain = list[Tail]  # a question, and the tokens of its reply that were read, in turn
 
 
-class RowByRow(TorchFunctionMode):
-    """Inside, a product of states (1, n, D) with weights is n products of one row."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Every call of torch comes by here."""
-        options = kwargs or {}
-        if func is not linear or args[0].ndim != 3:
-            return func(*args, **options)
-        states, *weights = args
-        return torch.cat([linear(row, *weights, **options) for row in states.split(1, 1)], 1)
+def row_by_row(module: Linear, args: tuple[Tensor], _: Tensor) -> Tensor:
+    """A forward hook: the product of states (1, n, D) with weights as n products of one row."""
+    return torch.cat([linear(row, module.weight, module.bias) for row in torch.split(args[0], 1, 1)], 1)
 
 
 class TokenFeed(PassingFeed):
@@ -57,6 +48,10 @@ class TokenFeed(PassingFeed):
         super().__init__(layers, positions, state, torch.cat(ids, 1))
         self._chains, self._tokens = chains, tokens
 
+    def _hooked(self, i: int, layer: Any) -> list[Any]:
+        weights = [module for module in layer.modules() if isinstance(module, Linear)]
+        return [*super()._hooked(i, layer), *(module.register_forward_hook(row_by_row) for module in weights)]
+
     def _ids_at(self, i: int) -> Tensor:
         """As `PrefillState.ids_after_reindexing` while decoding, for each reply behind its own last entry."""
         if not self.state.reindexed[i]:
@@ -70,16 +65,11 @@ class TokenFeed(PassingFeed):
         `query` (1, H, n, d), `key` and `value` (1, G, n, d).
         """
         layer, found = self.state.layers[i], []
-        before = layer.length
         for place, chain in enumerate(self._chains):
             own = slice(place, place + 1)
-            try:
-                for tail in chain:
-                    layer.update(tail.layers[i].keys, tail.layers[i].values)
-                keys, values = layer.update(key[:, :, own], value[:, :, own])
-                found.append(attend(query[:, :, own], keys, values))
-            finally:
-                layer.truncate(before)
+            read = [(tail.layers[i].keys, tail.layers[i].values) for tail in chain]
+            keys, values = layer.followed_by(*read, (key[:, :, own], value[:, :, own]))
+            found.append(attend(query[:, :, own], keys, values))
         return torch.cat(found, 1)
 
     def tails(self, hidden: Tensor) -> list[Tail]:

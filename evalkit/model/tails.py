@@ -117,13 +117,9 @@ class TailFeed(PassingFeed):
     def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """A question's entries follow the layer's cache while it is its turn, as they do where it is fed alone."""
         layer, found = self.state.layers[i], []
-        before = layer.length
         for part in self._parts:
-            try:
-                keys, values = layer.update(key[:, :, part], value[:, :, part])
-                found.append(attend(query[:, :, part], keys, values))
-            finally:
-                layer.truncate(before)
+            keys, values = layer.followed_by((key[:, :, part], value[:, :, part]))
+            found.append(attend(query[:, :, part], keys, values))
         return torch.cat(found, 1)
 
     def tails(self, hidden: Tensor) -> list[Tail]:

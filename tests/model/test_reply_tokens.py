@@ -19,7 +19,7 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.model.prefill_state import PrefillState
 from evalkit.model.reply_ahead import read_ahead
-from evalkit.model.reply_tokens import Chain, RowByRow
+from evalkit.model.reply_tokens import Chain, row_by_row
 from methods.uniform import Uniform
 from tests.support import clips
 from tests.support.fed_text import FAMILIES, QUESTIONS, begun, facts
@@ -77,12 +77,14 @@ def test_a_reply_does_not_see_another(backbone: Qwen2VL) -> None:
     assert not torch.equal(backbone.read_tokens(state, chains[:2], [4, 6])[0].hidden, first)  # negative control
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @torch.inference_mode()
-def test_products_with_weights_are_made_row_by_row(backbone: Qwen2VL) -> None:
-    weights, states = torch.randn(6, 8), torch.randn(1, 5, 8)
-    with RowByRow():
-        found = F.linear(states, weights)
-    assert torch.equal(found, torch.cat([F.linear(states[:, i : i + 1], weights) for i in range(5)], 1))
+def test_products_with_weights_are_made_row_by_row(biased: bool) -> None:
+    layer, states = torch.nn.Linear(8, 6, bias=biased), torch.randn(1, 5, 8)
+    handle = layer.register_forward_hook(row_by_row)
+    found = layer(states)
+    handle.remove()
+    assert torch.equal(found, torch.cat([layer(states[:, i : i + 1]) for i in range(5)], 1))
 
 
 def test_they_are_not_fed_at_once_where_a_row_depends_on_the_others(
