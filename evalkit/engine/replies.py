@@ -5,18 +5,19 @@ Questions on one cache are read in one feed where that gives the same bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evalkit.engine import accounting, records
 from evalkit.engine.encoded_video import Replied
 from evalkit.engine.stage_times import Clock
 from evalkit.errors import DataError
-from evalkit.model import option_margin
+from evalkit.model import option_margin, reply_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evalkit.data.protocols import Protocol
     from evalkit.engine.encoded_video import PrefilledVideo
     from evalkit.engine.prompts import Prompts
     from evalkit.engine.stage_times import Meter
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadQuestion:
-    """A question that was read with others, and its part of the seconds that this took: by tokens."""
+    """A question that was read with others, its part of the seconds that this took (by tokens), and of its reply what
+    was read ahead with other replies.
+    """
 
     tail: Tail
     seconds: float
+    reply: Sequence[Tail] = ()
+    reply_seconds: float = 0.0
 
 
 def read_together(
@@ -43,7 +48,24 @@ def read_together(
     start = meter.now()
     tails = backbone.read_tails(prefilled.state, list(asked.values()))
     each = (meter.now() - start) / sum(map(len, asked.values()))
-    return {id_: ReadQuestion(tail, each * len(tail.token_ids)) for id_, tail in zip(asked, tails, strict=True)}
+    read = [ReadQuestion(tail, each * len(tail.token_ids)) for tail in tails]
+    return dict(
+        zip(asked, _with_replies(prefilled, read, questions[0].benchmark, prompts.protocol, meter), strict=True)
+    )
+
+
+def _with_replies(
+    prefilled: PrefilledVideo, read: Sequence[ReadQuestion], benchmark: str, protocol: Protocol, meter: Meter
+) -> list[ReadQuestion]:
+    """Questions with what can be read ahead of their replies."""
+    backbone, state = prefilled.backbone, prefilled.state
+    limit = protocol.max_new_tokens(benchmark)
+    if limit < 2 or not backbone.replies_together:
+        return list(read)
+    start = meter.now()
+    found = reply_ahead.read_ahead(backbone, state, [one.tail for one in read], limit, protocol.stop)
+    each = (meter.now() - start) / max(1, sum(map(len, found)))
+    return [replace(one, reply=own, reply_seconds=each * len(own)) for one, own in zip(read, found, strict=True)]
 
 
 def _suffix_ids(prefilled: PrefilledVideo, question: Question, prompts: Prompts) -> Sequence[int] | None:
@@ -79,7 +101,8 @@ def replied(
         visual, before = tuple(state.visual), state.op_counts
         with clock.stage("generate"):
             limit = protocol.max_new_tokens(question.benchmark)
-            ids = backbone.generate(state, first, limit, protocol.stop)
+            ids = backbone.generate(state, first, limit, protocol.stop, ahead=() if read is None else read.reply)
+        clock.spent["generate"] += 0.0 if read is None else read.reply_seconds
         generated = state.op_counts - before
     finally:
         state.rewind(mark)

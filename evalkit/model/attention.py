@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "evalkit_causal_lower_right"
 SMALL = 2**20  # entries of a mask that is kept for the next layer
+STEPS = 64, 512  # rows and earlier entries by which kept masks differ
 
 
 def attend(
@@ -72,11 +73,19 @@ def _mask(chunk: int, length: int) -> Tensor:
     return torch.ones(chunk, length, dtype=torch.bool).tril(length - chunk)
 
 
-@lru_cache(maxsize=2)
 def _small_mask(chunk: int, length: int, dtype: torch.dtype) -> Tensor:
-    """As the kernel turns a bool mask into one to be added: layers of one feed mostly need the same."""
+    """As the kernel turns a bool mask into one to be added: a part of one that serves feeds of about this size."""
+    before = length - chunk
+    rows, columns = -(-chunk // STEPS[0]) * STEPS[0], -(-before // STEPS[1]) * STEPS[1]
+    return _kept_mask(rows, columns, dtype)[:chunk, columns - before :][:, :length]
+
+
+@lru_cache(maxsize=16)
+def _kept_mask(rows: int, before: int, dtype: torch.dtype) -> Tensor:
+    """For as many rows after so many entries."""
     with torch.inference_mode(False):  # it may serve a forward of training next
-        return torch.zeros(chunk, length, dtype=dtype).masked_fill_(~_mask(chunk, length), -torch.inf)
+        length = before + rows
+        return torch.zeros(rows, length, dtype=dtype).masked_fill_(~_mask(rows, length), -torch.inf)
 
 
 def register() -> str:

@@ -25,6 +25,7 @@ from evalkit.model.generation import Processors
 from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
+from evalkit.model.reply_tokens import TokenFeed
 from evalkit.model.settling_hooks import SettlingHooks
 from evalkit.model.tails import TailFeed
 from evalkit.model.whole_prompt import WholePromptHooks
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from evalkit.model.hooks import Observer
+    from evalkit.model.reply_tokens import Chain
     from evalkit.model.separators import Separators
     from evalkit.model.tails import Tail
 
@@ -188,16 +190,36 @@ class Decoder:
 
         Tried on a few made-up ones, here and once.
         """
-        size = int(self.text.config.vocab_size)
-        texts = [[(7 * place + 3 * n) % size for place in range(length)] for n, length in enumerate(tails.TRIED)]
         with torch.inference_mode():
-            state = self.new_state()
-            self.prefill_text(state, texts[0] * 4)
+            state, texts = self._tried()
             mark, same = state.mark(), True
             for text, tail in zip(texts, self._read_tails(state, texts), strict=True):
                 same = same and tail.is_end_of(state, self.prefill_text(state, text))
                 state.rewind(mark)
             return same
+
+    @cached_property
+    def replies_together(self) -> bool:
+        """Whether tokens of several replies, fed at once, give the bits of tokens fed one by one: tried, too."""
+        with torch.inference_mode():
+            state, texts = self._tried()
+            questions = self._read_tails(state, texts)
+            mark, same = state.mark(), True
+            for question, tail in zip(
+                questions, self.read_tokens(state, [[q] for q in questions], [1, 2, 3, 4]), strict=True
+            ):
+                self.append_tail(state, question)
+                same = same and tail.is_end_of(state, self.prefill_text(state, tail.token_ids, decoding=True))
+                state.rewind(mark)
+            return same
+
+    def _tried(self) -> tuple[PrefillState, list[list[int]]]:
+        """A text that was read, and made-up questions on it."""
+        size = int(self.text.config.vocab_size)
+        texts = [[(7 * place + 3 * n) % size for place in range(length)] for n, length in enumerate(tails.TRIED)]
+        state = self.new_state()
+        self.prefill_text(state, texts[0] * 4)
+        return state, texts
 
     def read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
         """Read questions (token ids) after what `state` has read, which stays as it is; in few feeds."""
@@ -212,9 +234,16 @@ class Decoder:
         embeds = self.text.embed_tokens(torch.tensor([[i for ids in questions for i in ids]], device=self.device))
         return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
 
-    def append_tail(self, state: PrefillState, tail: Tail) -> Tensor:
-        """Make a question that was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""
-        state.record_input(tail.token_ids, following(self.positions.text_ids(state.next_id, len(tail.token_ids))))
+    def read_tokens(self, state: PrefillState, chains: Sequence[Chain], tokens: Sequence[int]) -> list[Tail]:
+        """Read the next token of several replies after `state`, which stays as it is, and what was read behind it."""
+        feed = TokenFeed(self.text.layers, self.positions, state, chains, tokens)
+        embeds = self.text.embed_tokens(torch.tensor([tokens], device=self.device))
+        return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
+
+    def append_tail(self, state: PrefillState, tail: Tail, *, decoding: bool = False) -> Tensor:
+        """Make what was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""
+        following_id = following(self.positions.text_ids(state.next_id, len(tail.token_ids)))
+        state.record_input(tail.token_ids, following_id, reply=decoding)
         for i, layer in enumerate(tail.layers):
             state.append(i, layer.ids)
             state.layers[i].update(layer.keys, layer.values)
@@ -411,17 +440,40 @@ class Decoder:
         """The likeliest token after the one whose hidden state (D,) is given; errors as `score_next`."""
         return self.choose(state, self.score_next(state, hidden))
 
-    def generate(self, state: PrefillState, token: int, max_new_tokens: int, stop: Sequence[str] = ()) -> list[int]:
-        """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end."""
-        ids: list[int] = []
-        ends = self.stop_ids()
-        while token not in ends:
-            ids.append(token)
-            stopped = stop and any(s in self.tokenizer.decode(ids) for s in stop)
-            if stopped or len(ids) == max_new_tokens:
-                break
-            token = self.next_token(state, self.prefill_text(state, [token], decoding=True))
-        return ids
+    def choose_after(self, state: PrefillState, chain: Chain) -> int:
+        """The likeliest token after what was read behind `state`, as `choose` finds it in its turn."""
+        read = torch.cat([state.read, torch.tensor([token for tail in chain for token in tail.token_ids])])
+        prompt = len(state.read) + len(chain[0].token_ids)
+        return int(self.processors(self.logits(chain[-1].hidden), read, prompt).argmax())
+
+    def is_over(self, ids: Sequence[int], limit: int, stop: Sequence[str]) -> bool:
+        """Whether a reply of these tokens ends with the last of them: an end, or nothing may follow it."""
+        if ids[-1] in self.processors.ends or len(ids) == limit:
+            return True
+        return bool(stop) and any(s in self.tokenizer.decode(ids) for s in stop)
+
+    def generate(
+        self,
+        state: PrefillState,
+        token: int,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        *,
+        ahead: Sequence[Tail] = (),
+    ) -> list[int]:
+        """Greedy decoding that begins with `token`, the one after the prompt; returns the new ids without the end.
+
+        `ahead`: tokens that were read ahead, which are not fed again where they are those of the reply.
+        """
+        ids = [token]
+        while not self.is_over(ids, max_new_tokens, stop):
+            here = ahead[len(ids) - 1 : len(ids)]
+            if here and here[0].token_ids == (ids[-1],):
+                hidden = self.append_tail(state, here[0], decoding=True)
+            else:
+                ahead, hidden = (), self.prefill_text(state, ids[-1:], decoding=True)
+            ids.append(self.next_token(state, hidden))
+        return ids[:-1] if ids[-1] in self.processors.ends else ids
 
     def flops(self, op_counts: OpCounts) -> int:
         """Operations of what a state counted."""

@@ -41,15 +41,26 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append (1, G, S, d) keys and values; returns all of them."""
-        start, end = self.length, self.length + key_states.shape[2]
+        self.keys, self.values = self.followed_by((key_states, value_states))
+        return self.keys, self.values
+
+    def followed_by(self, *parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """All keys and values with those of `parts` after them, which are no part of the cache.
+
+        They lie where what comes next is written.
+        """
+        start = self.length
+        end = start + sum(int(keys.shape[2]) for keys, _ in parts)
         if self._keys is None or self._values is None or end > self._keys.shape[2]:
-            self._grow(key_states, value_states, end)
+            self._grow(*parts[0], end)
         assert self._keys is not None
         assert self._values is not None
-        self._keys[:, :, start:end] = key_states
-        self._values[:, :, start:end] = value_states
-        self._set_length(end)
-        return self.keys, self.values
+        for keys, values in parts:
+            stop = start + keys.shape[2]
+            self._keys[:, :, start:stop] = keys
+            self._values[:, :, start:stop] = values
+            start = stop
+        return self._keys[:, :, :end], self._values[:, :, :end]
 
     def _grow(self, keys: Tensor, values: Tensor, needed: int) -> None:
         capacity = max(self.reserved, int(needed * GROWTH) + SLACK)

@@ -41,4 +41,5 @@ class PixelNormalization:
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         """uint8 frames (F, height, width, 3) -> float32 of the same shape."""
-        return (torch.from_numpy(np.ascontiguousarray(pixels)).float() - self._mean) / self._std
+        own = torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32, copy=True)
+        return own.sub_(self._mean).div_(self._std)  # in place: few tensors are larger

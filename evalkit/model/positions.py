@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from evalkit.model.rotary_memo import RotaryMemo
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -44,7 +46,7 @@ class Positions:
 
     def __init__(self, rotary: Any) -> None:
         """`rotary`: the model's module, (x, ids as `model_ids` has them) -> cos and sin (1, S, d)."""
-        self._rotary = rotary
+        self._rotary, self._memo = rotary, RotaryMemo(rotary)
 
     @classmethod
     def of(cls, config: Any, rotary: Any) -> Positions:
@@ -94,7 +96,7 @@ class Positions:
 
     def rotary(self, x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin (1, S, d) for ids (R, S), on the device and in the dtype of `x`."""
-        cos, sin = self._rotary(x, self.model_ids(ids, x.device))
+        cos, sin = self._memo(x, ids, lambda: self._rotary(x, self.model_ids(ids, x.device)))
         return cos, sin
 
     def rotate(self, x: Tensor, ids: Tensor) -> Tensor:

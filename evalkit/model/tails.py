@@ -3,7 +3,7 @@
 One feed spares the fixed cost of a feed for each question. It gives the same bits where a product of many rows gives
 each row what a product of that row's question alone gives, which depends on the device and its library: `Decoder` tries
 it once and feeds questions one by one elsewhere. What is read waits as a `Tail` until its question's turn.
-Shape letters: R rows of ids, S tokens of all questions, H query heads, G key heads, d head width, D width.
+Shape letters: R rows of ids, S tokens of a feed, H query heads, G key heads, d head width, D width.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class LayerTail:
 
 @dataclass(frozen=True)
 class Tail:
-    """A question that was read after a cache, of which it is no part yet."""
+    """A question that was read after a cache, of which it is no part yet; or a token of a reply, read after that."""
 
     token_ids: tuple[int, ...]
     hidden: Tensor  # (D,) of its last token
     layers: tuple[LayerTail, ...]
 
     def is_end_of(self, state: PrefillState, hidden: Tensor) -> bool:
-        """Whether a state that was fed this question, and its hidden state, hold the same bits."""
+        """Whether a state that was fed this last, and its hidden state, hold the same bits."""
         count = len(self.token_ids)
         return torch.equal(self.hidden, hidden) and all(
             torch.equal(own.keys, fed.keys[:, :, -count:]) and torch.equal(own.values, fed.values[:, :, -count:])
@@ -76,49 +76,55 @@ class _Passing(DynamicLayer):  # type: ignore[misc]
         return key_states, value_states
 
 
-class TailFeed(LayerHooks):
-    """One feed of several questions after a state, which it leaves as it is."""
+class PassingFeed(LayerHooks):
+    """One feed of text that stands at several places after a state, which it leaves as it is."""
+
+    def __init__(self, layers: Sequence[nn.Module], positions: Positions, state: PrefillState, ids: Tensor) -> None:
+        super().__init__(layers, positions, state, ids)
+        self.cache = Cache(layers=[_Passing() for _ in layers])
+        self._ids: list[Tensor] = []  # of each layer, (R, S)
+
+    def _record(self, i: int, ids: Tensor) -> None:
+        self._ids.append(ids)
+
+    def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`attend(query, keys, values)` for each place in turn, (1, S, H, d) of all, in layer i.
+
+        `query` (1, H, S, d), `key` and `value` (1, G, S, d).
+        """
+        raise NotImplementedError
+
+    def read(self, part: slice) -> tuple[LayerTail, ...]:
+        """Every layer's entries of a part of the feed."""
+        return tuple(
+            LayerTail(at[:, part], layer.keys[:, :, part], layer.values[:, :, part])
+            for at, layer in zip(self._ids, self.cache.layers, strict=True)
+        )
+
+
+class TailFeed(PassingFeed):
+    """One feed of several questions after a state; all begin at the same id, so that they move by the same."""
 
     def __init__(
         self, layers: Sequence[nn.Module], positions: Positions, state: PrefillState, questions: Sequence[Sequence[int]]
     ) -> None:
         ids = [positions.text_ids(state.next_id, len(one)) for one in questions]
         super().__init__(layers, positions, state, torch.cat(ids, 1))
-        self.cache = Cache(layers=[_Passing() for _ in layers])
         self._questions = questions
         ends = torch.tensor([0, *map(len, questions)]).cumsum(0).tolist()
         self._parts = [slice(start, end) for start, end in pairwise(ends)]
-        self._ids: list[Tensor] = []  # of each layer, (R, S)
-
-    def _record(self, i: int, ids: Tensor) -> None:
-        self._ids.append(ids)  # all questions begin at the same id, so that they have moved by the same
 
     def attend(self, attend: Any, i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`attend(query, keys, values)` for each question in turn, (1, S, H, d) of all, in layer i.
-
-        `query` (1, H, S, d), `key` and `value` (1, G, S, d). A question's entries follow the layer's cache while it is
-        its turn, just as they do where it is fed alone.
-        """
+        """A question's entries follow the layer's cache while it is its turn, as they do where it is fed alone."""
         layer, found = self.state.layers[i], []
-        before = layer.length
         for part in self._parts:
-            try:
-                keys, values = layer.update(key[:, :, part], value[:, :, part])
-                found.append(attend(query[:, :, part], keys, values))
-            finally:
-                layer.truncate(before)
+            keys, values = layer.followed_by((key[:, :, part], value[:, :, part]))
+            found.append(attend(query[:, :, part], keys, values))
         return torch.cat(found, 1)
 
     def tails(self, hidden: Tensor) -> list[Tail]:
         """What was read; `hidden` (1, S, D) are the last layer's states."""
         return [
-            Tail(
-                tuple(ids),
-                hidden[0, part.stop - 1],
-                tuple(
-                    LayerTail(at[:, part], layer.keys[:, :, part], layer.values[:, :, part])
-                    for at, layer in zip(self._ids, self.cache.layers, strict=True)
-                ),
-            )
+            Tail(tuple(ids), hidden[0, part.stop - 1], self.read(part))
             for ids, part in zip(self._questions, self._parts, strict=True)
         ]

@@ -129,6 +129,20 @@ def test_attention_is_lower_right_causal(chunk: int, length: int) -> None:
         assert (out - wrong.transpose(1, 2)).abs().max() > 0.1
 
 
+@pytest.mark.parametrize(("chunk", "length"), [(2, 3), (63, 575), (64, 576), (65, 577), (65, 600), (200, 1400)])
+def test_a_part_of_a_kept_mask_is_a_mask_of_that_size(chunk: int, length: int) -> None:
+    """And gives the same bits."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 4, chunk, 8), torch.randn(1, 2, length, 8), torch.randn(1, 2, length, 8)
+    allowed = torch.arange(length)[None] <= torch.arange(length - chunk, length)[:, None]
+    own = torch.zeros(chunk, length).masked_fill(~allowed, -torch.inf)
+    out, _ = attend(torch.nn.Module(), query, key, value, None)
+    expected, _ = attend(torch.nn.Module(), query, key, value, own)
+    assert torch.equal(out, expected)
+    wrong, _ = attend(torch.nn.Module(), query, key, value, own.roll(1, 1))
+    assert not torch.equal(out, wrong)  # negative control
+
+
 def test_chunked_prefill_equals_one_forward_of_transformers(backbone: Qwen2VL, checkpoint: Path) -> None:
     """Head, video in chunks and tail against stock sdpa on the whole sequence with the same explicit ids."""
     from transformers import Qwen2VLForConditionalGeneration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,9 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.model.prefill_state import PrefillState
 from methods.uniform import Uniform
-from tests.support import clips, llava, qwen2_vl, videochat_flash
+from tests.support import clips
+from tests.support.fed_text import FAMILIES, QUESTIONS, begun, facts
 from tests.support.loop import answer_key, engine, question
-
-QUESTIONS = [list(range(4, 4 + length)) for length in (9, 30, 17, 6)]
-FAMILIES: dict[str, Callable[[Path], Path]] = {
-    "qwen2_5_vl": qwen2_vl.tiny_2_5,
-    "videochat_flash": videochat_flash.random_checkpoint,
-    "llava_video": lambda folder: llava.write(folder, llava.random_video(), llava.video_settings()),
-}
 
 
 @pytest.fixture(params=[*FAMILIES, "qwen3_vl"])
@@ -34,18 +28,6 @@ def family(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
     name: str = request.param
     folder = request.getfixturevalue("qwen3") if name == "qwen3_vl" else FAMILIES[name](tmp_path / name)
     return load(str(folder), device="cpu")
-
-
-def begun(family: Decoder) -> PrefillState:
-    """A state that has read a text."""
-    state = family.new_state()
-    family.prefill_text(state, list(range(3, 40)))
-    return state
-
-
-def facts(state: PrefillState) -> list[Any]:
-    tensors = [*state.positions, state.read, *(x for layer in state.layers for x in (layer.keys, layer.values))]
-    return [state.lengths, state.next_id, state.op_counts, *(one.tolist() for one in tensors)]
 
 
 @torch.inference_mode()
