@@ -1,121 +1,46 @@
-"""The prefill loop over a decoder-only language model: prefix, the video in chunks of whole cells, suffix.
+"""A language model behind the engine's few calls: prompts, several questions on one cache, the reply.
 
-The loop is ours and the same for every family; how positions are laid out is the Positions' that a decoder has. Batch
-size is one. Shape letters: R rows of ids, N visual tokens, D width, V vocabulary.
+Shape letters: D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-import transformers
 
-from evalkit.chunk_scores import VideoPart
-from evalkit.errors import ConfigError, ModelError
-from evalkit.method import Budget, Method
 from evalkit.model import chat_template, flops, generation, option_margin, tails
-from evalkit.model.cell_sequences import in_raster_order
 from evalkit.model.finite import check_finite
 from evalkit.model.flops import OpCounts
 from evalkit.model.generation import Processors
-from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
-from evalkit.model.positions import Positions, following
-from evalkit.model.prefill_state import PrefillState
+from evalkit.model.positions import following
+from evalkit.model.prefill_loop import PrefillLoop
 from evalkit.model.reply_tokens import TokenFeed
-from evalkit.model.settling_hooks import SettlingHooks
 from evalkit.model.tails import TailFeed
-from evalkit.model.whole_prompt import WholePromptHooks
-from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
-    from transformers import Cache
 
-    from evalkit.model.hooks import Observer
+    from evalkit.model.prefill_state import PrefillState
     from evalkit.model.reply_tokens import Chain
-    from evalkit.model.separators import Separators
     from evalkit.model.tails import Tail
 
 REMEMBERED = 8  # texts before a video whose ids are kept: one for each system turn
-CACHE_NAMES = ("cache", "past_key_values")  # since transformers 5.24, and before
 
 
-class Decoder:
-    """A language model behind the engine's few calls."""
+class Decoder(PrefillLoop):
+    """A language model and its tokenizer."""
 
-    positions_type: ClassVar[type[Positions]]  # a family's own
     template: ClassVar[str | None] = None  # layout of prompts, as chat_template.split takes it; None: the checkpoint's
-    # whether the tokens of a slot are fed in the order that a method gives them; False: in raster order
-    keeps_order: ClassVar[bool] = False
     video_wrapper: ClassVar[tuple[str, str]] = chat_template.VIDEO_WRAPPER  # text on both sides that goes with a video
 
     def __init__(self, model: Any, text: Any, tokenizer: Any) -> None:
         """`text`: the language model inside `model`."""
-        self.model, self.text, self.tokenizer = model, text, tokenizer
-        self.layers = len(text.layers)
-        self.positions = self.positions_type.of(model.config, text.rotary_emb)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.model.device)
-
-    @property
-    def placeholder(self) -> int | None:
-        """Id that stands for a visual token in a prompt; None where the family has none."""
-        found: int | None = getattr(self.model.config, "video_token_id", None)
-        return found
-
-    @property
-    def max_positions(self) -> int | None:
-        """Positions that the language model was made for; None where its configuration does not say."""
-        found: int | None = getattr(self.text.config, "max_position_embeddings", None)
-        return found
-
-    @cached_property
-    def kv_entry_bytes(self) -> int:
-        """Bytes of one token's keys and values in one layer."""
-        config = self.text.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return 2 * int(config.num_key_value_heads) * int(width) * int(self.model.dtype.itemsize)
-
-    @cached_property
-    def cache_name(self) -> str:
-        """The argument in which the language model takes its cache.
-
-        One that it does not know would vanish among its keyword arguments, and it would make a cache of its own. Raises
-        ConfigError where it knows none of the names.
-        """
-        known = inspect.signature(self.text.forward).parameters
-        found = next((name for name in CACHE_NAMES if name in known), None)
-        if found is None:
-            raise ConfigError(
-                f"{type(self.text).__name__} of transformers {transformers.__version__}: expected one of the arguments "
-                f"{', '.join(CACHE_NAMES)}, came {', '.join(known)}; install a release that evalkit is tested with"
-            )
-        return found
-
-    def probe(self) -> None:
-        """Feed two tokens twice, as chunks of a video are fed, and check the cache after each.
-
-        Raises ConfigError where this fails: with the installed transformers no question could be answered.
-        """
-        state = self.new_state()
-        try:
-            with torch.inference_mode():
-                for _ in range(2):
-                    self.prefill_text(state, [0, 0])
-        except (ModelError, AttributeError, LookupError, TypeError) as error:
-            raise ConfigError(
-                f"{type(self.text).__name__} cannot be fed with transformers {transformers.__version__}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        super().__init__(model, text)
+        self.tokenizer = tokenizer
 
     # ---- prompts
 
@@ -154,33 +79,6 @@ class Decoder:
             return len(suffix_ids)
         start = self.tokenizer.convert_tokens_to_ids("<|im_start|>")
         return max((i for i, token in enumerate(suffix_ids) if token == start), default=len(suffix_ids))
-
-    def separators(self, tokens: VisualTokens) -> Separators | None:
-        """What stands between these visual tokens in the language model's sequence; None: nothing does.
-
-        It is asked once, for the tokens that a method's `select` hands over.
-        """
-        return None
-
-    def ordered(self, tokens: VisualTokens) -> VisualTokens:
-        """What a method's `select` hands over in the order in which it is fed, and on which separators depend."""
-        return tokens if self.keeps_order else in_raster_order(tokens)
-
-    # ---- prefill
-
-    def new_state(self) -> PrefillState:
-        """The state of a sequence of which nothing has been read."""
-        return PrefillState(self.layers, self.positions.rows)
-
-    def prefill_text(
-        self, state: PrefillState, ids: Sequence[int], *, decoding: bool = False, observe: Observer | None = None
-    ) -> Tensor:
-        """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
-        position_ids = self.positions.text_ids(state.next_id, len(ids))
-        state.record_input(ids, following(position_ids), reply=decoding)
-        embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
-        hooks = LayerHooks(self.text.layers, self.positions, state, position_ids, decoding=decoding, observe=observe)
-        return self._run(hooks, embeds)
 
     # ---- several questions after one cache
 
@@ -249,155 +147,6 @@ class Decoder:
             state.layers[i].update(layer.keys, layer.values)
         state.check()
         return tail.hidden
-
-    def prefill_video(
-        self,
-        state: PrefillState,
-        tokens: VisualTokens,
-        method: Method,
-        budget: Budget,
-        *,
-        chunk_cells: float | None,
-        suffix_ids: Sequence[int] = (),
-        observe: Observer | None = None,
-    ) -> None:
-        """Feed visual tokens, and the separators between them, in chunks of `chunk_cells` temporal cells (None: all at
-        once).
-
-        `suffix_ids` will follow, for methods whose budget is that of the whole prompt, or which have this text fed
-        behind each chunk; `observe` sees each layer's attention.
-        """
-        start, count, separators = state.next_id, len(tokens), self.separators(tokens)
-        between = 0 if separators is None else len(separators)
-        before, suffix = max(state.lengths), len(suffix_ids)
-        prompt = before + count + between + suffix
-        self._record_video(state, tokens, separators)
-        position_ids = self.positions.video_ids(start, tokens, separators)
-        share = min(1.0, budget.ratio * budget.dense_tokens / count)
-        cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
-        parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
-        evicts = method.overrides("evict")
-        state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix)
-        shares = method.shares(tokens, [len(index) for index in parts], share, prompt)
-        for number, index in enumerate(parts):
-            beside = None if separators is None else separators.beside(index)
-            chunk = VideoChunk(
-                tokens=tokens.keep(index),
-                separators=beside,
-                method=method,
-                budget=budget,
-                max_keep=_max_keep(index, share),
-                prompt_tokens=prompt,
-                cells_left=cells - 1 - int(tokens.slot[index[-1]]),
-            )
-            where = index if separators is None else separators.positions_beside(index)
-            features = chunk.tokens.features.to(self.device, self.model.dtype)
-            embeds = features if beside is None else beside.interleave(features)
-            if not method.overrides("settle"):
-                hooks = LayerHooks(
-                    self.text.layers, self.positions, state, position_ids[:, where], chunk=chunk, observe=observe
-                )
-                self._run(hooks, embeds[None])
-                continue
-            part = VideoPart(
-                number=number,
-                share=shares[number],
-                video_share=share,
-                before=before,
-                left=count + between - 1 - int(where[-1]),
-                suffix=suffix,
-                prompt_tokens=prompt,
-            )
-            self._run_settling(state, replace(chunk, part=part), position_ids[:, where], embeds, suffix_ids)
-
-    def _run_settling(
-        self, state: PrefillState, chunk: VideoChunk, ids: Tensor, embeds: Tensor, suffix_ids: Sequence[int]
-    ) -> None:
-        """Feed a chunk (n, D) at ids (R, n) with the text that its method wants behind it, and settle what stays."""
-        assert chunk.part is not None
-        guide = chunk.method.guide(chunk.part)
-        if guide is not None and not 0 < guide.tokens <= len(suffix_ids):
-            guide = None  # there is no text, as where a video is prefilled alone
-        if guide is not None:
-            state.record_guide(guide.tokens)
-            text = self.positions.text_ids(state.next_id, len(suffix_ids))[:, -guide.tokens :]
-            offset = int(text[0, 0] - ids[0, -1]) - 1 if guide.offset is None else guide.offset
-            ids = torch.cat([ids, text - offset], 1)
-            token_ids = torch.tensor(list(suffix_ids[-guide.tokens :]), device=self.device)
-            embeds = torch.cat([embeds, self.text.embed_tokens(token_ids)])
-            chunk = replace(chunk, text=(0, guide.tokens))
-        hooks = SettlingHooks(self.text.layers, self.positions, state, ids, chunk=chunk, guide=guide)
-        self._run(hooks, embeds[None])
-        hooks.settle()
-
-    def prefill_whole(
-        self,
-        state: PrefillState,
-        prefix_ids: Sequence[int],
-        tokens: VisualTokens,
-        suffix_ids: Sequence[int],
-        method: Method,
-        budget: Budget,
-    ) -> Tensor:
-        """Feed a new state prefix, visual tokens and suffix at once; returns the last token's hidden state (D,)."""
-        separators, text = self.separators(tokens), (len(prefix_ids), len(suffix_ids))
-        state.record_input(prefix_ids, len(prefix_ids))
-        self._record_video(state, tokens, separators)
-        video_ids = self.positions.video_ids(text[0], tokens, separators)
-        state.record_input(suffix_ids, state.next_id + len(suffix_ids))
-        after = self.positions.ids_after(tokens, separators)
-        ids = self.positions.prompt_ids(text[0], video_ids, after, text[1], renumbered=False)
-        chunk = VideoChunk(
-            tokens=tokens,
-            separators=separators,
-            method=method,
-            budget=budget,
-            max_keep=int(min(1.0, budget.ratio * budget.dense_tokens / len(tokens)) * len(tokens) + 1e-9),
-            prompt_tokens=int(ids.shape[1]),
-            text=text,
-        )
-        features = tokens.features.to(self.device, self.model.dtype)
-        video = features if separators is None else separators.interleave(features)
-        before, behind = (
-            self.text.embed_tokens(torch.tensor(list(part), device=self.device, dtype=torch.long))
-            for part in (prefix_ids, suffix_ids)
-        )
-        hooks = WholePromptHooks(self.text.layers, self.positions, state, ids, chunk=chunk)
-        return self._run(hooks, torch.cat([before, video, behind])[None])
-
-    def _record_video(self, state: PrefillState, tokens: VisualTokens, separators: Separators | None) -> None:
-        """Record visual tokens and what stands between them as read."""
-        placeholders = [] if self.placeholder is None else [self.placeholder] * len(tokens)
-        state.record_input(
-            placeholders if separators is None else separators.read_as(len(tokens), self.placeholder),
-            state.next_id + self.positions.ids_after(tokens, separators),
-            separators=0 if separators is None else len(separators),
-        )
-
-    def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
-        state, fed = hooks.state, int(hooks.ids.shape[1])
-        try:
-            states = self._states(hooks, embeds, state.cache)
-        except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
-            state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
-            state.check()
-            return embeds.new_empty(0)
-        state.check()
-        return states[0, -1]
-
-    def _states(self, hooks: LayerHooks, embeds: Tensor, cache: Cache, **options: object) -> Tensor:
-        """The last layer's states (1, n, D) after one call of the language model; `options` reach its attention."""
-        with hooks.attached():
-            out = self.text(
-                inputs_embeds=embeds,
-                position_ids=self.positions.model_ids(hooks.ids, self.device),
-                attention_mask={"full_attention": None},
-                use_cache=True,
-                **{self.cache_name: cache},
-                **options,
-            )
-        states: Tensor = out.last_hidden_state
-        return states
 
     # ---- the reply
 
@@ -482,26 +231,3 @@ class Decoder:
     @cached_property
     def _costs(self) -> tuple[int, ...]:
         return flops.decoder_costs(self.text.config)
-
-
-def _max_keep(index: Tensor, share: float) -> int:
-    """Tokens that a budget of `share` leaves of the chunk at `index`: what rounding leaves over goes to the next."""
-    before, after = (int(share * fed + 1e-9) for fed in (int(index[0]), int(index[-1]) + 1))
-    return after - before
-
-
-def chunks(tokens: VisualTokens, cells: float | tuple[int, ...] | None) -> Iterator[Tensor]:
-    """Positions (ascending) of the tokens in each run of `cells` temporal slots, or of so many each; None: of all.
-
-    Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
-    """
-    if cells is None:
-        yield torch.arange(len(tokens))
-        return
-    places = tokens.grid[0] * tokens.grid[1]
-    if isinstance(cells, tuple):
-        group = torch.searchsorted(torch.tensor(cells).cumsum(0), tokens.slot, right=True)
-    else:
-        group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
-    for value in dict.fromkeys(group.tolist()):
-        yield (group == value).nonzero()[:, 0]

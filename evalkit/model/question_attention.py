@@ -19,9 +19,9 @@ import torch
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method, PruneView
 from evalkit.model.cell_sequences import joined, relaid
-from evalkit.model.decoder import chunks
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens
+from evalkit.model.prefill_loop import chunks
 from evalkit.model.prune_view import NO_VIEW
 from evalkit.model.shared_passes import Looked, Pass, SharedPasses, traced
 from evalkit.model.window_attention import WindowAttention, per_cell

@@ -97,6 +97,7 @@ CHANGES_ANSWERS = (
     "evalkit.model.normalization",
     "evalkit.model.option_margin",
     "evalkit.model.positions",
+    "evalkit.model.prefill_loop",
     "evalkit.model.prefill_state",
     "evalkit.model.prune_view",
     "evalkit.model.question_attention",

@@ -17,10 +17,10 @@ from evalkit.errors import ConfigError
 from evalkit.method import Method
 from evalkit.model import chat_template, positions
 from evalkit.model.attention import attend
-from evalkit.model.decoder import chunks
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
 from evalkit.model.kv_cache import SLACK
 from evalkit.model.load import _config, _stretch, load, locate, skeleton
+from evalkit.model.prefill_loop import chunks
 from evalkit.model.weights_identity import weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV
