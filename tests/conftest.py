@@ -7,6 +7,7 @@ should be there is a failure and no skip.
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,6 +33,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--require-parity`, for CI."""
     parser.addoption("--require-parity", action="store_true", help="fail where parity tests have no traces")
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and collected tests stay: looking for garbage among them time and again takes long."""
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

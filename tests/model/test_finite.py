@@ -114,13 +114,19 @@ def test_later_logits_count_too_and_the_next_question_is_answered(
 ) -> None:
     questions = [question(clip, n) for n in range(2)]
     whole = answer(engine(backbone, frames=16), [DENSE], questions)
-    logits, calls = Qwen2VL.logits, []
+    logits, seen = Qwen2VL.logits, list[Tensor]()
 
-    def third_is_infinite(self: Qwen2VL, hidden: Tensor) -> Tensor:
-        calls.append(1)
-        return logits(self, hidden) * (torch.inf if len(calls) == 3 else 1)
+    def kept(self: Qwen2VL, hidden: Tensor) -> Tensor:
+        seen.append(hidden.clone())
+        return logits(self, hidden)
 
-    monkeypatch.setattr(Qwen2VL, "logits", third_is_infinite)
+    def second_is_infinite(self: Qwen2VL, hidden: Tensor) -> Tensor:
+        """Whenever that token is scored: ahead, with other replies, and in its turn."""
+        return logits(self, hidden) * (torch.inf if torch.equal(hidden, seen[1]) else 1)
+
+    monkeypatch.setattr(Qwen2VL, "logits", kept)
+    answer(engine(backbone, frames=16), [DENSE], questions[:1])
+    monkeypatch.setattr(Qwen2VL, "logits", second_is_infinite)
     found = answer(engine(backbone, frames=16), [DENSE], questions)
     assert found["dense", 1.0, "q0"].status == "failed"
     assert answer_key(found["dense", 1.0, "q1"]) == answer_key(whole["dense", 1.0, "q1"])
