@@ -7,26 +7,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-# minutes to half a minute each, falling; files that are not here take less
+# minutes to a quarter of one each, falling; files that are not here take less
 LONGEST = (
     "tests/faults/test_kill_anywhere.py",
+    "tests/engine/test_ray.py",
     "tests/test_regression.py",
+    "tests/analysis/test_report_browser.py",
     "tests/commands/test_published_widths.py",
     "tests/commands/test_run_eval.py",
-    "tests/lmms_plugin/test_lmms_plugin.py",
-    "tests/docs/test_commands.py",
-    "tests/methods/test_contract.py",
-    "tests/test_plugins.py",
-    "tests/model/test_qwen3_vl_methods.py",
-    "tests/test_wheel.py",
     "tests/tune/test_tune.py",
-    "tests/engine/test_executor_builtin.py",
-    "tests/analysis/test_matched_points.py",
-    "tests/data/test_real_rows.py",
-    "tests/data/test_protocols.py",
+    "tests/lmms_plugin/test_lmms_plugin.py",
+    "tests/model/test_qwen3_vl_methods.py",
+    "tests/methods/test_contract.py",
+    "tests/docs/test_commands.py",
+    "tests/data/test_sampling.py",
     "tests/model/test_positions.py",
+    "tests/methods/test_parity_xcomp.py",
+    "tests/engine/test_executor_builtin.py",
+    "tests/model/test_qwen2_5_vl_methods.py",
+    "tests/model/test_flops.py",
+    "tests/commands/test_configs.py",
+    "tests/analysis/test_report_plot_browser.py",
+    "tests/commands/test_launchers.py",
+    "tests/test_plugins.py",
+    "tests/model/test_videochat_flash.py",
+    "tests/test_wheel.py",
     "tests/model/test_llava.py",
+    "tests/data/test_real_rows.py",
     "tests/commands/test_wrong_settings.py",
+    "tests/data/test_subsets.py",
+    "tests/analysis/test_matched_points.py",
 )
 
 
