@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from measure import table
+
+from evalkit.analysis.grid.costs import TOLERANCE
 
 RATIOS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 LEVEL = 0.05
-TOLERANCE = 0.02  # between the share of the cache and the ratio, as a share of the ratio
 NOTE = """# Every method on the built-in sets, all {n} questions of generated videos in the formats of three benchmarks
 
 Backbone `{backbone}`, sampling {sampling}. Weights of the backbone, but for {others}. \\* at a ratio: spends another
@@ -32,15 +34,12 @@ two costs at which uniform sampling was run, without a test; – where it cannot
 """
 
 
-def table(rows: pd.DataFrame, cells: pd.Series) -> str:
+def by_method(rows: pd.DataFrame, cells: pd.Series) -> str:
     """Methods in their order × ratios, as Markdown."""
-    ratios = [ratio for ratio in RATIOS if ratio in set(rows["ratio"])]
-    lines = [["method", *(RATIOS[ratio] for ratio in ratios)], [":---", *["---:"] * len(ratios)]]
-    for method in dict.fromkeys(rows["method"]):
-        of_method = rows[rows["method"] == method]
-        by_ratio = {ratio: cells[index] for index, ratio in of_method["ratio"].items()}
-        lines.append([f"`{method}`", *(by_ratio.get(ratio, "") for ratio in ratios)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines: dict[str, dict[str, object]] = {}
+    for index, row in rows.iterrows():
+        lines.setdefault(row["method"], {"method": f"`{row['method']}`"})[RATIOS[row["ratio"]]] = cells[index]
+    return table(list(lines.values()))
 
 
 def delta(row: pd.Series, what: str) -> str:
@@ -72,11 +71,11 @@ def main(folder: Path) -> str:
         low=half.min(),
         high=half.max(),
     )
-    parts = [note, table(rows, accuracy)]
+    parts = [note, by_method(rows, accuracy)]
     compared = rows[(rows["method"] != "uniform") & (rows["ratio"] < 1)].reset_index(drop=True)
     for what, named in (("kv", "cache"), ("compute", "compute")):
         cells = pd.Series([delta(row, what) for _, row in compared.iterrows()])
-        parts += [DIFFERENCES.format(what=named, level=LEVEL), table(compared, cells)]
+        parts += [DIFFERENCES.format(what=named, level=LEVEL), by_method(compared, cells)]
     return "\n".join(parts)
 
 

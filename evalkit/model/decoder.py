@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.reply_tokens import Chain
-    from evalkit.model.tails import Tail
+    from evalkit.model.tails import PassingFeed, Tail
 
 REMEMBERED = 8  # texts before a video whose ids are kept: one for each system turn
 
@@ -48,20 +48,6 @@ class Decoder(PrefillLoop):
         self, text: str, *, video: bool, system: str | None = None, prefill: str = ""
     ) -> tuple[list[int], list[int]]:
         """Token ids before and after the video."""
-        write = self._prompt if text else self._prompt_of_no_question
-        before, after = write(text, video=video, system=system, prefill=prefill)
-        return list(before), list(after)
-
-    @cached_property
-    def _prompt_of_no_question(self) -> Callable[..., tuple[list[int], list[int]]]:
-        """Asked for before every video, for what comes before it."""
-        return lru_cache(maxsize=REMEMBERED)(self._prompt)
-
-    @cached_property
-    def _ids_before(self) -> Callable[[str], list[int]]:
-        return lru_cache(maxsize=REMEMBERED)(partial(chat_template.ids, self.tokenizer))
-
-    def _prompt(self, text: str, *, video: bool, system: str | None, prefill: str) -> tuple[list[int], list[int]]:
         return chat_template.split(
             self.tokenizer,
             text,
@@ -72,6 +58,10 @@ class Decoder(PrefillLoop):
             wrapper=self.video_wrapper,
             before=self._ids_before,
         )
+
+    @cached_property
+    def _ids_before(self) -> Callable[[str], list[int]]:
+        return lru_cache(maxsize=REMEMBERED)(partial(chat_template.ids, self.tokenizer))
 
     def reply_header(self, suffix_ids: Sequence[int]) -> int:
         """Where the assistant's header begins in the ids after the video; their end where there is none."""
@@ -129,12 +119,13 @@ class Decoder(PrefillLoop):
 
     def _read_tails(self, state: PrefillState, questions: Sequence[Sequence[int]]) -> list[Tail]:
         feed = TailFeed(self.text.layers, self.positions, state, questions)
-        embeds = self.text.embed_tokens(torch.tensor([[i for ids in questions for i in ids]], device=self.device))
-        return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
+        return self._read(feed, [token for ids in questions for token in ids])
 
     def read_tokens(self, state: PrefillState, chains: Sequence[Chain], tokens: Sequence[int]) -> list[Tail]:
         """Read the next token of several replies after `state`, which stays as it is, and what was read behind it."""
-        feed = TokenFeed(self.text.layers, self.positions, state, chains, tokens)
+        return self._read(TokenFeed(self.text.layers, self.positions, state, chains, tokens), tokens)
+
+    def _read(self, feed: PassingFeed, tokens: Sequence[int]) -> list[Tail]:
         embeds = self.text.embed_tokens(torch.tensor([tokens], device=self.device))
         return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
 

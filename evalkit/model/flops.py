@@ -54,8 +54,7 @@ def decoder_costs(config: Any) -> tuple[int, ...]:
 
 def decoder(costs: tuple[int, ...], op_counts: OpCounts) -> int:
     """Operations of `op_counts`, at so many for each count."""
-    counts = op_counts.projected, op_counts.pairs, op_counts.transformed, op_counts.scored, op_counts.extra
-    return sum(int(count) * cost for count, cost in zip(counts, costs, strict=True))
+    return sum(int(count) * cost for count, cost in zip(vars(op_counts).values(), costs, strict=True))
 
 
 def vision_cell(config: Any, segments: list[list[int]], width: int, mlp: int, out: int, mergers: int = 1) -> int:

@@ -94,6 +94,10 @@ class PassingFeed(LayerHooks):
         """
         raise NotImplementedError
 
+    def tails(self, hidden: Tensor) -> list[Tail]:
+        """What was read, one for each place; `hidden` (1, S, D) are the last layer's states."""
+        raise NotImplementedError
+
     def read(self, part: slice) -> tuple[LayerTail, ...]:
         """Every layer's entries of a part of the feed."""
         return tuple(

@@ -160,14 +160,13 @@ def need(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where:
     """`row[key]`, which must be there and of `kind`; DataError otherwise."""
     if key not in row:
         raise DataError(f"{where}: {key} is missing. Repair or remove it, or answer again in a fresh results_dir.")
-    value = row[key]
-    return value if isinstance(value, kind) else typed(value, kind, where, key)
+    return typed(row[key], kind, where, key)
 
 
 def optional(row: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """`row[key]`, None where an older version has not written it; of `kind` otherwise."""
     value = row.get(key)
-    return value if value is None or isinstance(value, kind) else typed(value, kind, where, key)
+    return None if value is None else typed(value, kind, where, key)
 
 
 def typed(value: Any, kind: type | tuple[type, ...], where: str, what: str) -> Any:

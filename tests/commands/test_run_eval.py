@@ -20,7 +20,7 @@ from evalkit.engine.answer import Engine
 from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs.folder import ANSWERS, TIMING
-from evalkit.tiny.model import random_model, save
+from evalkit.tiny.model import random_checkpoint
 from tests.support import clips, rows
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
@@ -51,9 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights in two layers: which answers come does not matter here, and no reply ends before its limit."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    save(random_model(0, layers=2), folder)
-    return folder
+    return random_checkpoint(tmp_path_factory.mktemp("backbone") / "tiny", 0, layers=2)
 
 
 def config(data: Path, results: Path, checkpoint: Path, *overrides: str) -> DictConfig:

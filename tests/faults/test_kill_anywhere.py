@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evalkit.runs.folder import ANSWERS
-from evalkit.tiny.model import random_model, save
+from evalkit.tiny.model import random_checkpoint
 from tests.support import clips, rows
 from tests.support.answer_lines import MEASURED, counted, without_measured
 from tests.support.golden import ROOT
@@ -38,7 +38,7 @@ LAYERS = 2  # what is stored, and when, depends on no more of them
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A grid of two methods at one ratio: two questions on one video, one on another."""
     root = tmp_path_factory.mktemp("data")
-    save(random_model(0, LAYERS), root / "tiny")
+    random_checkpoint(root / "tiny", 0, LAYERS)
     videos = ["street_1.mp4", "street_1.mp4", "street_2.mp4"]
     asked = [rows.mlvu_row(video=name, duration=0.96, question=f"What is seen {n}?") for n, name in enumerate(videos)]
     rows.write_json(root / "json" / "1_plotQA.json", asked)

@@ -22,7 +22,6 @@ _MISSING = object()
 _LETTERED = re.compile(r"(?:\(([A-Z])\)|([A-Z])\.)\s*(.*)", re.DOTALL)
 _OPTION_LINE = re.compile(r"\(([A-Z])\)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PARTED = re.compile(r"[/\\:]")  # separators of any system, and the end of a drive
 _repr = Repr()
 _repr.maxstring = _repr.maxother = 60
 
@@ -167,9 +166,6 @@ def _encodes(value: str) -> bool:
 
 def _leaves_folder(name: str) -> bool:
     """Whether a name could address anything but a file below its folder, on any system."""
-    if _CONTROL.search(name) or not _encodes(name):
-        return True
-    if not _PARTED.search(name):  # most are a single part; paths take ten times as long
-        return name == ".."
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return posix.is_absolute() or bool(windows.root) or ".." in posix.parts + windows.parts
+    rooted = posix.is_absolute() or bool(windows.root)
+    return rooted or ".." in posix.parts + windows.parts or bool(_CONTROL.search(name)) or not _encodes(name)
