@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.data.decoding import child
+from evalkit.data.decoding import child, process
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.data.video import RawFrame, SizedFrame, probe, sized, wanted_sizes
@@ -86,6 +86,31 @@ def test_a_process_that_dies_is_replaced_and_two_cost_the_video(
     assert read(source, clip, "crash_once") == read(DecodeInProcess(), clip)
 
 
+def test_a_second_process_gives_the_frames_that_the_first_one_has_not(clip: Path) -> None:
+    frames = [SizedFrame(number, number, 0.0, {}) for number in range(4)]
+    came = iter(
+        [child.Decoded(frames[:2]), None, child.Decoded(frames[:1]), child.Decoded(frames[1:]), child.Finished(7)]
+    )
+    asked: list[object] = []
+
+    class Twice(DecodeInChild):
+        """Its first process ends after a message."""
+
+        def ask(self, request: object) -> None:
+            asked.append(request)
+
+        def receive(self, wait: object, *expected: object) -> Any:
+            if (message := next(came)) is None:
+                raise process._EndedError("SIGSEGV")
+            return message
+
+    stream = Twice().frames(probe(clip), PLANS, "pyav")
+    assert list(stream) == frames
+    assert stream.seconds == 7
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+
+
 def test_a_decoder_that_hangs_is_killed_at_the_deadline(clip: Path) -> None:
     source = DecodeInChild(limit=1 << 20, deadline=0.3)
     video = probe(clip)
@@ -106,16 +131,17 @@ def test_what_says_that_a_file_is_not_tried_again_changes_with_file_and_deadline
 
 @pytest.mark.parametrize(("limit", "held"), [(0, 1), (100, 1), (300, 3), (1000, 10)])
 def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
-    """Nobody reads the pipe: as many frames of 100 bytes are accepted as may wait, beside the one on its way."""
+    """Nobody reads the pipe: as many messages of 100 bytes are accepted as may wait, beside the one on its way."""
     here, there = Pipe()
     outbox = child.Outbox(there, limit)
-    frame = SizedFrame(0, 0, 0.0, {(1, 100, None): np.zeros(1 << 22, np.uint8)})  # more than a pipe takes
+    pixels = np.zeros(1 << 22, np.uint8)  # more than a pipe takes
+    message = child.Decoded([SizedFrame(0, 0, 0.0, {(1, 100, None): pixels})])
     accepted: list[int] = []
     full = threading.Event()
 
     def fill() -> None:
         for number in range(held + 1):
-            outbox.put(frame, 100)
+            outbox.put(message, 100)
             accepted.append(number)
             if len(accepted) == held:
                 full.set()
@@ -124,7 +150,7 @@ def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
     filling.start()
     assert full.wait(30)
     assert len(accepted) == held
-    assert here.recv().pixels.keys() == frame.pixels.keys()
+    assert here.recv().frames[0].pixels.keys() == message.frames[0].pixels.keys()
     filling.join(30)
     assert len(accepted) == held + 1
     for _ in range(held):
@@ -140,13 +166,32 @@ def test_large_frames_are_resized_in_the_child(
     monkeypatch.setattr(child, "SMALL", small)
     outbox: Any = Kept()
     child._answer(child.Decode(probe(clip), tuple(RESIZED), "pyav"), outbox)
-    *frames, finished = outbox.messages
+    *messages, finished = outbox.messages
     assert isinstance(finished, child.Finished)
+    frames = [frame for message in messages for frame in message.frames]
     assert outbox.bytes == (resized or 5 * 48 * 64 * 3)
     sizes = wanted_sizes(RESIZED)
     found = [flat(frame if isinstance(frame, SizedFrame) else sized(frame, sizes)) for frame in frames]
     assert found == read(DecodeInProcess(), clip, plans=RESIZED)
     assert all(isinstance(frame, SizedFrame if resized else RawFrame) for frame in frames)
+
+
+FRAME = 48 * 64 * 3  # bytes of a frame of the clip
+
+
+@pytest.mark.parametrize(
+    ("size", "messages"), [(1, [1, 1, 1, 1, 1]), (FRAME + 1, [2, 2, 1]), (5 * FRAME, [5]), (5 * FRAME + 1, [5])]
+)
+def test_small_frames_are_sent_together(
+    size: int, messages: list[int], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "MESSAGE", size)
+    outbox: Any = Kept()
+    child._answer(child.Decode(probe(clip), (FramePlan(indices=(0, 1, 2, 3, 4), height=28, width=28),), "pyav"), outbox)
+    *sent, finished = outbox.messages
+    assert isinstance(finished, child.Finished)
+    assert [len(message.frames) for message in sent] == messages
+    assert [frame.wanted for message in sent for frame in message.frames] == [0, 1, 2, 3, 4]
 
 
 def test_small_frames_need_no_torch(clip: Path) -> None:
@@ -155,7 +200,7 @@ def test_small_frames_need_no_torch(clip: Path) -> None:
         "from evalkit.types import FramePlan\nfrom tests.support.outbox import Kept\n"
         f"video = child.video_file.probe(Path({str(clip)!r}))\n"
         "plan, outbox = FramePlan(indices=(0, 3), height=28, width=28), Kept()\n"
-        "child._answer(child.Decode(video, (plan,), 'pyav'), outbox)\nassert len(outbox.messages) == 3\n"
+        "child._answer(child.Decode(video, (plan,), 'pyav'), outbox)\nassert len(outbox.messages) == 2\n"
         "assert not {'torch', 'transformers', 'hydra', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -169,11 +214,15 @@ def test_the_process_ends_with_its_parent(clip: Path) -> None:
         f"sys.path.insert(0, {str(clip.parent)!r})\n"
         f"source = DecodeInChild()\nvideo = source.probe(Path({str(clip)!r}))\n"
         "frames = source.frames(video, [FramePlan(indices=(0, 1), height=48, width=64)], 'hang')\n"
-        "next(frames)\nprint(source.process_id, flush=True)\nnext(frames)\n"
+        "print(source.process_id, flush=True)\nnext(frames)\n"
     )
+    hangs = clip.with_suffix(".hangs")
+    os.mkfifo(hangs)
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         decoding = os.pidfd_open(int(parent.stdout.readline()))
+        hangs.read_bytes()  # until it says so
+        hangs.unlink()
         os.kill(parent.pid, signal.SIGKILL)
     assert select.select([decoding], [], [], 30)[0] == [decoding]
     os.close(decoding)

@@ -9,6 +9,7 @@ import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.data.readers import REGISTRY, pyav
-from evalkit.data.readers.timeline import scan
+from evalkit.data.readers.timeline import opened, scan
 from evalkit.data.sampling import Sampling
 from evalkit.data.video import decode, probe, resize, resize_nearest
 from evalkit.errors import ConfigError, VideoError
@@ -60,6 +61,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(root / "broadcast.ts", frames=60, keyframes=6, b_frames=4, options=CLOSED)
     make(root / "old.flv", frames=60, keyframes=20, options=CLOSED)
     make(root / "one.mp4", frames=1)
+    make(
+        root / "broad.mp4", frames=60, keyframes=30, size=(288, 384), options=CLOSED
+    )  # more than one thread decodes it
+    make(root / "fields.mp4", frames=60, keyframes=30, options={"x264-params": "tff=1:scenecut=0"})
     cut_at_start(make(root / "uncut.mp4", frames=60, keyframes=30, options=CLOSED), root / "cut.mp4", 10 * 512)
     return root
 
@@ -75,6 +80,8 @@ ALL = [
     "odd.mkv",
     "broadcast.ts",
     "old.flv",
+    "broad.mp4",
+    "fields.mp4",
 ]
 REFUSED = {
     "av1.mp4": "decord knows no AV1",
@@ -171,9 +178,12 @@ def test_all_readers_give_the_same_frames_bit_for_bit(folder: Path, name: str, r
     assert frames.seconds == tuple(expected.seconds[i] for i in some.indices)
 
 
-@settings(max_examples=25, deadline=None)
+SEEKABLE = ["sparse.mp4", "dense.mp4", "open.mp4", "plain.mkv", "broadcast.ts"]
+
+
+@settings(max_examples=40, deadline=None)
 @given(
-    name=st.sampled_from(["sparse.mp4", "dense.mp4", "open.mp4", "plain.mkv", "vp9.webm", "broadcast.ts"]),
+    name=st.sampled_from([*SEEKABLE, "vp9.webm", "broad.mp4", "fields.mp4"]),
     picked=st.sets(st.integers(0, 59), min_size=1, max_size=12),
 )
 def test_seeking_equals_reading_from_the_beginning(folder: Path, name: str, picked: set[int]) -> None:
@@ -201,6 +211,33 @@ def test_seeks_only_past_a_key_frame(
         assert [index for index, _ in pyav.read(scan(folder / name), list(wanted))] == list(wanted)
         assert len(seen) == seeks
         seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"), [("sparse.mp4", True), ("broad.mp4", True), ("plain.mkv", False), ("fields.mp4", False)]
+)
+def test_frames_that_no_other_refers_to_are_not_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, spared: bool
+) -> None:
+    """Where they are not wanted, and unless a picture may be two packets; the frames' equality is tested above."""
+    original, seen = pyav.Cursor._decode, []
+
+    def decoded(cursor: pyav.Cursor, packet: Any) -> list[Any]:
+        frames = original(cursor, packet)
+        seen.extend(frame.pts for frame in frames)
+        return frames
+
+    monkeypatch.setattr(pyav.Cursor, "_decode", decoded)
+    file = scan(folder / name)
+    assert len(list(pyav.read(file, range(29)))) == 29
+    assert {*file.ticks[:29]} <= {*seen}
+    seen.clear()
+    assert [index for index, _ in pyav.read(file, [28])] == [28]
+    assert file.ticks[28] in seen
+    assert (len(seen) <= 20) == spared
+    with opened(file.path) as (container, stream), closing(pyav.Cursor(container, stream, file, frozenset())) as none:
+        lost = [none.advance(tick) for tick in file.ticks[:29]]
+    assert (len({frame.pts for frame in lost}) < 29) == spared  # the negative control: a cursor that wants no frame
 
 
 def test_one_pass_for_all_plans(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,10 @@ def crash_once(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int
 
 
 def hang(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:
-    """Waits for a pipe that says nothing."""
+    """Waits for a pipe that says nothing, and tells who reads the named pipe beside the file, where there is one."""
     yield next(pyav.read(timeline, wanted))
+    with suppress(FileNotFoundError):
+        os.close(os.open(timeline.path.with_suffix(".hangs"), os.O_WRONLY))  # which waits for the reader
     os.read(os.pipe()[0], 1)
 
 

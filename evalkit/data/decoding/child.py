@@ -22,11 +22,12 @@ from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FramePlan, Video
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from multiprocessing.connection import Connection
 
 
 SMALL = 1_000_000  # bytes of a frame: with torch a process takes seconds to start and 200 MB more
+MESSAGE = 1_000_000  # bytes of frames that are sent at once: small ones cost more to hand over than to copy
 
 
 class Probe(NamedTuple):
@@ -54,6 +55,12 @@ class Probed(NamedTuple):
     video: Video
 
 
+class Decoded(NamedTuple):
+    """Frames that were asked for, as many as make up MESSAGE, or one that is larger."""
+
+    frames: list[RawFrame | SizedFrame]
+
+
 class Finished(NamedTuple):
     """All frames have come."""
 
@@ -67,13 +74,13 @@ class Failed(NamedTuple):
 
 
 Request = Probe | Decode
-Message = Probed | RawFrame | SizedFrame | Finished | Failed | Logged
+Message = Probed | Decoded | Finished | Failed | Logged
 
 
 class Outbox(logging.Handler):
     """Messages and log records on their way to the parent, sent by a thread of its own.
 
-    At most `limit` bytes of frames wait in it, or one frame.
+    At most `limit` bytes of frames wait in it, or one message.
     """
 
     def __init__(self, pipe: Connection, limit: int) -> None:
@@ -146,16 +153,26 @@ def _answer(request: Request, outbox: Outbox) -> None:
         frames = video_file.sized_frames(*request)
     else:
         frames = video_file.raw_frames(*request)
-    spent = 0.0
+    spent, more = 0.0, True
     with closing(frames):
-        while True:
+        while more:
             start = time.perf_counter()
-            frame = next(frames, None)
+            some, size = _next_message(frames)
             spent += time.perf_counter() - start
-            if frame is None:
-                break
-            outbox.put(frame, _size(frame))
+            more = size >= MESSAGE
+            if some:
+                outbox.put(Decoded(some), size)
     outbox.put(Finished(spent))
+
+
+def _next_message(frames: Iterator[RawFrame | SizedFrame]) -> tuple[list[RawFrame | SizedFrame], int]:
+    """Frames for one message and the bytes of their pixels; fewer than MESSAGE where no more come."""
+    some: list[RawFrame | SizedFrame] = []
+    size = 0
+    while size < MESSAGE and (frame := next(frames, None)) is not None:
+        some.append(frame)
+        size += _size(frame)
+    return some, size
 
 
 def _size(frame: RawFrame | SizedFrame) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evalkit.child_process import LightProcess, Logged, how_it_ended
-from evalkit.data.decoding.child import Decode, Failed, Finished, Probe, Probed
+from evalkit.data.decoding.child import Decode, Decoded, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
-from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
+from evalkit.data.video import SizedFrame, sized, wanted_sizes
 from evalkit.errors import DecoderKilledError, EvalkitError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from evalkit.data.decoding.child import Message, Request
     from evalkit.data.decoding.source import Now
+    from evalkit.data.video import RawFrame
     from evalkit.types import FramePlan, Video
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class DecodeInChild(FrameSource):
     """A child process decodes; it is started when it is needed, and again after its end."""
 
     def __init__(self, *, limit: int = 0, deadline: float | None = None, tolerate_short: bool = False) -> None:
-        """`limit`: bytes of frames that may wait to be taken; 0: one frame, and no video is begun ahead.
+        """`limit`: bytes of frames that may wait to be taken; 0: one message of them, and no video is begun ahead.
 
         `deadline`: seconds that its user waits for one video; None: BASE_SECONDS and the video's duration.
         `tolerate_short`: as FrameSource.
@@ -198,15 +200,25 @@ class _Sent(FrameStream):
         self._sizes, self._resizing = wanted_sizes(request.plans), 0.0
         video, given = request.video, source.deadline
         self._wait = _Wait(video.path, BASE_SECONDS + video.duration_s if given is None else given)
+        self._came: deque[RawFrame | SizedFrame] = deque()
         self._taken = self._passed = 0  # of this process, and by the caller
         source.ask(request)
 
     def __next__(self) -> SizedFrame:
         while True:
+            if not self._came:
+                self._receive()
+            frame = self._came.popleft()
+            self._taken += 1
+            if self._taken > self._passed:  # a second process begins anew
+                self._passed += 1
+                return self._sized(frame)
+
+    def _receive(self) -> None:
+        """The next frames, at least one. Raises StopIteration where all have come."""
+        while not self._came:
             try:
-                message: RawFrame | SizedFrame | Finished = self._source.receive(
-                    self._wait, RawFrame, SizedFrame, Finished
-                )
+                message: Decoded | Finished = self._source.receive(self._wait, Decoded, Finished)
             except _EndedError as ended:
                 self._wait.died(ended, self._source.deadline)
                 self._taken = 0
@@ -216,10 +228,7 @@ class _Sent(FrameStream):
                 self.seconds = message.seconds + self._resizing
                 self._source.finished()
                 raise StopIteration
-            self._taken += 1
-            if self._taken > self._passed:  # a second process begins anew
-                self._passed += 1
-                return self._sized(message)
+            self._came.extend(message.frames)
 
     def _sized(self, message: RawFrame | SizedFrame) -> SizedFrame:
         if isinstance(message, SizedFrame):

@@ -14,16 +14,27 @@ import numpy as np
 from evalkit.data.readers.timeline import Key, Timeline, opened, packets
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 
 log = logging.getLogger(__name__)
 
+SMALL = 100_000  # pixels of a picture: up to here more threads cost CPU time and bring nothing
+# codecs whose frames say that no other refers to them; in H.265 one may still be referred to from a higher sub-layer
+DISPOSABLE = ("h264",)
+
 
 def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.ndarray]]:
-    """(frame number, upright RGB) of the `wanted` frames that decode; seeks where that skips a key frame."""
+    """(frame number, upright RGB) of the `wanted` frames that decode; seeks where that skips a key frame.
+
+    Of H.264, frames that no other frame refers to are left undecoded where they are not wanted.
+    """
     with opened(timeline.path) as (container, stream):
-        stream.thread_type = "AUTO"
-        with closing(Cursor(container, stream, timeline)) as cursor:
+        if stream.width * stream.height > SMALL:
+            stream.thread_type = "AUTO"
+        else:
+            stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        alone = frozenset(timeline.ticks[index] for index in wanted) if stream.codec.name in DISPOSABLE else None
+        with closing(Cursor(container, stream, timeline, alone)) as cursor:
             for index in wanted:
                 cursor.skip_to(timeline.ticks[index])
                 frame = cursor.advance(timeline.ticks[index])
@@ -61,7 +72,9 @@ def upright_rgb(frame: Any) -> np.ndarray:
 class Cursor:
     """Walks an open file in presentation order, one decoded frame behind and one ahead of the wanted time."""
 
-    def __init__(self, container: Any, stream: Any, timeline: Timeline) -> None:
+    def __init__(self, container: Any, stream: Any, timeline: Timeline, alone: Set[int] | None = None) -> None:
+        """`alone`: the times of all frames that are wanted, where others may be left out; None: they may not."""
+        self._alone = alone
         self._container, self._stream, self._timeline = container, stream, timeline
         self._fed = timeline.keys[0].ticks  # the last key frame that went into the decoder
         self._frames = self._decoded(packets(container, stream))
@@ -83,9 +96,10 @@ class Cursor:
         return self._behind
 
     def skip_to(self, ticks: int) -> None:
-        """Seek, where a key frame not yet fed to the decoder precedes `ticks`."""
-        key = self._timeline.key_before(ticks)
-        if key.ticks > self._fed:
+        """Seek, where a key frame not yet fed to the decoder precedes `ticks`, unless it comes next in any case."""
+        key, last = self._timeline.key_before(ticks), self.ahead or self._behind
+        next_in_file = last is not None and self._timeline.next_after(last.pts) == key.ticks
+        if key.ticks > self._fed and not next_in_file:
             self._behind = self.ahead = None
             self._frames = self._decoded(self._packets_from(key))
 
@@ -106,11 +120,19 @@ class Cursor:
             if packet.is_keyframe and packet.size:
                 self._fed = packet.pts
             for frame in self._decode(packet):
+                if frame.interlaced_frame:
+                    self._decode_all()
                 if not frame.is_corrupt and frame.pts is not None and frame.pts > shown:
                     shown = frame.pts
                     yield frame
 
+    def _decode_all(self) -> None:
+        """From now on: a picture of two fields may be two packets, of which the second is not known to be wanted."""
+        self._alone, self._stream.codec_context.skip_frame = None, "DEFAULT"
+
     def _decode(self, packet: Any) -> list[Any]:
+        if self._alone is not None:
+            self._stream.codec_context.skip_frame = "DEFAULT" if packet.pts in self._alone else "NONREF"
         try:
             frames: list[Any] = self._stream.codec_context.decode(packet if packet.size else None)
         except av.FFmpegError as error:
