@@ -38,7 +38,7 @@ class Guide:
 class Scored:
     """What `Method.evict` returns where `Method.settle` chooses later: how much each token of the chunk counts."""
 
-    scores: Tensor = field(repr=False)  # (S,) float32
+    scores: Tensor = field(repr=False)  # (S,) float32, on either device
     positions: Tensor | None = field(default=None, repr=False)  # (R, S) new ids of the whole chunk; None: the old ones
     closes_gap: bool = True  # what comes after new ids continues from there; False: it keeps its own ids
     flops: int = 0  # operations of the matrix products that the scores took

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import MethodError
 from evalkit.merging import Merged
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -264,7 +265,7 @@ class VisualTokens:
 
     def keep(self, index: Tensor) -> VisualTokens:
         """The tokens at `index` (positions; ascending, unless `slot` is set anew), all per-token fields aligned."""
-        on_device = index.to(self.features.device)
+        on_device = to_device(index, self.features.device)
         return replace(
             self,
             features=self.features[on_device],
@@ -305,9 +306,9 @@ class LayerChunk:
     layers: int  # decoder layers in all
     queries: Tensor = field(repr=False)  # (H, S, d) before rotation
     keys: Tensor = field(repr=False)  # (G, S, d) before rotation
-    positions: Tensor = field(repr=False)  # (R, S) ids at this layer, as used; R = 3 for M-RoPE, else 1
+    positions: Tensor = field(repr=False)  # (R, S) ids at this layer, as used, on the CPU; R = 3 for M-RoPE, else 1
     rotate: Rotate = field(repr=False)  # applies the layer's rotary embedding: rotate(x, positions)
-    protected: Tensor = field(repr=False)  # (S,) bool
+    protected: Tensor = field(repr=False)  # (S,) bool, on the CPU
     max_keep: int  # tokens of this chunk that the budget leaves
     prompt_tokens: int  # of the whole prompt: head, video, and the question where the method asks
     cached: CachedVideo | None = field(default=None, repr=False)  # for a method that `rechooses`
@@ -351,8 +352,11 @@ class Evicted:
     Of a method that `rechooses`, positions are those in `LayerChunk.cached`, and each key head may have its own K.
     """
 
-    index: Tensor  # (K,) long, ascending positions in the chunk; (G, K) for a choice of each key head
-    # (R, K) new ids; None keeps the old ones. Separators go between them, and what follows continues from there
+    # (K,) long, ascending positions in the chunk; (G, K) for a choice of each key head. Where it is on the keys' device
+    # nothing waits for it: it is checked and recorded when all layers have run
+    index: Tensor
+    # (R, K) new ids, on the index's device; None keeps the old ones. Separators go between them, and what follows
+    # continues from there
     positions: Tensor | None = None
     # True: following text moves with all three rows of its ids; False: in time alone, as ReTaKe's code; None: as the
     # backbone's positions want it (Qwen2-VL in time alone, Qwen2.5-VL and Qwen3-VL with all rows)

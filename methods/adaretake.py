@@ -126,11 +126,11 @@ class AdaReTaKe(Method):
         flops = 2 * guide.numel() * chunk.keys.shape[1]  # every query on every key
         if not self.reforge:
             scores = received(chunk.rotate(guide, ids), chunk.rotate(chunk.keys, chunk.positions))
-            return Scored(scores=scores.cpu(), flops=flops)
+            return Scored(scores=scores, flops=flops)
         # as released, from the lowest id of chunk and guide: the chunk's, unless `guide_ids` has put the guide below
         fed = torch.cat([chunk.positions, ids], 1)
         positions = reforged(fed, self.video_share(part.video_share, part.prompt_tokens))[:, : chunk.keys.shape[1]]
-        scores = received(guide, chunk.keys).cpu()
+        scores = received(guide, chunk.keys)
         return Scored(scores=scores, positions=positions, closes_gap=self.close_gaps, flops=flops)
 
     def settle(self, scores: Tensor, part: VideoPart) -> list[Tensor]:

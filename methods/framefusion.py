@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evalkit.errors import MethodError
 from evalkit.method import Budget, Method, PruneView
+from evalkit.to_device import to_device
 from evalkit.types import FramePlan, Pruned, Video, VisualTokens
 from methods.layer_budget import affordable_cells, spread_cells
 from methods.selection import expect_places
@@ -122,7 +123,7 @@ def similarities(states: Tensor, place: Tensor) -> Tensor:
     order = place.argsort(stable=True)
     later, sooner = order[1:], order[:-1]
     pairs = place[later] == place[sooner]
-    a, b = (states[index[pairs].to(states.device)] for index in (later, sooner))
+    a, b = (states[to_device(index[pairs], states.device)] for index in (later, sooner))
     found = ((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).float().cpu()
     return torch.full((len(place),), -torch.inf).index_copy(0, later[pairs], found)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evalkit.errors import MethodError
 from evalkit.method import Method
+from evalkit.to_device import to_device
 from evalkit.types import Evicted, LayerChunk
 
 BLOCKS = 64  # of queries; the weights of one block are in memory at a time
@@ -78,11 +79,11 @@ class PivotKV(Method):
             score = received(chunk.queries, chunk.keys)
         else:
             score = received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
-        index = self._picked(score.cpu(), chunk.protected, keep)
+        index = self._picked(score, to_device(chunk.protected, score.device), keep)
         flops = 2 * chunk.queries.numel() * size  # every query on every key
         if not self.reforge:
             return Evicted(index=index, flops=flops)
-        positions = reforged(chunk.positions[:, index], keep / size)
+        positions = reforged(to_device(chunk.positions, index.device)[:, index], keep / size)
         align = None if self.text_rows == "auto" else self.text_rows == "aligned"
         return Evicted(index=index, positions=positions, align_text=align, flops=flops)
 

@@ -21,7 +21,8 @@ SHARED: Mapping[str, set[str]] = {
     "chunk_scores": set(),
     "encoder_view": {"errors"},
     "merging": {"errors"},
-    "types": {"chunk_scores", "encoder_view", "errors", "ledger", "merging"},
+    "to_device": set(),
+    "types": {"chunk_scores", "encoder_view", "errors", "ledger", "merging", "to_device"},
     "method": {"chunk_scores", "encoder_view", "errors", "types"},
 }
 # room -> the rooms that it imports from

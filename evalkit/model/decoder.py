@@ -126,8 +126,7 @@ class Decoder(PrefillLoop):
         return self._read(TokenFeed(self.text.layers, self.positions, state, chains, tokens), tokens)
 
     def _read(self, feed: PassingFeed, tokens: Sequence[int]) -> list[Tail]:
-        embeds = self.text.embed_tokens(torch.tensor([tokens], device=self.device))
-        return feed.tails(self._states(feed, embeds, feed.cache, tails=feed))
+        return feed.tails(self._states(feed, self.embedded(tokens)[None], feed.cache, tails=feed))
 
     def append_tail(self, state: PrefillState, tail: Tail, *, decoding: bool = False) -> Tensor:
         """Make what was read after `state` a part of it, as `prefill_text` does; its hidden state (D,)."""

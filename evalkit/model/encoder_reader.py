@@ -18,6 +18,7 @@ import torch
 from evalkit.encoder_view import EncoderView
 from evalkit.model.encoder_attention import pooled, received, received_from_mean
 from evalkit.model.positions import rotate
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,7 +126,7 @@ class QwenReader(EncoderReader):
     def _raster(self, x: Tensor) -> Tensor:
         """(B, P, …) in the tower's order -> (B·P, …) in raster order."""
         out = torch.empty_like(x)
-        out[:, self.order.to(x.device)] = x
+        out[:, to_device(self.order, x.device)] = x
         return out.flatten(0, 1)
 
 

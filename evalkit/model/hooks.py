@@ -22,6 +22,7 @@ from evalkit.method import Budget, Method
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens, check_index
 from evalkit.model.prune_view import NO_VIEW, LayerView, NoView, by_head, last_before_rotation
+from evalkit.to_device import to_device
 from evalkit.types import CachedVideo, Evicted, LayerChunk, VisualTokens
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class LayerHooks:
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
         self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids, chunk.text)
         self._projected: dict[str, Tensor] = {}
+        # layer, what stays, cells (S,) of what it stays of, and whether ids go on without a gap
+        self._unrecorded: list[tuple[int, Evicted, Tensor, bool]] = []
         self._rotary: tuple[Tensor, tuple[Tensor, Tensor]] | None = None  # cos and sin of the ids asked for last
 
     @contextmanager
@@ -144,7 +147,7 @@ class LayerHooks:
         if pruned is None:
             return hidden, None
         self.state.count(OpCounts(extra=pruned.flops))
-        left = hidden[:, pruned.index.to(hidden.device)]
+        left = hidden[:, to_device(pruned.index, hidden.device)]
         return left if pruned.states is None else self.live.replaced(left, pruned.states), pruned.index
 
     def _view(self, i: int, hidden: Tensor, live: LiveTokens, *, between: bool) -> LayerView | NoView:
@@ -192,32 +195,35 @@ class LayerHooks:
             return
         if not isinstance(evicted, Evicted):
             raise MethodError(f"{type(chunk.method).__name__}.evict() must return an Evicted, it has no settle()")
-        # one copy, whichever side the method's index is on: the CPU counts, the device gathers
-        index, on_device = evicted.index.cpu(), evicted.index.to(keys.device)
-        check_index(index, len(live.tokens), f"{type(chunk.method).__name__}.evict")
-        if live.layout is not None:
-            index = live.entries(index)
-            on_device = index.to(keys.device)
-        self._cut(i, live, keys, replace(evicted, index=index), on_device)
+        if evicted.index.device.type == "cpu" or live.layout is not None:  # among separators the CPU counts
+            evicted = _on_cpu([evicted])[0]
+            index = check_index(evicted.index, len(live.tokens), _verb(chunk.method))
+            evicted = replace(evicted, index=live.entries(index))
+        self._cut(i, live, keys, evicted)
 
-    def _cut(
-        self, i: int, live: LiveTokens, keys: Tensor, evicted: Evicted, on_device: Tensor, *, closes_gap: bool = True
-    ) -> None:
+    def _cut(self, i: int, live: LiveTokens, keys: Tensor, evicted: Evicted, *, closes_gap: bool = True) -> None:
         """Of this feed's entries in layer i, separators included, keep those of `evicted`, at its new ids."""
         index, ids = evicted.index, evicted.positions
         if live.layout is not None and ids is not None:
             old = self.state.positions[i][:, -len(live) :][:, index]
             ids = self.positions.with_separators(old, live.layout.visual[index], ids)
+        on_device = to_device(index, keys.device)
         new = None if ids is None else self.positions.rotate(keys.index_select(1, on_device), ids)[None]
-        self.state.evict(
-            i,
-            replace(evicted, positions=ids),
-            live.cells,
-            on_device=on_device,
-            keys=new,
-            align_text=self.positions.aligns(evicted),
-            closes_gap=closes_gap,
-        )
+        self.state.cut(i, len(live), on_device, new)
+        self._unrecorded.append((i, replace(evicted, positions=ids), live.cells, closes_gap))
+        if index.device.type == "cpu":
+            self.record_evictions()
+
+    def record_evictions(self) -> None:
+        """Record what layers have evicted whose index the device alone knew: in one copy, when all of them have run."""
+        on_cpu = _on_cpu([evicted for _, evicted, _, _ in self._unrecorded])
+        for evicted, (i, found, cells, closes_gap) in zip(on_cpu, self._unrecorded, strict=True):
+            if evicted is not found:
+                assert self.chunk is not None
+                check_index(evicted.index, len(cells), _verb(self.chunk.method))
+            align_text = self.positions.aligns(evicted)
+            self.state.record_eviction(i, evicted, cells, align_text=align_text, closes_gap=closes_gap)
+        self._unrecorded.clear()
 
     def _rechoose(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
         name = type(chunk.method).__name__
@@ -243,7 +249,7 @@ class LayerHooks:
         index = evicted.index.cpu()
         for row in index if index.ndim == 2 else [index]:
             check_index(row, size, f"{name}.evict")
-        on_device = evicted.index.to(keys.device)
+        on_device = to_device(evicted.index, keys.device)
         self.state.rechoose(i, index, on_device=on_device, flops=evicted.flops)
 
     def _layer_chunk(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> LayerChunk:
@@ -259,3 +265,20 @@ class LayerHooks:
             max_keep=max(1, chunk.max_keep * size // len(chunk.tokens)),
             prompt_tokens=chunk.prompt_tokens,
         )
+
+
+def _verb(method: Method) -> str:
+    return f"{type(method).__name__}.evict"
+
+
+def _on_cpu(found: Sequence[Evicted]) -> list[Evicted]:
+    """The same with index and ids on the CPU, itself where they are; one copy for them all."""
+    far = [x for one in found for x in (one.index, one.positions) if x is not None and x.device.type != "cpu"]
+    if not far:
+        return list(found)
+    copied = torch.split(torch.cat([x.flatten() for x in far]).cpu(), [x.numel() for x in far])
+    near = {id(x): flat.view(x.shape) for x, flat in zip(far, copied, strict=True)}
+    return [
+        replace(one, index=near.get(id(one.index), one.index), positions=near.get(id(one.positions), one.positions))
+        for one in found
+    ]

@@ -13,6 +13,7 @@ import torch
 
 from evalkit.errors import MethodError
 from evalkit.model.separators import NO_CELL, TEXT, SequenceLayout
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,22 +62,22 @@ class LiveTokens:
         if self.layout is None:
             return x
         index = self.layout.visual.nonzero()[:, 0]  # on the CPU: a mask on a GPU would wait for it
-        return x.index_select(-2, index.to(x.device))
+        return x.index_select(-2, to_device(index, x.device))
 
     def with_visual(self, hidden: Tensor, added: Tensor) -> Tensor:
         """Hidden states (1, n, D) with `added` (N, D) on those of the visual tokens."""
-        added = added.to(hidden.device, hidden.dtype)
+        added = to_device(added, hidden.device, hidden.dtype)
         if self.layout is None:
             return hidden + added
-        where = self.layout.visual.nonzero()[:, 0].to(hidden.device)
+        where = to_device(self.layout.visual.nonzero()[:, 0], hidden.device)
         return hidden.index_add(1, where, added[None])
 
     def replaced(self, hidden: Tensor, states: Tensor) -> Tensor:
         """Hidden states (1, n, D) with `states` (N, D) in the place of the visual tokens'."""
-        states = states.to(hidden.device, hidden.dtype)
+        states = to_device(states, hidden.device, hidden.dtype)
         if self.layout is None:
             return states[None]
-        where = self.layout.visual.nonzero()[:, 0].to(hidden.device)
+        where = to_device(self.layout.visual.nonzero()[:, 0], hidden.device)
         return hidden.index_copy(1, where, states[None])
 
     def prune(

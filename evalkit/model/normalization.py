@@ -25,13 +25,6 @@ SIGLIP_MEAN = (0.5, 0.5, 0.5)
 SIGLIP_STD = (0.5, 0.5, 0.5)
 
 
-def to_device(pixels: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Normalised pixels on the encoder's device; on CUDA the CPU goes on to the next slice while they are copied."""
-    if device.type == "cuda":
-        return pixels.to(dtype).pin_memory().to(device, non_blocking=True)
-    return pixels.to(device, dtype)
-
-
 class PixelNormalization:
     """The processors' fused form of "divide by 255, subtract the mean, divide by the deviation"."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from evalkit.model.rotary_memo import RotaryMemo
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,7 +141,7 @@ class RopePositions(Positions):
 
     def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
         """Ids (1, S): the one row is the batch."""
-        return ids.to(device)
+        return to_device(ids, device)
 
 
 class MRopePositions(Positions):
@@ -168,7 +169,7 @@ class MRopePositions(Positions):
 
     def model_ids(self, ids: Tensor, device: torch.device) -> Tensor:
         """Ids (3, 1, S)."""
-        return ids[:, None].to(device)
+        return to_device(ids[:, None], device)
 
 
 class TimedMRopePositions(MRopePositions):

@@ -24,6 +24,7 @@ from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
 from evalkit.model.settling_hooks import SettlingHooks
 from evalkit.model.whole_prompt import WholePromptHooks
+from evalkit.to_device import to_device
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class PrefillLoop:
         """What a method's `select` hands over in the order in which it is fed, and on which separators depend."""
         return tokens if self.keeps_order else in_raster_order(tokens)
 
+    def embedded(self, ids: Sequence[int]) -> Tensor:
+        """What the language model reads for token ids, (n, D)."""
+        found: Tensor = self.text.embed_tokens(to_device(torch.tensor(list(ids), dtype=torch.long), self.device))
+        return found
+
     def new_state(self) -> PrefillState:
         """The state of a sequence of which nothing has been read."""
         return PrefillState(self.layers, self.positions.rows)
@@ -128,7 +134,7 @@ class PrefillLoop:
         """Feed text tokens; returns the hidden state of the last one (D,). `observe` sees each layer's attention."""
         position_ids = self.positions.text_ids(state.next_id, len(ids))
         state.record_input(ids, following(position_ids), reply=decoding)
-        embeds = self.text.embed_tokens(torch.tensor([list(ids)], device=self.device))
+        embeds = self.embedded(ids)[None]
         hooks = LayerHooks(self.text.layers, self.positions, state, position_ids, decoding=decoding, observe=observe)
         return self._run(hooks, embeds)
 
@@ -173,7 +179,7 @@ class PrefillLoop:
                 cells_left=cells - 1 - int(tokens.slot[index[-1]]),
             )
             where = index if separators is None else separators.positions_beside(index)
-            features = chunk.tokens.features.to(self.device, self.model.dtype)
+            features = to_device(chunk.tokens.features, self.device, self.model.dtype)
             embeds = features if beside is None else beside.interleave(features)
             if not method.overrides("settle"):
                 hooks = LayerHooks(
@@ -205,8 +211,7 @@ class PrefillLoop:
             text = self.positions.text_ids(state.next_id, len(suffix_ids))[:, -guide.tokens :]
             offset = int(text[0, 0] - ids[0, -1]) - 1 if guide.offset is None else guide.offset
             ids = torch.cat([ids, text - offset], 1)
-            token_ids = torch.tensor(list(suffix_ids[-guide.tokens :]), device=self.device)
-            embeds = torch.cat([embeds, self.text.embed_tokens(token_ids)])
+            embeds = torch.cat([embeds, self.embedded(suffix_ids[-guide.tokens :])])
             chunk = replace(chunk, text=(0, guide.tokens))
         hooks = SettlingHooks(self.text.layers, self.positions, state, ids, chunk=chunk, guide=guide)
         self._run(hooks, embeds[None])
@@ -238,12 +243,9 @@ class PrefillLoop:
             prompt_tokens=int(ids.shape[1]),
             text=text,
         )
-        features = tokens.features.to(self.device, self.model.dtype)
+        features = to_device(tokens.features, self.device, self.model.dtype)
         video = features if separators is None else separators.interleave(features)
-        before, behind = (
-            self.text.embed_tokens(torch.tensor(list(part), device=self.device, dtype=torch.long))
-            for part in (prefix_ids, suffix_ids)
-        )
+        before, behind = self.embedded(prefix_ids), self.embedded(suffix_ids)
         hooks = WholePromptHooks(self.text.layers, self.positions, state, ids, chunk=chunk)
         return self._run(hooks, torch.cat([before, video, behind])[None])
 
@@ -262,8 +264,10 @@ class PrefillLoop:
             states = self._states(hooks, embeds, state.cache)
         except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
+            hooks.record_evictions()
             state.check()
             return embeds.new_empty(0)
+        hooks.record_evictions()
         state.check()
         return states[0, -1]
 

@@ -43,7 +43,8 @@ class PrefillState:
     """One sequence in the making: the cache, and what the cache alone does not know.
 
     Only the methods below change it: `record_input` for each feed and `record_guide` for text fed behind a chunk,
-    `append` before each layer, `evict` after a layer's attention, `count` for operations outside both, `rewind`.
+    `append` before each layer, `cut` and `record_eviction` after a layer's attention, `count` for operations outside
+    both, `rewind`.
     """
 
     def __init__(self, layers: int, rows: int = 3) -> None:
@@ -147,27 +148,24 @@ class PrefillState:
         if cells is not None:
             self._count_video(layer, cells)
 
-    def evict(
-        self,
-        layer: int,
-        evicted: Evicted,
-        cells: Tensor,
-        *,
-        on_device: Tensor,
-        keys: Tensor | None,
-        align_text: bool,
-        closes_gap: bool = True,
+    def cut(self, layer: int, size: int, index: Tensor, keys: Tensor | None) -> None:
+        """Of the last `size` entries of a layer's cache keep those at `index` (K,), which is where the cache is.
+
+        `keys` (1, G, K, d) replace those kept where their ids are new. `record_eviction` must follow, when the index is
+        known to the CPU.
+        """
+        self.layers[layer].keep_of_last(size, index, keys)
+
+    def record_eviction(
+        self, layer: int, evicted: Evicted, cells: Tensor, *, align_text: bool, closes_gap: bool = True
     ) -> None:
-        """Of a video's entries last appended to a layer, of temporal cells `cells` (S,), keep those of `evicted`.
+        """Record that of a video's entries last appended to a layer, of temporal cells `cells` (S,), those of `evicted`
+        were kept, whose index and ids are on the CPU. A separator's cell is -1, that of text -2.
 
-        A separator's cell is -1, that of text -2.
-
-        Its index (K,) is on the CPU; `on_device` is the same where the cache is. `keys` (1, G, K, d) replace those kept
-        where their ids are new; `align_text`: whether following text then moves in all rows; `closes_gap`: whether
-        what follows continues from new ids at all.
+        `align_text`: whether following text then moves in all rows; `closes_gap`: whether what follows continues from
+        new ids at all.
         """
         index, size = evicted.index, len(cells)
-        self.layers[layer].keep_of_last(size, on_device, keys)
         old = self.positions[layer]
         before, chunk = old[:, : old.shape[1] - size], old[:, old.shape[1] - size :]
         ids = chunk[:, index] if evicted.positions is None else evicted.positions

@@ -30,11 +30,14 @@ class RotaryMemo:
         self._bytes = 0
 
     def __call__(self, x: Tensor, ids: Tensor, make: Callable[[], CosSin]) -> CosSin:
-        """cos and sin for ids (R, S), in the dtype and on the device of `x`: kept, or what `make` makes."""
-        if not self._fixed:
+        """cos and sin for ids (R, S), in the dtype and on the device of `x`: kept, or what `make` makes.
+
+        Ids that only a GPU knows are looked up nowhere: the CPU would wait for them.
+        """
+        if not self._fixed or ids.device.type != "cpu":
             return make()
         # a tensor of inference mode may not be part of a forward of training
-        key = (ids.cpu().numpy().tobytes(), len(ids), x.dtype, x.device, torch.is_inference_mode_enabled())
+        key = (ids.numpy().tobytes(), len(ids), x.dtype, x.device, torch.is_inference_mode_enabled())
         if key not in self._kept:
             self._keep(key, make())
         self._kept.move_to_end(key)

@@ -16,6 +16,7 @@ from evalkit.chunk_scores import Scored
 from evalkit.errors import MethodError
 from evalkit.model.hooks import LayerHooks
 from evalkit.model.live_tokens import check_index
+from evalkit.to_device import to_device
 from evalkit.types import Evicted
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ class SettlingHooks(LayerHooks):
             return
         index = torch.arange(self._own(live))
         if found is None:
-            self._cut(i, live, keys, Evicted(index=index), index.to(keys.device))
+            self._cut(i, live, keys, Evicted(index=index))
             return
         name = f"{type(chunk.method).__name__}.evict()"
         if not isinstance(found, Scored) or found.scores.shape != (len(live.tokens),):
             raise MethodError(f"{name} must return a Scored of {len(live.tokens)} scores, as it has settle()")
         self._scores[i] = found.scores
         evicted = Evicted(index=index, positions=found.positions, flops=found.flops)
-        self._cut(i, live, keys, evicted, index.to(keys.device), closes_gap=found.closes_gap)
+        self._cut(i, live, keys, evicted, closes_gap=found.closes_gap)
 
     def settle(self) -> None:
         """After the last layer: cut each layer's cache to what the method leaves of the chunk."""
@@ -80,7 +81,7 @@ class SettlingHooks(LayerHooks):
         name, layers = type(chunk.method).__name__, len(self.layers)
         if len(self._scores) != layers:
             raise MethodError(f"{name}.evict() must return scores for all {layers} layers, or for none")
-        scores = torch.stack([self._scores[i] for i in range(layers)])
+        scores = torch.stack([self._scores[i] for i in range(layers)]).cpu()
         settled = chunk.method.settle(scores, chunk.part)
         if len(settled) != layers:
             raise MethodError(f"{name}.settle() must return an index for each of {layers} layers, got {len(settled)}")
@@ -89,11 +90,5 @@ class SettlingHooks(LayerHooks):
             index = live.entries(check_index(chosen.cpu(), len(live.tokens), f"{name}.settle"))
             index = index[index < own]  # the guide has left
             evicted = Evicted(index=index)
-            self.state.evict(
-                i,
-                evicted,
-                live.cells[:own],
-                on_device=index.to(self.state.layers[i].keys.device),
-                keys=None,
-                align_text=self.positions.aligns(evicted),
-            )
+            self.state.cut(i, own, to_device(index, self.state.layers[i].keys.device), None)
+            self.state.record_eviction(i, evicted, live.cells[:own], align_text=self.positions.aligns(evicted))

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from evalkit.errors import ModelError
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import PixelNormalization, to_device
+from evalkit.model.normalization import PixelNormalization
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     import numpy as np

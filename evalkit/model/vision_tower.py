@@ -12,7 +12,8 @@ import torch
 
 from evalkit.model import flops
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import PixelNormalization, to_device
+from evalkit.model.normalization import PixelNormalization
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

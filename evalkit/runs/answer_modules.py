@@ -18,6 +18,7 @@ CHANGES_ANSWERS = (
     "evalkit.encoder_view",
     "evalkit.merging",
     "evalkit.method",
+    "evalkit.to_device",
     "evalkit.types",
     # from annotation files to questions: rows are hashed on their own, video and subtitle paths and groups are not
     "evalkit.data.benchmarks",

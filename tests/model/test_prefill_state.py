@@ -54,7 +54,8 @@ def test_append_and_evict_by_hand() -> None:
 
     index = torch.tensor([0, 3])
     evicted = Evicted(index=index, positions=ids(2, 4)[:, index], flops=9)
-    state.evict(0, evicted, cells, on_device=index, keys=torch.full((1, 1, 2, 2), 5.0), align_text=False)
+    state.cut(0, 4, index, torch.full((1, 1, 2, 2), 5.0))
+    state.record_eviction(0, evicted, cells, align_text=False)
     assert state.lengths == (4, 6)
     assert state.positions[0][0].tolist() == [0, 1, 2, 5]
     assert state.visual == [2, 4]
@@ -216,6 +217,6 @@ def test_an_evictions_index_crosses_once(backbone: Qwen2VL) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("where", ["cpu", "cuda"])
 def test_an_evictions_index_crosses_once_on_a_gpu(where: str, backbone: Qwen2VL) -> None:
-    """Whichever side the method's index is on; the method's own way of making it is the first copy of `cuda`."""
+    """An index of the CPU to the device, or the method's own copy of `cuda`: those of all layers come back as one."""
     found, evictions = crossings(backbone, Every3rd(device=where), "cuda")
-    assert found == (evictions if where == "cpu" else 2 * evictions)
+    assert found == evictions

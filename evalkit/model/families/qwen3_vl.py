@@ -15,6 +15,7 @@ from evalkit.model.normalization import SIGLIP_MEAN, SIGLIP_STD
 from evalkit.model.positions import Positions, TimestampMRopePositions
 from evalkit.model.separators import Separators
 from evalkit.model.vision_tower import DeepstackVisionTower
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,7 @@ class Qwen3VL(Qwen2VL):
             behind += [False] * len(before) + [True]
         token_ids = torch.tensor(ids)
         return Separators(
-            embeds=self.text.embed_tokens(token_ids.to(self.device)),
+            embeds=self.text.embed_tokens(to_device(token_ids, self.device)),
             anchor=torch.tensor(anchor),
             behind=torch.tensor(behind),
             with_row=torch.zeros(len(ids), dtype=torch.bool),

@@ -14,9 +14,10 @@ from evalkit.model.families.videochat_flash_model import (
     VideoChatFlashForCausalLM,
 )
 from evalkit.model.finite import check_finite
-from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD, PixelNormalization, to_device
+from evalkit.model.normalization import IMAGENET_MEAN, IMAGENET_STD, PixelNormalization
 from evalkit.model.positions import RopePositions
 from evalkit.model.video_llm import VideoLLM
+from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
