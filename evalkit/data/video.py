@@ -115,7 +115,7 @@ def sized_frames(video: Video, plans: Sequence[FramePlan], reader: str = "pyav")
     sizes = wanted_sizes(plans)
     with closing(raw_frames(video, plans, reader)) as found:
         for frame in found:
-            yield sized(frame, sizes)
+            yield from sized([frame], sizes)
 
 
 def wanted_sizes(plans: Sequence[FramePlan]) -> dict[int, set[Size]]:
@@ -127,10 +127,14 @@ def wanted_sizes(plans: Sequence[FramePlan]) -> dict[int, set[Size]]:
     return sizes
 
 
-def sized(frame: RawFrame, sizes: Mapping[int, Collection[Size]]) -> SizedFrame:
-    """A frame at the sizes at which it is wanted."""
-    wanted, shown, seconds, rgb = frame
-    return SizedFrame(wanted, shown, seconds, {size: _resized(rgb, size) for size in sizes[wanted]})
+def sized(frames: Sequence[RawFrame], sizes: Mapping[int, Collection[Size]]) -> list[SizedFrame]:
+    """Frames of one video at the sizes at which they are wanted."""
+    found: list[dict[Size, np.ndarray]] = [{} for _ in frames]
+    for size in {size: None for frame in frames for size in sizes[frame.wanted]}:
+        chosen = [i for i, frame in enumerate(frames) if size in sizes[frame.wanted]]
+        for i, rgb in zip(chosen, _resized([frames[i].rgb for i in chosen], size), strict=True):
+            found[i][size] = rgb
+    return [SizedFrame(*frame[:3], pixels) for frame, pixels in zip(frames, found, strict=True)]
 
 
 def decode(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> list[Frames]:
@@ -154,14 +158,7 @@ def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     Where evalkit resizes frames, with the arithmetic (on integers, as torchvision has it for tensors)
     of Qwen2-VL's own video processor.
     """
-    if rgb.shape[:2] == (height, width):
-        return rgb
-    import torch
-
-    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None]
-    size = (height, width)
-    small = torch.nn.functional.interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return small[0].permute(1, 2, 0).numpy()
+    return _resized([rgb], (height, width, None))[0]
 
 
 def resize_nearest(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -179,9 +176,20 @@ def size_of(plan: FramePlan) -> Size:
     return plan.height, plan.width, plan.nearest
 
 
-def _resized(rgb: np.ndarray, size: Size) -> np.ndarray:
+def _resized(pictures: Sequence[np.ndarray], size: Size) -> Sequence[np.ndarray]:
+    """Pictures of one shape (H, W, 3) at one size, resized in one call: for small ones that is most of the time."""
     height, width, nearest = size
-    return resize(rgb if nearest is None else resize_nearest(rgb, *nearest), height, width)
+    if nearest is not None:
+        pictures = [resize_nearest(rgb, *nearest) for rgb in pictures]
+    if pictures[0].shape[:2] == (height, width):
+        return pictures
+    import torch
+
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    small = torch.nn.functional.interpolate(
+        batch, size=(height, width), mode="bicubic", antialias=True, align_corners=False
+    )
+    return [rgb.numpy() for rgb in small.permute(0, 2, 3, 1)]
 
 
 def _key(plan: FramePlan) -> Key:

@@ -32,7 +32,8 @@ class PixelNormalization:
         """Mean and deviation of pixel values in [0, 1], by channel."""
         self._mean, self._std = torch.tensor(mean) * 255, torch.tensor(std) * 255
 
-    def __call__(self, pixels: np.ndarray) -> Tensor:
-        """uint8 frames (F, height, width, 3) -> float32 of the same shape."""
+    def __call__(self, pixels: np.ndarray, *, behind: int = 0) -> Tensor:
+        """uint8 pixels -> float32 of the same shape; `behind`: dimensions after that of the 3 channels."""
         own = torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32, copy=True)
-        return own.sub_(self._mean).div_(self._std)  # in place: few tensors are larger
+        mean, std = (x.view(-1, *[1] * behind) for x in (self._mean, self._std))
+        return own.sub_(mean).div_(std)  # in place: few tensors are larger

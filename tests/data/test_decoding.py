@@ -106,7 +106,7 @@ def test_a_second_process_gives_the_frames_that_the_first_one_has_not(clip: Path
 
     stream = Twice().frames(probe(clip), PLANS, "pyav")
     assert list(stream) == frames
-    assert stream.seconds == 7
+    assert stream.seconds >= 7
     assert len(asked) == 2
     assert asked[0] == asked[1]
 
@@ -171,7 +171,7 @@ def test_large_frames_are_resized_in_the_child(
     frames = [frame for message in messages for frame in message.frames]
     assert outbox.bytes == (resized or 5 * 48 * 64 * 3)
     sizes = wanted_sizes(RESIZED)
-    found = [flat(frame if isinstance(frame, SizedFrame) else sized(frame, sizes)) for frame in frames]
+    found = [flat(frame) for frame in (frames if resized else sized(frames, sizes))]
     assert found == read(DecodeInProcess(), clip, plans=RESIZED)
     assert all(isinstance(frame, SizedFrame if resized else RawFrame) for frame in frames)
 

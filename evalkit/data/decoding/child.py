@@ -58,7 +58,7 @@ class Probed(NamedTuple):
 class Decoded(NamedTuple):
     """Frames that were asked for, as many as make up MESSAGE, or one that is larger."""
 
-    frames: list[RawFrame | SizedFrame]
+    frames: list[RawFrame | SizedFrame]  # all of one kind; raw ones are resized by the parent
 
 
 class Finished(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.child_process import LightProcess, Logged, how_it_ended
 from evalkit.data.decoding.child import Decode, Decoded, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
-from evalkit.data.video import SizedFrame, sized, wanted_sizes
+from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
 from evalkit.errors import DecoderKilledError, EvalkitError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from evalkit.data.decoding.child import Message, Request
     from evalkit.data.decoding.source import Now
-    from evalkit.data.video import RawFrame
     from evalkit.types import FramePlan, Video
 
 log = logging.getLogger(__name__)
@@ -200,7 +199,7 @@ class _Sent(FrameStream):
         self._sizes, self._resizing = wanted_sizes(request.plans), 0.0
         video, given = request.video, source.deadline
         self._wait = _Wait(video.path, BASE_SECONDS + video.duration_s if given is None else given)
-        self._came: deque[RawFrame | SizedFrame] = deque()
+        self._came: deque[SizedFrame] = deque()
         self._taken = self._passed = 0  # of this process, and by the caller
         source.ask(request)
 
@@ -212,7 +211,7 @@ class _Sent(FrameStream):
             self._taken += 1
             if self._taken > self._passed:  # a second process begins anew
                 self._passed += 1
-                return self._sized(frame)
+                return frame
 
     def _receive(self) -> None:
         """The next frames, at least one. Raises StopIteration where all have come."""
@@ -228,15 +227,14 @@ class _Sent(FrameStream):
                 self.seconds = message.seconds + self._resizing
                 self._source.finished()
                 raise StopIteration
-            self._came.extend(message.frames)
+            self._came.extend(self._sized(message.frames))
 
-    def _sized(self, message: RawFrame | SizedFrame) -> SizedFrame:
-        if isinstance(message, SizedFrame):
-            return message
+    def _sized(self, frames: Sequence[RawFrame | SizedFrame]) -> list[SizedFrame]:
+        """Frames of a message, which are all of one kind, with raw ones resized."""
         start = time.perf_counter()
-        frame = sized(message, self._sizes)
+        resized = sized([frame for frame in frames if isinstance(frame, RawFrame)], self._sizes)
         self._resizing += time.perf_counter() - start
-        return frame
+        return [*resized, *(frame for frame in frames if isinstance(frame, SizedFrame))]
 
 
 def _scan_seconds(path: Path) -> float:
