@@ -43,12 +43,12 @@ NAME, PER_VIDEO = "videomme", 3
 A_QUESTION, RESUMED, HELP = 1.0, 1.0, 1.0  # bars: ms, s, s
 NOTE = """
 CPU: user and system, of all processes; medians of {runs}. A question: {questions} about {videos} videos of no content
-in Video-MME's format, uniform at 1, 128 frames, 64 temporal cells, 8 layers, from a loaded model to the tables of the
-run: all that evalkit does but decoding, the vision encoder and the layers. Its stages are then bookkeeping alone:
-frames held, position ids and entries of each layer counted; outside of them are plans, prompts and their tokens, costs,
-reading of replies, each answer synced to disk, tables. lmms-eval {lmms_eval}: the same questions with its `dummy`
-model, from requests to results, no prompt tokenized and nothing stored. Resumed: `run_eval.py` on the finished run,
-less the same on a run of {few} answers, which is the start-up. Load average when it began: {load:.1f}.
+in Video-MME's format, uniform at 1, 128 frames, 64 temporal cells, 8 layers, from a loaded model and task to the tables
+of the run: all that evalkit does but decoding, the vision encoder and the layers. Its stages are then bookkeeping
+alone: position ids and entries of each layer counted; outside of them are plans, frames held, prompts and their tokens,
+costs, reading of replies, answers written and synced to disk, tables. lmms-eval {lmms_eval}: the same questions with
+its `dummy` model, from requests to results, no prompt tokenized and nothing stored. Resumed: `run_eval.py` on the
+finished run, less the same on a run of {few} answers, which is the start-up. Load average when it began: {load:.1f}.
 """
 
 
@@ -82,7 +82,9 @@ def answered(root: Path, results: Path) -> Spent:
     grid = build.grid(composed("config", settings(root, results)))
     setup: Any = FreeSetup(**{field.name: getattr(grid.setup, field.name) for field in fields(grid.setup)})
     setup.engine.frame_encoders([None])
-    assert setup.record  # hashes the weights: start-up
+    assert setup.record  # hashes the weights: start-up, as what loads the tokenizer and lmms-eval's task
+    setup.expect_prompts(NAME)
+    setup.check_settings(grid.benchmarks)
     free = replace(grid, setup=setup, executor=InProcess())
     before = mark()
     folders, failed = free.run()

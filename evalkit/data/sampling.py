@@ -184,14 +184,15 @@ class Sampling:
 def cut_linspace(total: int, n: int) -> list[int]:
     """`n` of `total` frames from the first to the last, evenly, cut to integers."""
     # source: lmms-eval 0.7.3 models/simple/qwen2_vl.py; ReTaKe get_frame_indices; for n = 1 it is the first frame
-    return [int(place) for place in np.linspace(0, total - 1, n)]
+    places: list[int] = np.linspace(0, total - 1, n).astype(int).tolist()
+    return places
 
 
 def rounded_linspace(total: int, n: int) -> list[int]:
     """`n` of `total` frames from the first to the last, evenly, rounded in float32 as qwen-vl-utils' readers do it."""
     import torch
 
-    picked = [int(index) for index in torch.linspace(0, total - 1, n).round()]
+    picked: list[int] = torch.linspace(0, total - 1, n).round().int().tolist()
     return picked if len(set(picked)) == n else cut_linspace(total, n)  # halves may meet where nearly all are picked
 
 
@@ -213,7 +214,7 @@ def starts(total: int, n: int) -> list[int]:
 def middles(total: int, n: int) -> list[int]:
     """The middle frames of `n` ≤ `total` intervals."""
     # source: golden traces of XComp's get_frame_indices ("middle")
-    edges = [int(edge) for edge in np.linspace(0, total, n + 1)]
+    edges = np.linspace(0, total, n + 1).astype(int).tolist()
     return [(first + after - 1) // 2 for first, after in pairwise(edges)]
 
 

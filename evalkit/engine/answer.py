@@ -16,7 +16,7 @@ import torch
 
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.engine import replies
-from evalkit.engine.encoded_video import EncodedVideo, Pending, PlannedVideo, PrefilledVideo
+from evalkit.engine.encoded_video import EncodedVideo, Pending, PlannedVideo, PrefilledVideo, video_path
 from evalkit.engine.encoding import BegunVideo, FrameSet, encode_all, frame_sets
 from evalkit.engine.failures import joined, lost
 from evalkit.engine.prefill import Prefiller, Prefixes, in_turn
@@ -27,12 +27,11 @@ from evalkit.method import OperatingPoint
 from evalkit.types import Answer, Question, Video
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evalkit.data.protocols import Protocol
     from evalkit.engine.encoding import Refused
     from evalkit.engine.frame_encoder import FrameEncoder
     from evalkit.engine.models import FrameEncoders
+    from evalkit.engine.prompts import Unasked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,7 @@ class Engine:
     source: FrameSource = field(default_factory=DecodeInProcess)
     # the video that is decoded while the one before it is answered, or what is wrong with it
     _ahead: list[tuple[Pending, BegunVideo | Exception]] = field(default_factory=list, repr=False)
+    _unasked: Unasked = field(default_factory=dict, repr=False)
 
     @property
     def frame_encoder(self) -> FrameEncoder:
@@ -86,7 +86,7 @@ class Engine:
             return
         shared = sum(map(len, pending.values())) > 1
         union = len({index for one in begun.sets for index in one.indices})
-        prompts, prefixes = Prompts(self.protocol), Prefixes()
+        prompts, prefixes = Prompts(self.protocol, self._unasked), Prefixes()
         for one in begun.sets:
             decoding = Clock(self.meter)
             decoding.spent["decode"] = begun.stream.seconds * len(one.indices) / max(1, union)
@@ -102,7 +102,7 @@ class Engine:
         """Plan one video's frames and have them decoded; what went wrong is for its turn."""
         try:
             encoders = self.frame_encoders({point.adapter for point in pending})
-            video = self.source.probe(_path(pending))
+            video = self.source.probe(video_path(pending))
             planned: list[PlannedVideo] = []
             refused: list[Refused] = []
             batches = [(point, batch) for point, asked in pending.items() for batch in _planned_alike(point, asked)]
@@ -123,7 +123,7 @@ class Engine:
         """Encode a video as its frames come; what went wrong."""
         try:
             if following is not None:
-                self.source.announce(_path(following))
+                self.source.announce(video_path(following))
             encode_all(begun.video, begun.stream, begun.sets)
         except Exception as error:  # noqa: BLE001 – as above
             return error
@@ -176,10 +176,6 @@ class Engine:
                 yield from lost({prefilled.point: [question]}, error)
             else:
                 yield prefilled.point, answer
-
-
-def _path(pending: Pending) -> Path:
-    return next(iter(pending.values()))[0].video_path
 
 
 def _planned_alike(point: OperatingPoint, questions: Sequence[Question]) -> list[tuple[Question, ...]]:

@@ -12,6 +12,8 @@ from evalkit.method import OperatingPoint
 from evalkit.types import Question
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from evalkit.encoder_view import Need
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 # the questions of ONE video that each operating point is to answer
 Pending = Mapping[OperatingPoint, Sequence[Question]]
+
+
+def video_path(pending: Pending) -> Path:
+    """The file of that video."""
+    return next(iter(pending.values()))[0].video_path
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""A grid of methods and ratios over question sets: video outermost, every answer stored as it comes."""
+"""A grid of methods and ratios over question sets: video outermost, every answer stored as it comes.
+
+Answers of one operating point about one video are synced to the disk together.
+"""
 
 from __future__ import annotations
 
@@ -105,12 +108,15 @@ class Grid:
             checked_lines.forget()  # there will be others to read, and models need the memory
             self.setup.check_settings(list({benchmark.name: benchmark for benchmark, _, _ in work}.values()))
         breaker = CircuitBreaker(self.max_failed, videos)
+        left = [{point: len(questions) for point, questions in pending.items()} for pending in videos]
         with self.executor.answers(self.setup, videos) as answers, progress(todo, "answer") as bar:
             for given in answers:
                 benchmark, runs, _ = work[given.video]
                 runs[given.point].append(given.answer)
-                bar.set_description(benchmark.label, refresh=False)
-                bar.update()
+                left[given.video][given.point] -= 1
+                if not left[given.video][given.point]:  # synced together, before they count as done
+                    bar.set_description(benchmark.label, refresh=False)
+                    bar.update(runs[given.point].sync())
                 breaker.add(given)
 
     def _pending(
@@ -156,6 +162,7 @@ def _record_bad_rows(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFold
         for row in benchmark.bad_rows:
             if row.id not in run.status:
                 run.append(records.failed(point, row, row.message))
+        run.sync()
 
 
 def _outdate(benchmark: Benchmark, runs: Mapping[OperatingPoint, RunFolder]) -> None:

@@ -22,14 +22,14 @@ def kept(
     """What is left of each cell of the encoded `tokens` in the cache; text that follows changes nothing of it."""
     entries, shown = state.visual_per_cell.tolist(), tokens.cell_seconds.tolist()
     cells = [cell for cell, count in enumerate(entries) if count > 1e-9]
-    slots = plan.slots
+    slots, layers = plan.slots, len(state.layers)
     # the last cell may have fewer frames of its own: its last one is repeated
     ends = [plan.indices[slots[min((cell + 1) * cell_frames, len(slots)) - 1]] for cell in cells]
     return KeptOverTime(
-        seconds=tuple(round(shown[cell], 3) for cell in cells),
-        tokens=tuple(round(entries[cell] / len(state.layers), 2) for cell in cells),
+        seconds=tuple([round(shown[cell], 3) for cell in cells]),
+        tokens=tuple([round(entries[cell] / layers, 2) for cell in cells]),
         cells=tuple(cells),
-        last_seconds=tuple(round(video.shown_at(frame), 3) for frame in ends),
+        last_seconds=tuple([round(video.shown_at(frame), 3) for frame in ends]),
         merged=_merged_into(selected, cells),
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo
-    from evalkit.engine.prompts import Prompts
+    from evalkit.engine.prompts import PromptIds, Prompts
     from evalkit.engine.stage_times import Meter
     from evalkit.model.prefill_state import PrefillState
     from evalkit.model.video_llm import VideoLLM
@@ -92,12 +92,10 @@ class Prefiller:
         questions: Sequence[Question],
     ) -> PrefilledVideo:
         """Prefill what comes before the video, and the video, for `questions`: one where a method is query-aware."""
-        backbone, method = planned.backbone, planned.point.method
+        backbone = planned.backbone
         clock = Clock(self._meter)
         clock.meter.reset_peak()
-        # only a query-aware method sees the question; what comes before the video is the same for all of a benchmark
-        prompt = self._prompts.text(backbone, questions[0], encoded) if method.query_aware else ""
-        prefix_ids, suffix_ids = self._prompts.ids(backbone, prompt, questions[0].benchmark, encoded)
+        prefix_ids, suffix_ids = self._ids(planned, encoded, questions[0])
         with clock.stage("select"):
             selected = _selected(planned, encoded, attention, prefix_ids, suffix_ids)
         clock.spent["select"] += 0.0 if attention is None else attention.reused_seconds
@@ -125,6 +123,15 @@ class Prefiller:
             replies={} if held is None else held.replies,
         )
         return self._held
+
+    def _ids(self, planned: PlannedVideo, encoded: EncodedVideo, question: Question) -> PromptIds:
+        """Only a query-aware method sees the question; what comes before the video is the same for all of a
+        benchmark.
+        """
+        backbone, benchmark = planned.backbone, question.benchmark
+        if not planned.point.method.query_aware:
+            return self._prompts.ids_unasked(backbone, benchmark, encoded)
+        return self._prompts.ids(backbone, self._prompts.text(backbone, question, encoded), benchmark, encoded)
 
     def _usable(
         self, planned: PlannedVideo, prefix_ids: Sequence[int], selected: VisualTokens | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.data.protocols.base import PromptContext
 from evalkit.errors import DataError
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from evalkit.types import Question
 
     PromptIds = tuple[list[int], list[int]]  # before and after the video
+    # by tokenizer, benchmark, and whether there is a video
+    Unasked = dict[tuple[Any, str, bool], PromptIds]
 
 
 class Prompts:
     """The prompts of one video's questions, each made once for all operating points."""
 
-    def __init__(self, protocol: Protocol) -> None:
-        self.protocol = protocol
+    def __init__(self, protocol: Protocol, unasked: Unasked) -> None:
+        """`unasked`: ids of prompts without a question, which are the same for all videos of a run."""
+        self.protocol, self._unasked = protocol, unasked
         self._texts: dict[tuple[object, ...], str] = {}
         self._ids: dict[tuple[object, ...], PromptIds] = {}
         self._contexts: dict[tuple[object, ...], PromptContext] = {}
@@ -54,15 +57,22 @@ class Prompts:
         """
         key = (id(backbone), text, benchmark, encoded.tokens is None)
         if key not in self._ids:
-            found = backbone.prompt(
-                text,
-                video=encoded.tokens is not None,
-                system=self.protocol.system(benchmark),
-                prefill=self.protocol.prefill(benchmark),
-            )
-            _expect_room(backbone, found)
-            self._ids[key] = found
+            self._ids[key] = self._written(backbone, text, benchmark, video=encoded.tokens is not None)
         return self._ids[key]
+
+    def ids_unasked(self, backbone: VideoLLM, benchmark: str, encoded: EncodedVideo) -> PromptIds:
+        """The same of a turn without a question, for what depends on none."""
+        video = encoded.tokens is not None
+        key = (backbone.tokenizer, benchmark, video)
+        if key not in self._unasked:
+            self._unasked[key] = self._written(backbone, "", benchmark, video=video)
+        return self._unasked[key]
+
+    def _written(self, backbone: VideoLLM, text: str, benchmark: str, *, video: bool) -> PromptIds:
+        system, prefill = self.protocol.system(benchmark), self.protocol.prefill(benchmark)
+        found = backbone.prompt(text, video=video, system=system, prefill=prefill)
+        _expect_room(backbone, found)
+        return found
 
 
 def _expect_room(backbone: VideoLLM, ids: PromptIds) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evalkit.types import Answer, KeptOverTime
 
+NONE_KEPT = ', "kept": null, '  # a key of a line alone: quotation marks inside a string have backslashes
+
 _encoded = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for each line
 
 
@@ -31,7 +33,5 @@ class AnswerLines:
         values = {**answer.to_dict(), "identity": self._identity}
         if answer.kept is not self._kept:
             self._kept, self._text = answer.kept, _encoded(values["kept"])
-        names = list(values)
-        place = names.index("kept")
-        before, after = ({name: values[name] for name in part} for part in (names[:place], names[place + 1 :]))
-        return f'{_encoded(before)[:-1]}, "kept": {self._text}, {_encoded(after)[1:]}\n'.encode()
+        before, _, after = _encoded(values | {"kept": None}).partition(NONE_KEPT)
+        return f'{before}, "kept": {self._text}, {after}\n'.encode()

@@ -1,7 +1,7 @@
-"""Run folders: one line per answer, appended and flushed as it is given, so that nothing finished is ever lost.
+"""Run folders: one line per answer, written as it is given, so that a process that is killed loses none.
 
-A folder is locked while a process writes to it. Reading it back, the last line of a question counts; a line that a
-killed process left unfinished is dropped.
+Lines are synced to the disk together, and count as done from then on. A folder is locked while a process writes to it.
+Reading it back, the last line of a question counts; a line that a killed process left unfinished is dropped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RunFolder:
         Raises RunLockedError when another process holds it, ConfigError where it cannot be written, and StorageError
         where the disk is full or no more files can be opened.
         """
-        self.path = path
+        self.path, self._file = path, path / ANSWERS
         self._identity = config.get("identity")
         self._lines = answer_lines.AnswerLines(self._identity)
         with storage.opening(path):
@@ -60,9 +60,10 @@ class RunFolder:
             self._repeated = {answer.question_id: answer.repeated is True for answer in answers}
             self.video_files = {answer.question_id: answer.video_file for answer in answers}  # as they were then
             self._outdated: set[str] = set()
-            (self.path / ANSWERS).touch()
-            self._held = (self.path / ANSWERS).stat()  # the file that is written to
+            self._file.touch()
+            self._held = self._file.stat()  # the file that is written to
             self._size = self._held.st_size  # that it must have
+            self._unsynced = 0  # answers that the disk may not hold yet
         except BaseException:
             self._lock.close()
             raise
@@ -110,7 +111,7 @@ class RunFolder:
 
     def _stored(self) -> list[Answer]:
         """The lines of answers.jsonl, each of which must be whole and of this very run. DataError where one is not."""
-        file, data = self.path / ANSWERS, self._mend(ANSWERS)
+        file, data = self._file, self._mend(ANSWERS)
         self._content = hashlib.sha256(data)  # that the file must have
         reader, lines = checked_lines.LineReader(), []
         for number, row in enumerate(self._rows(ANSWERS, data, reader.decode), 1):
@@ -134,56 +135,60 @@ class RunFolder:
         return sum(status == "failed" for status in self.status.values())
 
     def append(self, answer: Answer) -> None:
-        """Write one answer; it is on disk when this returns.
+        """Write one answer. It is in the file when this returns, and on disk after `sync`.
 
         StorageError where the machine refuses it, or where another program has changed the file.
         """
         data = self._lines.line(answer)
-        with storage.writing(self.path / ANSWERS):
-            with self._opened() as out:
-                self._expect_own(os.fstat(out))
-                _put(out, data)
-            self._size += len(data)
-            self._content.update(data)
-            self._expect_own()
+        with storage.writing(self._file), self._opened() as out:
+            _put(out, data)
+        self._size += len(data)
+        self._content.update(data)
+        self._unsynced += 1
         self._outdated.discard(answer.question_id)
         self.status[answer.question_id] = answer.status
         self.errors[answer.question_id] = str(answer.error)
         self._repeated[answer.question_id] = answer.repeated is True
 
+    def sync(self) -> int:
+        """Have the disk hold all that was appended; how many answers since the last time. Errors as `append`."""
+        if self._unsynced:
+            with storage.writing(self._file), self._opened() as out:
+                os.fsync(out)
+        synced, self._unsynced = self._unsynced, 0
+        return synced
+
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        """answers.jsonl for one line: a grid may have more runs than a process may open files. It is never created."""
+        """answers.jsonl as it was left, for a moment: a grid may have more runs than a process may open files. It is
+        never created.
+        """
         try:
-            out = os.open(self.path / ANSWERS, os.O_WRONLY | os.O_APPEND)
+            out = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         except FileNotFoundError:
             raise self._changed("it is not there any more") from None
         try:
+            self._expect_own(os.fstat(out))
             yield out
         finally:
             os.close(out)
 
-    def _expect_own(self, named: os.stat_result | None = None) -> None:
+    def _expect_own(self, found: os.stat_result) -> None:
         """StorageError where answers.jsonl is another file than at first, or of another size than was written."""
-        try:
-            named = named or (self.path / ANSWERS).stat()
-        except FileNotFoundError:
-            raise self._changed("it is not there any more") from None
-        if not os.path.samestat(named, self._held):
+        if not os.path.samestat(found, self._held):
             raise self._changed("another file is in its place")
-        if named.st_size != self._size:
-            raise self._changed(f"expected {self._size:,} bytes, it has {named.st_size:,}")
+        if found.st_size != self._size:
+            raise self._changed(f"expected {self._size:,} bytes, it has {found.st_size:,}")
 
     def _changed(self, what: str) -> StorageError:
         return StorageError(
-            f"{self.path / ANSWERS}: changed by another program while the run writes to it: {what}; keep editors and "
+            f"{self._file}: changed by another program while the run writes to it: {what}; keep editors and "
             "synchronisation away from it, then the same command goes on from what is stored"
         )
 
     def expect_all(self, question_ids: Collection[str]) -> None:
         """StorageError where answers.jsonl, as it is on disk, lacks a line of one of these questions."""
-        with storage.writing(self.path / ANSWERS):
-            self._expect_own()
+        with storage.writing(self._file), self._opened():
             data = self._mend(ANSWERS)
         stored: Collection[str] = self.status
         if hashlib.sha256(data).digest() != self._content.digest():  # not the lines that were read and written
@@ -200,6 +205,7 @@ class RunFolder:
         """Write one measurement; it is on disk when this returns."""
         with storage.writing(self.path / TIMING), (self.path / TIMING).open("ab", buffering=0) as out:
             _put(out.fileno(), answer_lines.line(timing.to_dict()))
+            os.fsync(out.fileno())
 
     def close(self) -> dict[str, Any]:
         """Write the summary, release the lock, return the summary."""
@@ -208,6 +214,10 @@ class RunFolder:
         with ExitStack() as stack:
             stack.enter_context(storage.writing(self.path / SUMMARY))
             stack.callback(self._lock.close)
+            try:
+                self.sync()
+            except StorageError as error:  # the run ends in any case, mostly by the same error
+                log.warning("%s", error)
             self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
         return summary
 
@@ -216,8 +226,7 @@ class RunFolder:
 
 
 def _put(out: int, data: bytes) -> None:
-    """Write all of it to an open file, and to the disk."""
+    """Write all of it to an open file."""
     left = memoryview(data)
     while left:
         left = left[os.write(out, left) :]
-    os.fsync(out)

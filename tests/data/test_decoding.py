@@ -206,6 +206,18 @@ def test_small_frames_need_no_torch(clip: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_torch_is_there_before_large_frames_are_asked_for(clip: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom evalkit.data.decoding import child\n"
+        "from tests.support.outbox import Kept\n"
+        f"request, outbox = child.Probe(Path({str(clip)!r})), Kept()\n"
+        "child._answer(request, outbox)\nassert 'torch' not in sys.modules\n"
+        "child.SMALL = 0\nchild._answer(request, outbox)\nassert 'torch' in sys.modules\n"
+        "assert [type(message) for message in outbox.messages] == [child.Probed] * 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_the_process_ends_with_its_parent(clip: Path) -> None:
     """A parent that is killed while its child hangs in a decoder."""
     code = (

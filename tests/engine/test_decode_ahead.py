@@ -15,6 +15,7 @@ from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.engine.backbone import Backbone
 from evalkit.engine.decode import DecodeSettings, core_is_free
+from evalkit.engine.executor.base import InProcess
 from evalkit.engine.grid import Grid
 from evalkit.method import OperatingPoint
 from evalkit.model.checkpoint import locate
@@ -119,3 +120,15 @@ def test_frames_are_decoded_ahead_where_a_core_is_free(
     assert DecodeSettings().source(own, processes).ahead is free
     assert DecodeSettings(ahead=1).source(replace(own, threads=2), 9).ahead
     assert not DecodeSettings(ahead=0).source(own, processes).ahead
+
+
+def test_the_first_video_is_looked_at_while_the_model_is_loaded(videos: list[Path]) -> None:
+    done = list[object]()
+    source = SimpleNamespace(
+        start=lambda: done.append("start"), announce=done.append, close=lambda: done.append("close")
+    )
+    own = SimpleNamespace(frame_encoders=lambda _: done.append("load"), answers=lambda *_: iter(()))
+    setup: Any = SimpleNamespace(backbone=SimpleNamespace(name="none"), source=source, engine=own)
+    with InProcess().answers(setup, [{DENSE: [question(path, 0)]} for path in videos]) as given:
+        assert list(given) == []
+    assert done == ["start", videos[0], "load", "close"]

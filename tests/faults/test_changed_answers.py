@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evalkit.engine.executor.base import Pending
     from evalkit.engine.setup import EngineSetup
     from evalkit.method import OperatingPoint
+    from evalkit.types import Question
 
 IDS = [f"v:{number}" for number in range(4)]
 
@@ -126,23 +127,42 @@ class PlainGrid(Grid):
         return {"identity": rows}
 
 
-def test_a_run_ends_well_only_if_each_question_has_its_line(tmp_path: Path) -> None:
-    asked = tuple(question("v", number) for number in range(4))
-    setup: Any = SimpleNamespace(
+def settings(tmp_path: Path, asked: Sequence[Question]) -> dict[str, Any]:
+    """Of a grid of one operating point."""
+    setup = SimpleNamespace(
         backbone=SimpleNamespace(torch_device="cpu", name="none"),
         decode=None,
         expect_prompts=lambda _: None,
         check_settings=lambda _: None,
     )
-    settings: dict[str, Any] = {
+    return {
         "points": POINTS[:1],
-        "benchmarks": [Benchmark(name="mlvu", label="MLVU", root=tmp_path, split="dev", questions=asked)],
+        "benchmarks": [Benchmark(name="mlvu", label="MLVU", root=tmp_path, split="dev", questions=tuple(asked))],
         "setup": setup,
         "results_dir": tmp_path,
         "order": ["all"],
         "reference": "all",
     }
+
+
+def test_a_run_ends_well_only_if_each_question_has_its_line(tmp_path: Path) -> None:
+    grid = settings(tmp_path, [question("v", number) for number in range(4)])
     with pytest.raises(StorageError, match="1 of 4 questions have no line, such as 'v:3'"):
-        PlainGrid(**settings, executor=Losing(1)).run()
-    ((folder,), failed) = PlainGrid(**settings, executor=Losing(0)).run()
+        PlainGrid(**grid, executor=Losing(1)).run()
+    ((folder,), failed) = PlainGrid(**grid, executor=Losing(0)).run()
     assert (failed, len((folder / ANSWERS).read_text().splitlines())) == (0, 4)
+
+
+def test_the_answers_about_a_video_are_synced_before_the_next_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines, right = list[int](), RunFolder.sync
+
+    def watched(folder: RunFolder) -> int:
+        lines.append((folder.path / ANSWERS).read_bytes().count(b"\n"))
+        return right(folder)
+
+    monkeypatch.setattr(RunFolder, "sync", watched)
+    grid = settings(tmp_path, [question(video, number) for video in "vw" for number in range(2)])
+    PlainGrid(**grid, executor=Losing(0)).run()
+    assert lines == [0, 2, 4, 4]  # no bad rows; the videos; closed

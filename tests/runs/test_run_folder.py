@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -107,3 +108,22 @@ def test_kill_9_loses_nothing_and_releases_the_lock(tmp_path: Path) -> None:
     after = run(tmp_path)
     assert after.answered() == {"a", "b", "c"}
     after.close()
+
+
+def test_answers_are_synced_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by `close` at the latest, where a run is stopped before all about a video are there."""
+    file, synced, right = tmp_path / ANSWERS, list[int](), os.fsync
+
+    def watched(out: int) -> None:
+        if os.path.samestat(os.fstat(out), file.stat()):
+            synced.append(file.read_bytes().count(b"\n"))
+        right(out)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    folder = run(tmp_path)
+    folder.append(answer("a"))
+    folder.append(answer("b"))
+    assert (folder.sync(), folder.sync(), synced) == (2, 0, [2])
+    folder.append(answer("c"))
+    folder.close()
+    assert synced == [2, 3]

@@ -52,7 +52,10 @@ def mean_costs(answers: Sequence[Answer], ratio: float, timings: Sequence[Timing
     work.
     """
     ledgers = [answer.ledger for answer in answers if answer.ledger is not None and answer.status != "failed"]
-    means = {name: fmean(map(measure, ledgers)) if ledgers else math.nan for name, measure in MEASURES.items()}
+    # of lists, as fmean counts what has no length one by one
+    means = {
+        name: fmean([measure(one) for one in ledgers]) if ledgers else math.nan for name, measure in MEASURES.items()
+    }
     peak = max((ledger.peak_bytes / MB for ledger in ledgers), default=math.nan)
     found: dict[str, Any] = {
         "n": len(ledgers),

@@ -72,10 +72,12 @@ def _colour(name: str, reference: str, methods: Sequence[str]) -> str:
 
 def glyph(marker: tuple[str, str], colour: str, terminal: Terminal) -> str:
     """A marker as the plot shows it, for a legend."""
-    import plotext  # starts other libraries
-
     text = marker[0] if terminal.unicode else marker[1]
-    return str(plotext.colorize(text).fill(plotext.pixel(colour)).string()) if terminal.colour else text
+    if not terminal.colour:
+        return text
+    import plotext  # brings other libraries, among them one for videos: a second
+
+    return str(plotext.colorize(text).fill(plotext.pixel(colour)).string())
 
 
 def draw(drawn: Sequence[Line], dense: MeasuredPoint | None, size: tuple[int, int], terminal: Terminal) -> list[str]:

@@ -46,7 +46,11 @@ class Decode(NamedTuple):
     @property
     def resizes(self) -> bool:
         """Whether frames are resized here: large ones are, small ones by the parent, so that no torch is loaded."""
-        return self.video.height * self.video.width * 3 > SMALL
+        return _is_large(self.video)
+
+
+def _is_large(video: Video) -> bool:
+    return video.height * video.width * 3 > SMALL
 
 
 class Probed(NamedTuple):
@@ -145,7 +149,10 @@ def _receive(pipe: Connection, inbox: SimpleQueue[Request]) -> None:
 
 def _answer(request: Request, outbox: Outbox) -> None:
     if isinstance(request, Probe):
-        outbox.put(Probed(video_file.probe(request.path)))
+        video = video_file.probe(request.path)
+        outbox.put(Probed(video))
+        if _is_large(video):
+            _use_one_thread()  # torch is there when frames are asked for
         return
     frames: Generator[RawFrame | SizedFrame]
     if request.resizes:

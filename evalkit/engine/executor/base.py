@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from evalkit.engine.encoded_video import Pending
+from evalkit.engine.encoded_video import Pending, video_path
 from evalkit.method import OperatingPoint
 from evalkit.types import Answer
 
@@ -58,6 +58,7 @@ class InProcess(Executor):
         if videos:
             log.info("loading the backbone %s", setup.backbone.name)
             setup.source.start()
+            setup.source.announce(video_path(videos[0]))  # a long file is read through while the weights are loaded
             setup.engine.frame_encoders(adapters_of(videos))  # here, so that the progress bar counts answering alone
         try:
             yield (
