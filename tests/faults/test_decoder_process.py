@@ -101,7 +101,7 @@ def test_without_reading_with_care_it_ends_the_run(
         source.start()
         assert source._process is not None
         pipe = source._process.pipe
-        monkeypatch.setattr(source, "receive", lambda *_: pipe.recv())
+        monkeypatch.setattr(source, "receive", lambda *_: pipe.poll(LONG) and pipe.recv())
         with pytest.raises(raised):
             source.probe(clip)
 
