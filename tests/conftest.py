@@ -5,9 +5,14 @@ it lies beside the project, or where EVALKIT_GOLDEN says. With --require-parity 
 should be there is a failure and no skip.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import gc
+
+gc.disable()  # libraries make half a million objects, which stay; until tests are collected
+
 import os
 from pathlib import Path
 
@@ -38,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_finish() -> None:
     """Libraries and collected tests stay: looking for garbage among them time and again takes long."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

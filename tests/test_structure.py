@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.support import parity
+from tests.support import one_process, parity
 from tests.support.golden import ROOT
 from tests.support.order import LONGEST
 
@@ -130,7 +128,7 @@ def test_a_folder_without_cases_ends_with_1(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_parity_script_runs(case: Path) -> None:
-    command = [sys.executable, str(TESTS / "parity.py"), "retake", str(case)]
-    out = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.anchor)
-    assert out.returncode == 0, out.stderr
-    assert out.stdout.startswith("ok"), out.stdout[:200]
+    command = [str(TESTS / "parity.py"), "retake", str(case)]
+    told, stderr = one_process.run({"parity": command}, Path(ROOT.anchor), {})
+    assert told["parity"].code == 0, stderr
+    assert told["parity"].out.startswith("ok"), told["parity"].out[:200]

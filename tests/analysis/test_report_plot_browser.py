@@ -164,8 +164,8 @@ def test_the_reader_chooses_light_or_dark(page: Path, tmp_path: Path) -> None:
     const line = colour(".curve:not(.control) .stroke", "stroke");
     return [colour("body", "backgroundColor"), colour("body", "color"), line];
     """
-    light = probe(page, READ + script, tmp_path / "light", arguments=["--blink-settings=preferredColorScheme=1"])
-    dark = probe(page, READ + script, tmp_path / "dark", arguments=["--blink-settings=preferredColorScheme=0"])
+    light = probe(page, READ + script, tmp_path / "light", scheme="light")
+    dark = probe(page, READ + script, tmp_path / "dark", scheme="dark")
     assert light == ["rgb(255, 255, 255)", "rgb(27, 27, 26)", "rgb(0, 114, 178)"]
     assert dark == ["rgb(22, 23, 24)", "rgb(230, 229, 225)", "rgb(75, 162, 249)"]
 

@@ -208,7 +208,8 @@ print("light", file=sys.stderr)
 """
 # their index is of three folders: all of them are nearly two thousand files
 AFTERWARDS = """
-import warnings
+import gc, warnings
+gc.disable()  # libraries make half a million objects, which stay
 warnings.simplefilter("ignore")  # what the whole of lmms-eval warns of is not ours
 import lmms_eval.tasks
 from lmms_eval.api.task import TaskConfig
@@ -221,6 +222,7 @@ assert tuple(TaskConfig(output_type="generate_until").generation_kwargs["until"]
 folders = [str(Path(lmms_eval.tasks.__file__).parent / name) for name in ("videomme", "mlvu", "lvbench")]
 known = lmms_eval.tasks.TaskManager(include_path=folders, include_defaults=False).all_tasks
 assert {"videomme", "mlvu_dev", "lvbench"} <= set(known)
+gc.freeze()  # they go with the process
 """
 
 

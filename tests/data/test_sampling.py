@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from evalkit.data.sampling import (
 from evalkit.data.video import probe
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import Video
-from tests.support import clips
+from tests.support import clips, one_process
 
 CONF = Path(__file__).parents[2] / "conf" / "sampling"
 
@@ -140,9 +141,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Pat
     short = clips.make(folder / "short.mp4", frames=5, size=(96, 128))
     asked = {"qwen2_5_vl": [*both, short], "qwen3_vl": both}  # the other class fails on the short one
     words = [f"{name}={file}" for name, files in asked.items() for file in files]
-    command = [sys.executable, "-m", "tests.support.lmms_chat_class", *words]
-    run = subprocess.run(command, cwd=Path(__file__).parents[2], check=True, capture_output=True, text=True)
-    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    command = ["-m", "tests.support.lmms_chat_class", *words]
+    told, stderr = one_process.run({"classes": command}, Path(__file__).parents[2], os.environ)
+    assert "classes" in told, stderr
+    lines = [json.loads(line) for line in told["classes"].out.splitlines() if line.startswith("[")]
     assert len(lines) == len(words)
     return {name: [(file, lines.pop(0)) for file in files] for name, files in asked.items()}
 

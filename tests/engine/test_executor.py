@@ -22,7 +22,7 @@ from evalkit import machine
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.backbone import Backbone
-from evalkit.engine.executor import description, local
+from evalkit.engine.executor import description, forking, local
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.setup import EngineSetup
@@ -32,6 +32,13 @@ from evalkit.model.checkpoint import locate
 from tests.support.golden import ROOT
 from tests.support.loop import FirstLetterProtocol
 from tests.support.stub_engine import POINTS, StubEngine, StubFactory, pool_of, videos
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """All tests of this process have one that forks for them: here it would do without libraries, elsewhere not."""
+    if forking.possible():
+        forking.start()
 
 
 def run(folder: Path, names: list[str], workers: int, forked: bool = False) -> list[Given]:

@@ -160,7 +160,8 @@ def test_records_lie_in_the_output_folder(tmp_path: Path) -> None:
 
 # one process for all that needs lmms-eval: importing it takes longer than what is asked of it
 SCRIPT = """
-import json, runpy, sys
+import atexit, gc, json, runpy, sys
+gc.disable()  # libraries make half a million objects, which stay
 import torch
 from lmms_eval import evaluator
 from lmms_eval.tasks import TaskManager
@@ -170,6 +171,9 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl
 from evalkit.errors import ConfigError
 from evalkit.lmms_plugin.model import Evalkit
 
+gc.freeze()
+gc.enable()
+atexit.register(gc.freeze)  # and go with the process
 tasks, checkpoint, config = sys.argv[1:]
 torch.set_num_threads(1)  # as backbone.threads does for the process: sums of other threads differ in their last bits
 

@@ -1,28 +1,28 @@
 """Runs that end at a named moment, each a fork of one process that has the libraries loaded: they cost a second each.
 
-As a module it is that process: requests come in as lines of JSON, exit statuses go out. It has read a configuration and
+That one is forked itself, from the process that has loaded libraries for workers. It has read a configuration and
 checked a backbone once, for which Hydra and transformers build tables of their own. It computes nothing itself, so that
-what it forks has all of torch's threads before it. Their workers are forked from one process, too, which has the
-libraries loaded and serves all runs.
+what it forks has all of torch's threads before it. Their workers are forked from a copy of it, which serves all runs.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import multiprocessing.util
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib import import_module
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from evalkit.child_process import TERMINAL
 from evalkit.engine.executor import forking
 from tests.support.golden import ROOT
 from tests.support.run_eval import put_back
@@ -42,29 +42,26 @@ class Runs:
     def __init__(self, folder: Path, settings: Sequence[str]) -> None:
         """`settings`: those that runs will have in common."""
         self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.stopped_runs", *settings],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        forking.start()
+        context = multiprocessing.get_context("forkserver")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, list(settings)))
+        self._process.start()
+        other.close()
 
     def run(self, settings: Sequence[str], at: tuple[str, int] = ("", 0), sent: int = 0, defect: str = "") -> Ended:
         """One run. The `n`-th time that it comes to a point, `at` = (point, n), it sends itself a signal."""
         request = {"settings": list(settings), "at": at, "sent": int(sent), "defect": defect}
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({**request, "folder": str(self._folder)}) + "\n")
-        self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
+        self._pipe.send({**request, "folder": str(self._folder)})
+        status = self._pipe.recv()
         passed, said = self._folder / "passed", (self._folder / "stderr").read_text()
         counts = json.loads(passed.read_text()) if passed.exists() else {}
         return Ended(os.waitstatus_to_exitcode(status), said, counts)
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate()
+        self._pipe.close()
+        self._process.join()
 
 
 # ---- in the forked process
@@ -161,6 +158,13 @@ def _defect(name: str) -> Iterator[None]:
         yield
 
 
+def _no_measuring() -> Any:
+    """A patch: how fast this machine multiplies, by which a run says how long it will take, matters to no answer."""
+    from evalkit.commands import dry_run
+
+    return mock.patch.object(dry_run, "matrix_speed", return_value=1.0)
+
+
 def _child(request: Mapping[str, Any]) -> None:
     folder = Path(request["folder"])
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -171,10 +175,10 @@ def _child(request: Mapping[str, Any]) -> None:
     moments = Moments(request["at"], request["sent"])
     code = 1
     # both would look for a child of their own: that process is the parent's
-    owners = (forkserver, forkserver._forkserver)  # type: ignore[attr-defined]
+    owners = (forkserver, forkserver._forkserver)
     served = [mock.patch.object(owner, "ensure_running") for owner in owners]
     try:
-        with served[0], served[1], _defect(request["defect"]), _watched(moments):
+        with served[0], served[1], _no_measuring(), _defect(request["defect"]), _watched(moments):
             code = run_eval.main(request["settings"])
     except SystemExit as end:
         code = int(end.code or 0)
@@ -192,33 +196,45 @@ def _prepared(settings: Sequence[str]) -> None:
 
     import evalkit.analysis.summary
     import evalkit.commands.run  # noqa: F401
-    from evalkit.commands import dry_run, run_eval
+    from evalkit.commands import run_eval
 
-    for library in forking.LIBRARIES:
-        import_module(library)
     torch.set_num_threads(1)
     sys.argv = [str(ROOT / "run_eval.py")]
-    with mock.patch.object(dry_run, "matrix_speed", return_value=1.0), put_back():
+    with _no_measuring(), put_back():
         assert run_eval.main([*settings, "dry_run=true"]) == 0
-    own = sorted(name for name in sys.modules if name.split(".")[0] in ("evalkit", "methods"))
-    with mock.patch.object(forking, "LIBRARIES", (*forking.LIBRARIES, *own)):
-        forking.start()
     gc.collect()
     gc.freeze()  # nothing of it is garbage in a run: what is looked through is copied
+    with mock.patch.object(multiprocessing.util, "spawnv_passfds", _forked):
+        forking.start()
 
 
-def main() -> None:
-    """Fork until stdin ends."""
+def _forked(_: object, words: Sequence[str], kept: Sequence[int]) -> int:
+    """As `multiprocessing.util.spawnv_passfds`, for `python -c CODE`: a fork, which has all modules, runs the code."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            if descriptor > 2 and descriptor not in kept:
+                with suppress(OSError):  # the one that read the folder
+                    os.close(descriptor)
+        exec(words[-1], {})  # noqa: S102 – of multiprocessing
+    finally:
+        os._exit(0)
+
+
+def _serve(pipe: Connection, settings: Sequence[str]) -> None:
+    """Fork until the pipe ends."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
+    os.chdir(ROOT)
     with redirect_stdout(sys.stderr):
-        _prepared(sys.argv[1:])
+        _prepared(settings)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for line in sys.stdin:
-        process = os.fork()
-        if not process:
-            _child(json.loads(line))
-        print(os.waitpid(process, 0)[1], flush=True)
+    with suppress(EOFError):
+        while True:
+            request = pipe.recv()
+            process = os.fork()
+            if not process:
+                _child(request)
+            pipe.send(os.waitpid(process, 0)[1])
     os._exit(0)  # at once
-
-
-if __name__ == "__main__":
-    main()

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
-from wandb.errors import UsageError
-from wandb.proto.wandb_internal_pb2 import Record
-from wandb.sdk.internal.datastore import DataStore
 
 from evalkit import trackers
 from evalkit.errors import ConfigError
@@ -70,7 +66,9 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 @pytest.fixture
 def wandb_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """W&B with nobody logged in and all its files below a temporary folder."""
+    """W&B with nobody logged in and all its files below a temporary folder. Importing it takes seconds."""
+    import wandb
+
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name))
@@ -88,6 +86,9 @@ def options(**changes: Any) -> dict[str, dict[str, Any]]:
 
 def stored(file: Path) -> dict[str, Any]:
     """What an offline run's file says: the run, its config and its summary."""
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
     store, found = DataStore(), {"config": {}, "summary": {}}
     store.open_for_scan(str(file))
     while (data := store.scan_data()) is not None:
@@ -102,6 +103,8 @@ def stored(file: Path) -> dict[str, Any]:
 
 
 def test_wandb_offline(wandb_alone: Path) -> None:
+    import wandb
+
     (tracker,) = trackers.connect("wandb", options(mode="offline"))
     before: set[Path] = set()
     for shown in (FIRST, SECOND):
@@ -134,6 +137,8 @@ def test_wandb_online_resumes_the_run(wandb_alone: Path, monkeypatch: pytest.Mon
 def test_wandb_with_nobody_logged_in_is_refused_before_a_run(
     wandb_alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from wandb.errors import UsageError
+
     def login() -> bool:
         raise UsageError("No API key configured.")
 

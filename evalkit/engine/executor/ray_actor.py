@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from evalkit.child_process import SILENCE_SECONDS, Logged, kill_with_parent
 from evalkit.engine.executor.messages import Message, Ready, Stopped, WorkerLostError
 from evalkit.engine.executor.pool import Starter, Worker
-from evalkit.engine.executor.worker import Answerer, levels, plain, take_log
+from evalkit.engine.executor.worker import Answerer, begin_loading, levels, loaded, plain, take_log
 from evalkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Actor:
 
     def __init__(self, levels: Levels) -> None:
         kill_with_parent()  # Ray's process on this node: one that is stopped would not see that it has ended
+        begin_loading()
         self._records = _Records()
         take_log(self._records, levels)
 
@@ -44,6 +45,7 @@ class Actor:
 
     def _loaded(self, factory: EngineFactory) -> Iterator[Message]:
         self._answerer = Answerer(factory())
+        loaded()
         yield Ready()
 
     def _spoken(self, messages: Iterator[Message]) -> Iterator[Message]:

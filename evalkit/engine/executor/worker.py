@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import traceback
@@ -33,6 +34,19 @@ def take_log(handler: logging.Handler, levels: Levels) -> None:
     logging.getLogger().addHandler(handler)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+def begin_loading() -> None:
+    """In a worker, before it is told of its engine. Libraries make half a million objects, which stay: looking for
+    garbage among them time and again takes seconds.
+    """
+    gc.disable()
+
+
+def loaded() -> None:
+    """The engine is there: from now on garbage is looked for among what comes after it."""
+    gc.freeze()
+    gc.enable()
 
 
 class Answerer:
@@ -83,6 +97,7 @@ def serve(pipe: Connection, levels: Levels) -> None:
     The parent has blocked the terminal's signals in it, as the run lies in its hands; the process ends with it.
     """
     end_with_parent()
+    begin_loading()
     sender = _Sender(pipe)
     take_log(sender, levels)
     with suppress(EOFError, OSError):  # the parent has closed its end, or has ended
@@ -96,6 +111,7 @@ def serve(pipe: Connection, levels: Levels) -> None:
 
 def _answer_all(pipe: Connection, sender: _Sender) -> None:
     answerer = Answerer(_received(pipe)())
+    loaded()
     sender.send(Ready())
     while True:
         for message in answerer.messages(_received(pipe)):
