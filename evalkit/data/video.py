@@ -185,7 +185,8 @@ def _resized(pictures: Sequence[np.ndarray], size: Size) -> Sequence[np.ndarray]
         return pictures
     import torch
 
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    stacked = pictures[0][None] if len(pictures) == 1 else np.stack(pictures)  # one that is large is not copied
+    batch = torch.from_numpy(stacked).permute(0, 3, 1, 2)
     small = torch.nn.functional.interpolate(
         batch, size=(height, width), mode="bicubic", antialias=True, align_corners=False
     )

@@ -261,15 +261,13 @@ class PrefillLoop:
     def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
         state, fed = hooks.state, int(hooks.ids.shape[1])
         try:
-            states = self._states(hooks, embeds, state.cache)
+            hidden = self._states(hooks, embeds, state.cache)[0, -1]
         except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
-            hooks.record_evictions()
-            state.check()
-            return embeds.new_empty(0)
+            hidden = embeds.new_empty(0)
         hooks.record_evictions()
         state.check()
-        return states[0, -1]
+        return hidden
 
     def _states(self, hooks: LayerHooks, embeds: Tensor, cache: Cache, **options: object) -> Tensor:
         """The last layer's states (1, n, D) after one call of the language model; `options` reach its attention."""

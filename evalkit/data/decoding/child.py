@@ -160,20 +160,20 @@ def _answer(request: Request, outbox: Outbox) -> None:
         frames = video_file.sized_frames(*request)
     else:
         frames = video_file.raw_frames(*request)
-    spent, more = 0.0, True
+    spent = 0.0
     with closing(frames):
-        while more:
+        while True:
             start = time.perf_counter()
             some, size = _next_message(frames)
             spent += time.perf_counter() - start
-            more = size >= MESSAGE
-            if some:
-                outbox.put(Decoded(some), size)
+            if not some:
+                break
+            outbox.put(Decoded(some), size)
     outbox.put(Finished(spent))
 
 
 def _next_message(frames: Iterator[RawFrame | SizedFrame]) -> tuple[list[RawFrame | SizedFrame], int]:
-    """Frames for one message and the bytes of their pixels; fewer than MESSAGE where no more come."""
+    """Frames for one message and the bytes of their pixels; none where all have come."""
     some: list[RawFrame | SizedFrame] = []
     size = 0
     while size < MESSAGE and (frame := next(frames, None)) is not None:

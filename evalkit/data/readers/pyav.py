@@ -33,8 +33,8 @@ def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.n
             stream.thread_type = "AUTO"
         else:
             stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-        alone = frozenset(timeline.ticks[index] for index in wanted) if stream.codec.name in DISPOSABLE else None
-        with closing(Cursor(container, stream, timeline, alone)) as cursor:
+        known = frozenset(timeline.ticks[index] for index in wanted) if stream.codec.name in DISPOSABLE else None
+        with closing(Cursor(container, stream, timeline, known)) as cursor:
             for index in wanted:
                 cursor.skip_to(timeline.ticks[index])
                 frame = cursor.advance(timeline.ticks[index])
@@ -72,9 +72,9 @@ def upright_rgb(frame: Any) -> np.ndarray:
 class Cursor:
     """Walks an open file in presentation order, one decoded frame behind and one ahead of the wanted time."""
 
-    def __init__(self, container: Any, stream: Any, timeline: Timeline, alone: Set[int] | None = None) -> None:
-        """`alone`: the times of all frames that are wanted, where others may be left out; None: they may not."""
-        self._alone = alone
+    def __init__(self, container: Any, stream: Any, timeline: Timeline, wanted: Set[int] | None = None) -> None:
+        """`wanted`: times of all frames that will be asked for, where others may be left out; None: they may not."""
+        self._wanted = wanted
         self._container, self._stream, self._timeline = container, stream, timeline
         self._fed = timeline.keys[0].ticks  # the last key frame that went into the decoder
         self._frames = self._decoded(packets(container, stream))
@@ -98,8 +98,9 @@ class Cursor:
     def skip_to(self, ticks: int) -> None:
         """Seek, where a key frame not yet fed to the decoder precedes `ticks`, unless it comes next in any case."""
         key, last = self._timeline.key_before(ticks), self.ahead or self._behind
-        next_in_file = last is not None and self._timeline.next_after(last.pts) == key.ticks
-        if key.ticks > self._fed and not next_in_file:
+        index_at = self._timeline.index_at
+        comes_next = last is not None and index_at(key.ticks) == index_at(last.pts) + 1
+        if key.ticks > self._fed and not comes_next:
             self._behind = self.ahead = None
             self._frames = self._decoded(self._packets_from(key))
 
@@ -128,11 +129,11 @@ class Cursor:
 
     def _decode_all(self) -> None:
         """From now on: a picture of two fields may be two packets, of which the second is not known to be wanted."""
-        self._alone, self._stream.codec_context.skip_frame = None, "DEFAULT"
+        self._wanted, self._stream.codec_context.skip_frame = None, "DEFAULT"
 
     def _decode(self, packet: Any) -> list[Any]:
-        if self._alone is not None:
-            self._stream.codec_context.skip_frame = "DEFAULT" if packet.pts in self._alone else "NONREF"
+        if self._wanted is not None:
+            self._stream.codec_context.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
         try:
             frames: list[Any] = self._stream.codec_context.decode(packet if packet.size else None)
         except av.FFmpegError as error:

@@ -93,11 +93,6 @@ class Timeline:
         """The frame shown from `ticks` on."""
         return min(bisect_left(self.ticks, ticks), len(self) - 1)
 
-    def next_after(self, ticks: int) -> int | None:
-        """When the first frame after `ticks` is shown; None where there is none."""
-        index = bisect_right(self.ticks, ticks)
-        return self.ticks[index] if index < len(self) else None
-
     def key_before(self, ticks: int) -> Key:
         """The last key frame shown at or before `ticks`, or the file's first one."""
         return self.keys[max(0, bisect_right(self.keys, ticks, key=lambda key: key.ticks) - 1)]
