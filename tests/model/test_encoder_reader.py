@@ -24,7 +24,7 @@ from evalkit.model.encoder_reader import untimed
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
 from evalkit.model.load import load
 from evalkit.model.video_llm import VideoLLM
-from evalkit.testing.method_contract import visual
+from evalkit.testing.method_contract import hooks, visual
 from evalkit.types import VisualTokens
 from methods.fastvid import FastVID
 from tests.support import llava
@@ -164,9 +164,12 @@ def test_siglip(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 
 def test_reading_changes_no_feature_and_leaves_no_hook(family: VideoLLM) -> None:
+    before, grid = hooks(family), family.token_grid(*size(family))
     tokens = seen(family)
     assert torch.equal(tokens.features, visual(family, 9 * family.cell_frames, *size(family)).features)
-    assert not [m for m in family.model.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert hooks(family) == before
+    with family.reader(frozenset({"keys"}), grid, untimed).attached():
+        assert hooks(family) > before  # negative control
 
 
 @pytest.mark.parametrize(
