@@ -13,11 +13,14 @@ eval: $(INSTALLED)
 	$(BIN)/python -m evalkit data make --subset ci-50
 	$(BIN)/python run_eval.py subset=ci-50
 
-# The built-in experiment with every control beside it, and what results/builtin/report holds of it: a quarter of an hour.
+# Methods and controls on the questions of `make eval`. On all 412, twice as long:
+# make report SUBSET=full OUT=results/builtin/report, which is what that folder holds.
+SUBSET ?= ci-50
+OUT ?= data/report/page
 report: $(INSTALLED)
-	$(BIN)/python -m evalkit data make
-	$(BIN)/python run_eval.py experiment=builtin_report results_dir=data/report
-	$(BIN)/python -m evalkit report data/report --out results/builtin/report --thumbnails 1
+	$(BIN)/python -m evalkit data make --subset $(SUBSET)
+	$(BIN)/python run_eval.py experiment=builtin_report subset=$(SUBSET) results_dir=data/report/$(SUBSET) report=false
+	$(BIN)/python -m evalkit report data/report/$(SUBSET) --out $(OUT) --thumbnails 1
 
 # A file's tests stay in one process: what its fixtures make is made once. Files are begun as tests/support/order.py says.
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder

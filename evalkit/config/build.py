@@ -31,7 +31,7 @@ from evalkit.model.checkpoint import Checkpoint, locate
 from evalkit.types import Benchmark
 
 WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
-OF_THE_POINT = ("name", "adapter")  # settings of a method's section that are no fields of the method
+OF_THE_POINT = ("name", "adapter", "ratios")  # settings of a method's section that are no fields of the method
 
 
 def grid(cfg: DictConfig) -> Grid:
@@ -135,9 +135,11 @@ def narrowed(loaded: Sequence[Benchmark], subset: str) -> list[Benchmark]:
 
 
 def points(cfg: DictConfig) -> list[OperatingPoint]:
-    """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`."""
+    """Methods × ratios: the lists `methods` and `ratios`, each narrowed to one by `method=NAME` and `ratio=R`.
+
+    A method with `ratios` of its own is run at those.
+    """
     chosen = [cfg.method] if cfg.get("method") else [_method_config(entry) for entry in _several(cfg, "methods")]
-    ratios = [cfg.ratio] if cfg.ratio is not None else _several(cfg, "ratios")
     names = [checks.name("method", config.get("name")) for config in chosen]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(
@@ -145,12 +147,24 @@ def points(cfg: DictConfig) -> list[OperatingPoint]:
             "{from: METHOD, name: ANOTHER, field: value}"
         )
     built = [(_build(config), own_adapter(config.name, config.get("adapter"))) for config in chosen]
-    steps = dict.fromkeys(map(ratio, ratios))
-    return [
+    found = [
         OperatingPoint(name, method, step, own)
-        for name, (method, own) in zip(names, built, strict=True)
-        for step in steps
+        for name, config, (method, own) in zip(names, chosen, built, strict=True)
+        for step in dict.fromkeys(map(ratio, _ratios(cfg, config)))
     ]
+    if not found:
+        raise ConfigError(f"ratio: expected one at which a method of `methods` is run, got {cfg.ratio}")
+    return found
+
+
+def _ratios(cfg: DictConfig, method: DictConfig) -> list[Any]:
+    """At which a method is run: at its own or else at those of all, and at no other than `ratio=R`."""
+    own = method.get("ratios")
+    if own is not None and not (isinstance(own, ListConfig) and len(own)):
+        raise ConfigError(f"method {method.name}: ratios: expected a list such as [1.0,0.5] or null, got {own!r}")
+    if cfg.ratio is None:
+        return list(own) if own is not None else _several(cfg, "ratios")
+    return [cfg.ratio] if own is None or cfg.ratio in own else []
 
 
 def order(cfg: DictConfig) -> tuple[str, ...]:

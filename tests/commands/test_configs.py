@@ -179,6 +179,28 @@ def test_a_method_may_bring_tuned_weights_of_its_own() -> None:
             build.points(composed(f"methods=[{{from: xcomp, adapter: {wrong}}}]"))
 
 
+def test_a_method_may_be_run_at_ratios_of_its_own() -> None:
+    methods = (
+        "methods=[uniform,{from: blind, ratios: [1.0]},{from: lowres, ratios: [0.5,0.1]},{from: single, ratios: null}]"
+    )
+
+    def found(*words: str) -> dict[str, list[float]]:
+        points = build.points(composed(methods, "ratios=[1.0,0.5]", *words))
+        return {name: [p.ratio for p in points if p.name == name] for name in dict.fromkeys(p.name for p in points)}
+
+    assert found() == {"uniform": [1.0, 0.5], "blind": [1.0], "lowres": [0.5, 0.1], "single": [1.0, 0.5]}
+    assert found("ratio=0.5") == {"uniform": [0.5], "lowres": [0.5], "single": [0.5]}
+    for wrong, told in {
+        "{from: blind, ratios: 0.5}": r"method blind: ratios: expected a list such as \[1.0,0.5\] or null, got 0.5",
+        "{from: blind, ratios: []}": r"expected a list such as",
+        "{from: blind, ratios: [2]}": r"expected a number in \(0, 1\], got 2",
+    }.items():
+        with pytest.raises(ConfigError, match=told):
+            build.points(composed(f"methods=[{wrong}]"))
+    with pytest.raises(ConfigError, match=r"expected one at which a method of `methods` is run, got 0\.3"):
+        build.points(composed("methods=[{from: blind, ratios: [1.0]}]", "ratio=0.3"))
+
+
 def test_the_built_in_experiments_show_xcomp_with_its_weights() -> None:
     for words in ([], ["experiment=builtin_report"]):
         points = [point for point in build.points(composed(*words)) if point.name == "xcomp"]

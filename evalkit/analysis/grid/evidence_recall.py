@@ -11,13 +11,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from evalkit.analysis.stats import accuracy_interval
 from evalkit.analysis.stats.clustered_mean import ClusteredMean, clustered_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable
 
-    from evalkit.analysis.grid.measured_points import MeasuredPoint
+    from evalkit.analysis.grid.measured_points import Key, MeasuredPoint
     from evalkit.analysis.stats.accuracy_interval import Interval
     from evalkit.types import Answer, KeptOverTime
 
@@ -37,6 +39,15 @@ class EvidenceRecall:
 
 
 @dataclass(frozen=True)
+class _Chance:
+    """What the dense run shows of the evidence of one question."""
+
+    share: float  # of its entries that lie in the spans
+    shown: int  # frames
+    seen: int  # of those that lie in a span
+
+
+@dataclass(frozen=True)
 class _Case:
     """One question of one operating point."""
 
@@ -46,44 +57,55 @@ class _Case:
     hit_chance: float
 
 
-def evidence_recall(point: MeasuredPoint, dense: MeasuredPoint) -> EvidenceRecall | None:
-    """Of a point, with the chance level of the dense run; None where no question of both says what is needed."""
-    cases: list[_Case] = []
-    videos: list[Hashable] = []
-    unseen = 0
-    for key, answer in point.answers.items():
-        found = _case(answer, dense.answers.get(key))
-        unseen += found is False
-        if isinstance(found, _Case):
-            cases.append(found)
-            videos.append(point.video(key))
-    if not cases:
-        return None
-    share, chance = ([100 * getattr(case, name) for case in cases] for name in ("share", "chance"))
-    return EvidenceRecall(
-        unseen=unseen,
-        share=clustered_mean(share, videos),
-        chance=math.fsum(chance) / len(chance),
-        above=clustered_mean([a - b for a, b in zip(share, chance, strict=True)], videos),
-        hit=accuracy_interval.accuracy([case.hit for case in cases], videos),
-        hit_chance=100 * math.fsum(case.hit_chance for case in cases) / len(cases),
-    )
+class Evidence:
+    """What a dense run shows of the evidence of each question, beside which other operating points are measured."""
 
+    def __init__(self, dense: MeasuredPoint) -> None:
+        self._dense = dense
+        self._known: dict[tuple[Key, Spans], _Chance] = {}
 
-def _case(answer: Answer, dense: Answer | None) -> _Case | bool:
-    """None of it is known: True. The dense run does not see the evidence: False."""
-    if dense is None or not answer.evidence_s or not _entries(answer.kept) or not _entries(dense.kept):
-        return True
-    assert answer.kept is not None
-    assert dense.kept is not None
-    chance = share_inside(dense.kept, answer.evidence_s)
-    if chance == 0:
-        return False
-    shown = set(_frames(dense.kept))
-    seen = sum(_inside(second, answer.evidence_s) for second in shown)
-    kept = len(set(_frames(answer.kept)))
-    share = share_inside(answer.kept, answer.evidence_s)
-    return _Case(share, chance, share > 0, hit_chance(len(shown), seen, kept))
+    def recall(self, point: MeasuredPoint) -> EvidenceRecall | None:
+        """Of a point; None where no question of it and of the dense run says what is needed."""
+        cases: list[_Case] = []
+        videos: list[Hashable] = []
+        unseen = 0
+        for key, answer in point.answers.items():
+            found = self._case(key, answer)
+            unseen += found is False
+            if isinstance(found, _Case):
+                cases.append(found)
+                videos.append(point.video(key))
+        if not cases:
+            return None
+        share, chance = ([100 * getattr(case, name) for case in cases] for name in ("share", "chance"))
+        return EvidenceRecall(
+            unseen=unseen,
+            share=clustered_mean(share, videos),
+            chance=math.fsum(chance) / len(chance),
+            above=clustered_mean([a - b for a, b in zip(share, chance, strict=True)], videos),
+            hit=accuracy_interval.accuracy([case.hit for case in cases], videos),
+            hit_chance=100 * math.fsum(case.hit_chance for case in cases) / len(cases),
+        )
+
+    def _case(self, key: Key, answer: Answer) -> _Case | bool:
+        """None of it is known: True. The dense run does not see the evidence: False."""
+        dense = self._dense.answers.get(key)
+        if dense is None or not answer.evidence_s or not _entries(answer.kept) or not _entries(dense.kept):
+            return True
+        assert answer.kept is not None
+        assert dense.kept is not None
+        chance = self._chance(key, dense.kept, answer.evidence_s)
+        if chance.share == 0:
+            return False
+        share, kept = share_inside(answer.kept, answer.evidence_s), len(_frames(answer.kept))
+        return _Case(share, chance.share, share > 0, hit_chance(chance.shown, chance.seen, kept))
+
+    def _chance(self, key: Key, kept: KeptOverTime, spans: Spans) -> _Chance:
+        if (key, spans) not in self._known:
+            shown = _frames(kept)
+            seen = int(_inside(shown, spans).sum())
+            self._known[key, spans] = _Chance(share_inside(kept, spans), len(shown), seen)
+        return self._known[key, spans]
 
 
 def _entries(kept: KeptOverTime | None) -> float:
@@ -92,11 +114,9 @@ def _entries(kept: KeptOverTime | None) -> float:
 
 def share_inside(kept: KeptOverTime, spans: Spans) -> float:
     """Share of the kept entries that lie in the spans."""
-    inside = math.fsum(
-        tokens * sum(_inside(second, spans) for second in frames) / len(frames)
-        for tokens, frames in zip(kept.tokens, _cell_frames(kept), strict=True)
-    )
-    return inside / math.fsum(kept.tokens)
+    frames = _cell_frames(kept)
+    inside = np.array(kept.tokens) * _inside(frames, spans).sum(1) / frames.shape[1]
+    return math.fsum(inside.tolist()) / math.fsum(kept.tokens)
 
 
 def hit_chance(shown: int, seen: int, drawn: int) -> float:
@@ -106,21 +126,22 @@ def hit_chance(shown: int, seen: int, drawn: int) -> float:
     return 1 - math.comb(shown - seen, drawn) / math.comb(shown, drawn)
 
 
-def _inside(second: float, spans: Spans) -> bool:
-    return any(start <= second <= end for start, end in spans)
+def _inside(seconds: np.ndarray, spans: Spans) -> np.ndarray:
+    """Which frames, of any shape, lie in a span."""
+    start, end = np.array(spans).T
+    at = seconds[..., None]
+    inside: np.ndarray = ((start <= at) & (at <= end)).any(-1)
+    return inside
 
 
-def _cell_frames(kept: KeptOverTime) -> Sequence[tuple[float, ...]]:
-    """Times of each cell's first and last frame, which are all that it has in the families so far.
+def _cell_frames(kept: KeptOverTime) -> np.ndarray:
+    """(C, F) times of each cell's first and last frame, which are all that it has in the families so far.
 
     Answers of versions that did not write the last one count by the first.
     """
-    if kept.last_seconds is None:
-        return [(second,) for second in kept.seconds]
-    return list(zip(kept.seconds, kept.last_seconds, strict=True))
+    return np.array([kept.seconds] if kept.last_seconds is None else [kept.seconds, kept.last_seconds]).T
 
 
-def _frames(kept: KeptOverTime) -> Iterator[float]:
-    return (
-        second for tokens, frames in zip(kept.tokens, _cell_frames(kept), strict=True) if tokens for second in frames
-    )
+def _frames(kept: KeptOverTime) -> np.ndarray:
+    """Times of the frames of which something is kept, each once."""
+    return np.unique(_cell_frames(kept)[np.array(kept.tokens) != 0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.analysis.grid.amortised import amortised
-from evalkit.analysis.grid.evidence_recall import evidence_recall
+from evalkit.analysis.grid.evidence_recall import Evidence
 from evalkit.analysis.grid.hard_kinds import hard_questions
 from evalkit.analysis.grid.option_margins import margin_difference, mean_margin
 from evalkit.analysis.stats import accuracy_interval
@@ -32,9 +32,10 @@ _COUNTS = [
 def rows(found: QuestionSet) -> pd.DataFrame:
     """Of every point of a set."""
     hard = {point.ratio: _hard_questions(found, point.ratio) for point in found.points}
+    evidence = None if found.dense is None else Evidence(found.dense)
     own = [
         names(found, point)
-        | _evidence(found, point)
+        | _evidence(evidence, point)
         | _hard(found, point, hard[point.ratio])
         | _margins(found, point)
         | _costs(point)
@@ -56,8 +57,8 @@ def _share(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.percent, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _evidence(found: QuestionSet, point: MeasuredPoint) -> dict[str, Any]:
-    recall = None if found.dense is None else evidence_recall(point, found.dense)
+def _evidence(evidence: Evidence | None, point: MeasuredPoint) -> dict[str, Any]:
+    recall = None if evidence is None else evidence.recall(point)
     if recall is None:
         return {}
     return {
