@@ -14,6 +14,7 @@ import gc
 gc.disable()  # libraries make half a million objects, which stay; until tests are collected
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.load import load
 from evalkit.testing import method_contract
 from evalkit.tiny.model import random_checkpoint
-from tests.support import builtin_part, qwen3_vl, small_qwen2
+from tests.support import builtin_part, qwen3_vl, small_qwen2, unchanged_model
 from tests.support.golden import GOLDEN, NAMED, WHOLE, traces
 from tests.support.order import longest_first
 
@@ -88,17 +89,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def backbone(checkpoint: Path) -> Qwen2VL:
+def backbone(checkpoint: Path) -> Iterator[Qwen2VL]:
     """The same, loaded on the CPU."""
-    return load(str(checkpoint), device="cpu")
+    with unchanged_model.held(load(str(checkpoint), device="cpu")) as found:
+        assert isinstance(found, Qwen2VL)
+        yield found
 
 
 @pytest.fixture(scope="session")
-def shallow() -> Qwen2VL:
+def shallow() -> Iterator[Qwen2VL]:
     """That of the contract, of four layers, for what is tried with every method."""
-    found = method_contract.backbone()
-    assert isinstance(found, Qwen2VL)
-    return found
+    with unchanged_model.held(method_contract.backbone()) as found:
+        assert isinstance(found, Qwen2VL)
+        yield found
 
 
 @pytest.fixture(scope="module")
