@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 BAR = 1.1
 AHEAD = 512_000_000
+THREADS = max(1, machine.cores() - 1)  # as in a run of one process, whose model has one
 POINTS = [
     OperatingPoint("uniform", Uniform(), 1.0),
     OperatingPoint("retake", ReTaKe(), 0.5),
@@ -51,11 +52,11 @@ NOTE = """
 {videos} videos of {seconds:g} s (640×360 H.264, a key frame every 10 s), {frames} frames each, {points}
 operating points, one question; a small random Qwen2-VL on one thread, {cores} cores, one answering process.
 Medians of {runs} runs in turn, after one that is not counted; all answers were asserted equal. Decode: the
-child process alone. Model: all other stages, with the frames in memory. In turn: decoding in the answering
-process. Ahead: the child decodes up to {ahead} MB ahead. FFmpeg decodes on all cores, so that decoding alone has
-those on which the model runs otherwise. Bar: ahead / longest ≤ {bar:g}. Least: the longest stage, or the CPU
-seconds of both stages over the cores, whichever is more. Load average when it began: {load:.1f} (other work of
-the machine is in the wall seconds where that is much above 0).
+child process alone, on as many threads as the model leaves cores ({threads}). Model: all other stages, with the
+frames in memory. In turn: decoding in the answering process, by FFmpeg on all cores. Ahead: the child decodes up to
+{ahead} MB ahead. Bar: ahead / longest ≤ {bar:g}. Least: the longest stage, or the CPU seconds of both stages over
+the cores, whichever is more. Load average when it began: {load:.1f} (other work of the machine is in the wall
+seconds where that is much above 0).
 """
 
 
@@ -150,6 +151,7 @@ def main() -> None:
         cores=machine.cores(),
         runs=args.runs,
         ahead=AHEAD // 10**6,
+        threads=THREADS,
         bar=BAR,
         load=load,
     )
@@ -158,7 +160,8 @@ def main() -> None:
 
 def measured(work: Sequence[Pending], frames: int, runs: int) -> dict[str, object]:
     """One row: medians of every form."""
-    noted, child, ahead = Noted(), DecodeInChild(limit=AHEAD), DecodeInChild(limit=AHEAD)
+    noted = Noted()
+    child, ahead = (DecodeInChild(limit=AHEAD, threads=THREADS) for _ in range(2))
     forms: dict[str, FrameSource] = {"in turn": noted, "ahead": ahead, "model": Replay(DecodeInProcess())}
     engines = {form: engine(backbone(), frames=frames, source=source) for form, source in forms.items()}
     found = {form: answers(own, work) for form, own in engines.items()}

@@ -31,13 +31,18 @@ class DecodeSettings:
 
     def source(self, backbone: Backbone, processes: int) -> DecodeInChild:
         """What decodes in each of `processes` that answer on this machine."""
-        ahead = self.ahead if self.ahead is not None else AHEAD * core_is_free(backbone, processes)
-        limit = ahead * MEGABYTE
-        return DecodeInChild(limit=limit, deadline=self.deadline, tolerate_short=self.tolerate_short)
+        free = free_cores(backbone, processes)
+        ahead = self.ahead if self.ahead is not None else AHEAD * (free > 0)
+        return DecodeInChild(
+            limit=ahead * MEGABYTE,
+            # the model goes on meanwhile where frames are decoded ahead, else it waits for them
+            threads=max(1, (free if ahead else machine.cores()) // processes),
+            deadline=self.deadline,
+            tolerate_short=self.tolerate_short,
+        )
 
 
-def core_is_free(backbone: Backbone, processes: int) -> bool:
-    """Whether decoding takes no core from the model, when so many processes answer."""
-    if backbone.torch_device.type == "cuda":
-        return machine.cores() > processes
-    return processes * (backbone.threads or machine.cores()) < machine.cores()
+def free_cores(backbone: Backbone, processes: int) -> int:
+    """Cores that the models leave to decoding, when so many processes answer; below 1: none."""
+    each = 1 if backbone.torch_device.type == "cuda" else backbone.threads or machine.cores()
+    return machine.cores() - processes * each

@@ -46,6 +46,7 @@ CHANGES_ANSWERS = (
     "evalkit.data.readers.announced",
     "evalkit.data.readers.decord",
     "evalkit.data.readers.pyav",
+    "evalkit.data.readers.threads",
     "evalkit.data.readers.timeline",
     "evalkit.data.readers.torchcodec",
     "evalkit.data.sampling",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from evalkit.data.decoding import child, process
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
+from evalkit.data.readers import threads
 from evalkit.data.video import RawFrame, SizedFrame, probe, sized, wanted_sizes
 from evalkit.errors import ConfigError, DecoderKilledError, VideoError
 from evalkit.types import FramePlan
@@ -63,6 +65,22 @@ def test_frames_are_those_of_the_own_process(clip: Path, source: DecodeInChild) 
     assert read(source, clip, "swap", RESIZED) != expected  # the negative control
     other = source.probe(clip)
     assert (other, other.seconds) == (probe(clip), probe(clip).seconds)
+
+
+def test_frames_are_the_same_on_any_number_of_threads(tmp_path: Path) -> None:
+    large = clips.make(tmp_path / "large.mp4", frames=30, size=(288, 384))
+    expected = read(DecodeInProcess(), large)
+    for number in (1, 2, 99):
+        with closing(DecodeInChild(threads=number)) as source:
+            assert read(source, large) == expected
+
+
+def test_threads_of_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_limit", 0)
+    assert [threads.count(pixels) for pixels in (10_000, 100_001, None)] == [1, 0, 0]
+    for most, expected in {3: 3, 99: 16, 0: 0}.items():
+        threads.limit(most)
+        assert (threads.count(10_000), threads.count(100_001), threads.count()) == (1, expected, expected)
 
 
 def test_what_is_wrong_with_a_file_or_a_setting_is_said(clip: Path, source: DecodeInChild, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from evalkit import machine
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.engine.backbone import Backbone
-from evalkit.engine.decode import DecodeSettings, core_is_free
+from evalkit.engine.decode import DecodeSettings, free_cores
 from evalkit.engine.executor.base import InProcess
 from evalkit.engine.grid import Grid
 from evalkit.method import OperatingPoint
@@ -116,10 +117,39 @@ def test_frames_are_decoded_ahead_where_a_core_is_free(
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 2)
     own = Backbone(name="small", checkpoint=locate(str(checkpoint)), device="cpu", threads=threads)
-    assert core_is_free(own, processes) is free
+    assert (free_cores(own, processes) > 0) is free
     assert DecodeSettings().source(own, processes).ahead is free
     assert DecodeSettings(ahead=1).source(replace(own, threads=2), 9).ahead
     assert not DecodeSettings(ahead=0).source(own, processes).ahead
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "processes", "ahead", "expected"),
+    [
+        ("cpu", 1, 1, None, 7),  # one core is the model's
+        ("cpu", 1, 2, None, 3),
+        ("cpu", 2, 3, None, 1),
+        ("cpu", None, 1, None, 8),  # the model waits while frames are decoded
+        ("cpu", 1, 8, None, 1),
+        ("cpu", 1, 2, 0, 4),
+        ("cpu", None, 2, 64, 1),
+        ("cuda", None, 1, None, 7),
+        ("cuda", None, 4, None, 1),
+    ],
+)
+def test_a_video_is_decoded_on_the_cores_that_are_left(
+    device: str,
+    threads: int | None,
+    processes: int,
+    ahead: int | None,
+    expected: int,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(Backbone, "torch_device", torch.device(device))
+    own = Backbone(name="small", checkpoint=locate(str(checkpoint)), threads=threads)
+    assert DecodeSettings(ahead=ahead).source(own, processes).threads == expected
 
 
 def test_the_first_video_is_looked_at_while_the_model_is_loaded(videos: list[Path]) -> None:

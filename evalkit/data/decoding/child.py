@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.child_process import Logged
 from evalkit.data import video as video_file
+from evalkit.data.readers import threads
 from evalkit.data.video import RawFrame, SizedFrame
 from evalkit.errors import ConfigError, VideoError
 from evalkit.types import FramePlan, Video
@@ -126,8 +127,12 @@ class Outbox(logging.Handler):
                 self._changed.notify_all()
 
 
-def serve(pipe: Connection, limit: int) -> None:
-    """The life of the process; at most `limit` bytes of frames wait for the parent to take them."""
+def serve(pipe: Connection, limit: int, decoders: int) -> None:
+    """The life of the process; at most `limit` bytes of frames wait for the parent to take them.
+
+    A video is decoded on at most `decoders` threads; 0: on one a core.
+    """
+    threads.limit(decoders)
     outbox, inbox = Outbox(pipe, limit), SimpleQueue[Request]()
     logging.getLogger().addHandler(outbox)
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()

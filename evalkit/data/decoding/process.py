@@ -42,14 +42,17 @@ class _EndedError(Exception):
 class DecodeInChild(FrameSource):
     """A child process decodes; it is started when it is needed, and again after its end."""
 
-    def __init__(self, *, limit: int = 0, deadline: float | None = None, tolerate_short: bool = False) -> None:
+    def __init__(
+        self, *, limit: int = 0, threads: int = 0, deadline: float | None = None, tolerate_short: bool = False
+    ) -> None:
         """`limit`: bytes of frames that may wait to be taken; 0: one message of them, and no video is begun ahead.
 
+        `threads`: that decode a video at most; 0: one a core.
         `deadline`: seconds that its user waits for one video; None: BASE_SECONDS and the video's duration.
         `tolerate_short`: as FrameSource.
         """
         self.ahead, self.deadline, self.tolerate_short = limit > 0, deadline, tolerate_short
-        self._limit = limit
+        self.threads, self._limit = threads, limit
         self._process: LightProcess | None = None
         self._announced: Path | None = None
         self._unread: FrameStream | None = None
@@ -58,7 +61,7 @@ class DecodeInChild(FrameSource):
         """Start the process, so that it is there when the first video is asked for. EvalkitError where none starts."""
         if self._process is None:
             try:
-                self._process = LightProcess("evalkit.data.decoding.child:serve", self._limit)
+                self._process = LightProcess("evalkit.data.decoding.child:serve", self._limit, self.threads)
             except OSError as error:
                 raise EvalkitError(f"no process for decoding could be started: {error}") from error
 

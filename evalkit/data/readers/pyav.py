@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
+from evalkit.data.readers import threads
 from evalkit.data.readers.timeline import Key, Timeline, opened, packets
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SMALL = 100_000  # pixels of a picture: up to here more threads cost CPU time and bring nothing
 # codecs whose frames say that no other refers to them; in H.265 one may still be referred to from a higher sub-layer
 DISPOSABLE = ("h264",)
 
@@ -29,10 +29,8 @@ def read(timeline: Timeline, wanted: Sequence[int]) -> Generator[tuple[int, np.n
     Of H.264, frames that no other frame refers to are left undecoded where they are not wanted.
     """
     with opened(timeline.path) as (container, stream):
-        if stream.width * stream.height > SMALL:
-            stream.thread_type = "AUTO"
-        else:
-            stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+        stream.codec_context.thread_count = threads.count(stream.width * stream.height)
+        stream.thread_type = "NONE" if stream.codec_context.thread_count == 1 else "AUTO"
         known = frozenset(timeline.ticks[index] for index in wanted) if stream.codec.name in DISPOSABLE else None
         with closing(Cursor(container, stream, timeline, known)) as cursor:
             for index in wanted:

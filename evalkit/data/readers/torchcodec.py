@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data.readers import threads
 from evalkit.data.readers.timeline import REPLACE, Timeline
 from evalkit.errors import ConfigError, VideoError
 
@@ -40,9 +41,12 @@ def _decoder(timeline: Timeline) -> Any:
             f"which do not load here; install FFmpeg (4 to 8) or set reader=pyav. torchcodec says: {error}"
         ) from error
     try:
-        # frame by frame and one thread per core: a batch call would hold all frames at full size
+        # frame by frame: a batch call would hold all frames at full size
         return VideoDecoder(
-            str(timeline.path.absolute()), dimension_order="NHWC", num_ffmpeg_threads=0, seek_mode="exact"
+            str(timeline.path.absolute()),
+            dimension_order="NHWC",
+            num_ffmpeg_threads=threads.count(),
+            seek_mode="exact",
         )
     except (RuntimeError, ValueError) as error:
         raise VideoError(
