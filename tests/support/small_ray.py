@@ -88,7 +88,7 @@ def _serve(pipe: Connection, folder: str) -> None:
     import requests  # noqa: F401
     import torch
 
-    import evalkit.config.build  # noqa: F401 – what actors of ours load
+    import evalkit.config.build
     import evalkit.model.families.qwen2_vl  # noqa: F401
 
     torch.set_num_threads(1)
