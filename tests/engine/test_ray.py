@@ -1,35 +1,39 @@
 """Actors of a Ray cluster answer as processes do: every answer once, whichever of them is killed or hangs.
 
-One cluster of two cores serves all tests of this file.
+One cluster of two cores serves all tests of this file but one.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
 import select
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from evalkit.config import build
 from evalkit.engine.backbone import Backbone
+from evalkit.engine.executor import forking
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.pool import DEADLINE, Pool
 from evalkit.engine.executor.ray_cluster import Cluster, RayExecutor, Share, connected
 from evalkit.errors import ConfigError
 from evalkit.model.checkpoint import locate
-from tests.support import clips, rows
+from tests.support import clips, rows, small_ray
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
-from tests.support.golden import ROOT
 from tests.support.stub_engine import StubFactory, videos
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from evalkit.engine.executor.ray_actor import Actors
 
 pytest.importorskip("ray")
 
@@ -85,16 +89,21 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    before = signal.getsignal(signal.SIGTERM)
-    with connected(None) as found:
-        assert signal.getsignal(signal.SIGTERM) is before
-        yield found
+    with small_ray.cluster(cores=2) as address:
+        before = signal.getsignal(signal.SIGTERM)
+        with connected(address) as found:
+            assert signal.getsignal(signal.SIGTERM) is before
+            yield found
+
+
+def actors(folder: Path) -> Actors:
+    from evalkit.engine.executor.ray_actor import Actors
+
+    return Actors(StubFactory(folder), cpus=1, gpus=0)
 
 
 def run(folder: Path, names: list[str], deadline: float = 60.0, workers: int = 2) -> list[Given]:
-    from evalkit.engine.executor.ray_actor import Actors
-
-    with Pool(Actors(StubFactory(folder), cpus=1, gpus=0), workers, deadline) as pool:
+    with Pool(actors(folder), workers, deadline) as pool:
         return list(pool.answers(videos(*names)))
 
 
@@ -159,29 +168,31 @@ def test_two_actors_answer_as_one_process_and_are_resumed_by_it(
     assert answers(tmp_path / "alone", "executor.workers=1") == found
 
 
-DRIVER = """
-import sys
-from pathlib import Path
-from evalkit.engine.executor.pool import Pool
-from evalkit.engine.executor.ray_actor import Actors
-from evalkit.engine.executor.ray_cluster import connected
-from tests.support.stub_engine import StubFactory, videos
-with connected(None), Pool(Actors(StubFactory(Path(sys.argv[1])), cpus=1, gpus=0), 2) as pool:
-    for one in pool.answers(videos("waits", "stops")):
-        print(one.answer.question_id, flush=True)
-"""
+def drive(pipe: Connection, folder: Path) -> None:
+    """Ask two actors of a cluster of its own, and send the ids of what they answer."""
+    os.setsid()
+    before = signal.getsignal(signal.SIGTERM)
+    with connected(None), Pool(actors(folder), 2) as pool:
+        assert signal.getsignal(signal.SIGTERM) is before
+        for one in pool.answers(videos("waits", "stops")):
+            pipe.send(one.answer.question_id)
 
 
 @pytest.mark.slow
 def test_no_actor_outlives_a_driver_that_is_killed(tmp_path: Path) -> None:
     """One waits for a signal, one is stopped."""
-    words = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as driver:
-        assert driver.stdout is not None
-        assert {driver.stdout.readline().strip() for _ in range(2)} == {"waits:0", "stops:0"}
-        actors = [int(line.split()[0]) for line in (tmp_path / "asked").read_text().splitlines()]
-        ends = [os.pidfd_open(actor) for actor in set(actors)]
-        driver.kill()
+    forking.start()
+    context = multiprocessing.get_context("forkserver")
+    pipe, other = context.Pipe()
+    driver = context.Process(target=drive, args=(other, tmp_path))
+    driver.start()
+    other.close()
+    assert {pipe.recv() for _ in range(2)} == {"waits:0", "stops:0"}
+    asked = [int(line.split()[0]) for line in (tmp_path / "asked").read_text().splitlines()]
+    ends = [os.pidfd_open(actor) for actor in set(asked)]
+    driver.kill()
+    driver.join()
+    pipe.close()
     assert len(ends) == 2
     for end in ends:
         assert select.select([end], [], [], 180)[0] == [end]  # Ray ends them, which takes longer on a busy machine

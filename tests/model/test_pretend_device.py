@@ -148,14 +148,14 @@ def test_what_a_gpu_refuses_is_refused_and_what_it_waits_for_is_counted() -> Non
 
 
 @pytest.mark.slow
-def test_every_method_answers_as_on_the_cpu(backbone: Qwen2VL, tmp_path: Path) -> None:
+def test_every_method_answers_as_on_the_cpu(shallow: Qwen2VL, tmp_path: Path) -> None:
     """With encoder, choice, prefill and reply."""
-    clip = clips.make(tmp_path / "clip.mp4", frames=FRAMES, size=size(backbone))
+    clip = clips.make(tmp_path / "clip.mp4", frames=FRAMES, size=size(shallow))
     asked = [question(clip, 0, frame_scores=scores(range(FRAMES), seed=0))]
     points = [OperatingPoint(name, built(name).method, RATIO) for name in NAMES]
-    small = engine(backbone, frames=16, new_tokens=2, chunk_cells=3)
+    small = engine(shallow, frames=16, new_tokens=2, chunk_cells=3)
     expected = answer(small, points, asked)
-    with moved(backbone.model):
+    with moved(shallow.model):
         found = answer(small, points, asked)
     assert not [one.error for one in found.values() if one.error]
     assert [key for key in found if not alike(found[key], expected[key])] == []

@@ -7,7 +7,7 @@ wait for a GPU. An operation on tensors of both devices fails as it does on a GP
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from evalkit import to_device
@@ -75,7 +74,7 @@ class PretendDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        packet, given = func.overloadpacket, [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        packet, given = func.overloadpacket, [*_tensors(args), *_tensors(kwargs.values())]
         here = [x for x in given if not isinstance(x, OnDevice)]
         on_device = len(here) < len(given)
         if packet is aten._fused_sdp_choice:
@@ -89,10 +88,10 @@ class PretendDevice(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         if on_device and packet in WAITING:
             self.waits[WAITING[packet]] += 1
-        out = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
+        out = func(*_inner(args), **{name: _inner(x) for name, x in kwargs.items()})
         if func._schema.is_mutable and args and isinstance(args[0], Tensor):
             return args[0]
-        return tree_map(lambda x: OnDevice(x) if on_device and isinstance(x, Tensor) else x, out)
+        return _there(out) if on_device else out
 
     def _check(self, func: Any, packet: Any, args: Any, here: list[Tensor]) -> None:
         if packet in (aten.index, aten.index_put_, aten._index_put_impl_, aten.index_put):
@@ -164,8 +163,34 @@ def _as_tensors(index: Any) -> Any:
     return torch.tensor(index) if isinstance(index, list) else index
 
 
+# What operations of torch are given and give are tensors, numbers, and lists and tuples of them: looking for more, as
+# torch's own functions for trees do, takes longer than the operations.
+
+
+def _tensors(given: Iterable[Any]) -> Iterator[Tensor]:
+    for x in given:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, list | tuple):
+            yield from _tensors(x)
+
+
 def _inner(x: Any) -> Any:
-    return x.inner if isinstance(x, OnDevice) else x
+    if isinstance(x, OnDevice):
+        return x.inner
+    return _each(_inner, x)
+
+
+def _there(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return OnDevice(x)
+    return _each(_there, x)
+
+
+def _each(change: Callable[[Any], Any], x: Any) -> Any:
+    if isinstance(x, tuple):
+        return tuple(map(change, x))
+    return list(map(change, x)) if isinstance(x, list) else x
 
 
 @contextmanager
