@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from evalkit.engine.timing import Timer
 from evalkit.errors import ConfigError, DataError
 from evalkit.runs.folder import ANSWERS, TIMING
 from evalkit.tiny.model import random_checkpoint
-from tests.support import clips, rows
+from tests.support import clips, one_process, rows
 from tests.support.answer_lines import without_measured
 from tests.support.configs import composed
 
@@ -246,10 +247,10 @@ def test_real_benchmarks_need_a_root(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_command_line(data: Path, checkpoint: Path, results: Path, tmp_path: Path) -> None:
     """A Hydra sweep fills the same folders with the same answers; its exit code."""
-    command = [sys.executable, "run_eval.py", "-m", "method=uniform,blind", "ratio=0.5", "sampling.frames=8"]
+    command = ["run_eval.py", "-m", "method=uniform,blind", "ratio=0.5", "sampling.frames=8", "executor.workers=1"]
     command += [f"benchmark.root={data}", f"backbone.path={checkpoint}", f"results_dir={tmp_path}", "report=false"]
-    sweep = subprocess.run([*command, "executor.workers=1"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert sweep.returncode == 3, sweep.stderr[-2000:]
+    told, said = one_process.run({"sweep": command}, ROOT, os.environ)
+    assert told["sweep"].code == 3, said[-2000:]
     assert texts(tmp_path) == texts(results, "-r0.5-")
     assert set(pd.read_csv(tmp_path / "budget.csv")["method"]) == {"uniform", "blind"}  # of the whole sweep
 
