@@ -22,12 +22,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from measure import record
+from measure import against_one, record
 
 from evalkit import machine
 
 ROOT = Path(__file__).parents[1]
-BAR = 1.8  # with two workers, against one
 NOTE = """
 `python run_eval.py subset={subset} executor.workers=N`: {runs} run folders, {answers} answers about {videos} videos;
 whole commands from their start to the tables, median of {times} in turn. {cores} cores, one thread a worker. First
@@ -69,8 +68,7 @@ def main() -> None:
             "s": wall,
             "first answer s": first,
             "s ratio": wall / one[0],
-            "faster": one[0] / wall,
-            f"≥ {BAR:g}": "" if n != 2 else "held" if one[0] / wall >= BAR else "missed",
+            **against_one(n, one[0], wall),
         }
         for n, (wall, first) in medians.items()
     ]

@@ -19,12 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from measure import record
+from measure import against_one, record
 
 from evalkit import machine
 
 ROOT = Path(__file__).parents[1]
-BAR = 1.8  # with two
 MAKE = """
 import sys
 from pathlib import Path
@@ -73,9 +72,8 @@ def main() -> None:
                 raise SystemExit(f"{workers} processes wrote other files: the times say nothing")
     medians = {workers: statistics.median(spent) for workers, spent in times.items()}
     one = medians[args.workers[0]]
-    rows = [
-        {"processes": n, "s": spent, "faster": one / spent, f"≥ {BAR:g}": verdict(n, one / spent)}
-        for n, spent in medians.items()
+    rows: list[dict[str, object]] = [
+        {"processes": n, "s": spent, **against_one(n, one, spent)} for n, spent in medians.items()
     ]
     note = NOTE.format(
         subset=args.subset,
@@ -86,11 +84,6 @@ def main() -> None:
         load=load,
     )
     print(record("Making the built-in videos: processes (CPU)", rows, note.strip()))
-
-
-def verdict(processes: int, faster: float) -> str:
-    """Of two processes; "" for other numbers."""
-    return "" if processes != 2 else "held" if faster >= BAR else "missed"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 Mark = tuple[float, float]  # CPU and wall seconds
 
+TWO = 1.8  # times as fast as one worker two must be
+
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
@@ -59,6 +61,13 @@ def cpu_seconds() -> float:
 def mark() -> Mark:
     """CPU seconds so far, as `cpu_seconds`, and wall seconds from an arbitrary start."""
     return cpu_seconds(), time.perf_counter()
+
+
+def against_one(workers: int, one: float, seconds: float) -> dict[str, object]:
+    """How much faster so many workers were than one, and whether two held their bar."""
+    faster = one / seconds
+    verdict = "" if workers != 2 else "held" if faster >= TWO else "missed"
+    return {"faster": faster, f"≥ {TWO:g}": verdict}
 
 
 def table(rows: Sequence[dict[str, object]]) -> str:

@@ -66,7 +66,6 @@ class SliceEncoder:
         held = len(plan.indices) if self._whole else self._slice
         self._pixels = np.empty((held, plan.height, plan.width, 3), np.uint8)
         self._done = 0  # slots
-        self._due = self._frames_due()  # asked for after every frame
         self._features: Tensor | None = None
         self._deepstack: Tensor | None = None
 
@@ -78,12 +77,8 @@ class SliceEncoder:
     @property
     def full(self) -> bool:
         """Whether the frames that have come make up the next slice; one that is all of them waits for other plans'."""
-        return len(self.seconds) == self._due
-
-    def _frames_due(self) -> int:
-        """How many frames fill the next slice up; -1 where it waits for all of them."""
-        end = self._done + self._slice
-        return -1 if self._whole or end >= len(self.slots) else end
+        # asked after every frame: what is mostly false comes first
+        return len(self.seconds) == self._done + self._slice < len(self.slots) and not self._whole
 
     @property
     def _first(self) -> int:
@@ -131,7 +126,6 @@ class SliceEncoder:
             self._deepstack, deepstack = self._placed(self._deepstack, deepstack, len(pixels))
         self._clips.add(keys, (features, deepstack))
         self._done += len(pixels)
-        self._due = self._frames_due()
 
     def _keys(self, frames: int) -> list[tuple[int, ...]]:
         """The next `frames` slots' frame numbers, clip by clip."""
