@@ -23,6 +23,7 @@ Mark = tuple[float, float]  # CPU and wall seconds
 TWO = 1.8  # times as fast as one worker two must be
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
@@ -76,9 +77,18 @@ def table(rows: Sequence[dict[str, object]]) -> str:
     return str(pd.DataFrame(texts).to_markdown(index=False, disable_numparse=True, stralign="right"))
 
 
+def processor() -> str:
+    """The CPU's name, family and model as Linux tells them, else its architecture alone."""
+    lines = CPUINFO.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if CPUINFO.exists() else []
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.machine()
+    return f"{told['model name']} (family {told.get('cpu family', '?')}, model {told.get('model', '?')})"
+
+
 def record(title: str, rows: Sequence[dict[str, object]], note: str) -> str:
     """Put a section into RESULTS.md in place of the one with the same title; returns it."""
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     machine += f", transformers {version('transformers')}, {datetime.datetime.now(tz=datetime.UTC).date()}"
     section = f"## {title}\n\n{machine}\n\n{table(rows)}\n\n{note}\n"
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Benchmarks\n\n"
