@@ -17,6 +17,8 @@ from evalkit.merging import Merged
 from evalkit.to_device import to_device
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from torch import Tensor
 
@@ -317,6 +319,16 @@ class LayerChunk:
     part: VideoPart | None = None
     guide: Tensor | None = field(default=None, repr=False)
     guide_positions: Tensor | None = field(default=None, repr=False)
+    known: dict[str, Tensor] = field(default_factory=dict, repr=False)  # by `once`, for all that read this chunk
+
+    def once(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What `compute` gives: once for all ratios of a method that read this chunk together.
+
+        It must depend on nothing but the method and the chunk, neither on its budget (`max_keep`) nor on `part`.
+        """
+        if name not in self.known:
+            self.known[name] = compute()
+        return self.known[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,8 +377,6 @@ class Evicted:
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Rotate = Callable[[Tensor, Tensor], Tensor]  # ((heads, S, d), (R, S)) -> (heads, S, d)
 
 

@@ -75,10 +75,7 @@ class PivotKV(Method):
         keep = self._kept(chunk, size)
         if keep >= size:
             return None
-        if self.reforge:
-            score = received(chunk.queries, chunk.keys)
-        else:
-            score = received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
+        score = chunk.once("received", lambda: self._scores(chunk))
         index = self._picked(score, to_device(chunk.protected, score.device), keep)
         flops = 2 * chunk.queries.numel() * size  # every query on every key
         if not self.reforge:
@@ -86,6 +83,11 @@ class PivotKV(Method):
         positions = reforged(to_device(chunk.positions, index.device)[:, index], keep / size)
         align = None if self.text_rows == "auto" else self.text_rows == "aligned"
         return Evicted(index=index, positions=positions, align_text=align, flops=flops)
+
+    def _scores(self, chunk: LayerChunk) -> Tensor:
+        if self.reforge:
+            return received(chunk.queries, chunk.keys)
+        return received(*(chunk.rotate(x, chunk.positions) for x in (chunk.queries, chunk.keys)))
 
     def _kept(self, chunk: LayerChunk, size: int) -> int:
         if self.max_input_length is not None:

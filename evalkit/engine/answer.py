@@ -17,9 +17,10 @@ import torch
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.engine import replies
 from evalkit.engine.encoded_video import EncodedVideo, Pending, PlannedVideo, PrefilledVideo, video_path
-from evalkit.engine.encoding import BegunVideo, FrameSet, encode_all, frame_sets
+from evalkit.engine.encoding import BegunVideo, FrameSet, finish_sets, frame_sets, take_frames
 from evalkit.engine.failures import joined, lost
-from evalkit.engine.prefill import Prefiller, Prefixes, in_turn
+from evalkit.engine.prefill import Prefiller, in_turn
+from evalkit.engine.prefixes import Prefixes
 from evalkit.engine.prompts import Prompts
 from evalkit.engine.stage_times import Clock, Meter
 from evalkit.errors import MethodError
@@ -62,7 +63,7 @@ class Engine:
         """Answer the questions of ONE video, given per operating point. Failures are answers with status `failed`.
 
         `following`: what is answered next. Where frames are decoded in another process, its decoding is begun as soon
-        as this video is encoded. Raises ConfigError, which concerns the whole run.
+        as the last frame of this video has come. Raises ConfigError, which concerns the whole run.
         """
         if self.share:
             yield from self._together(pending, following if self.source.ahead else None)
@@ -73,12 +74,13 @@ class Engine:
 
     def _together(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
         begun = self._taken(pending)
-        failure = None if isinstance(begun, Exception) else self._encode(begun, following)
-        if following is not None:
+        failure = begun if isinstance(begun, Exception) else self._take_frames(begun, following)
+        if following is not None:  # before what is left is encoded, so that the other process has work meanwhile
             self._ahead.append((following, self._begin(following)))
         if isinstance(begun, Exception):
             yield from lost(pending, begun)
             return
+        failure = failure or self._finish(begun)
         for point, batch, error in begun.refused:
             yield from lost({point: batch}, error)
         if failure is not None:
@@ -119,12 +121,20 @@ class Engine:
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             return error
 
-    def _encode(self, begun: BegunVideo, following: Pending | None) -> Exception | None:
-        """Encode a video as its frames come; what went wrong."""
+    def _take_frames(self, begun: BegunVideo, following: Pending | None) -> Exception | None:
+        """Take a video's frames, most of which are encoded as they come; what went wrong."""
         try:
             if following is not None:
                 self.source.announce(video_path(following))
-            encode_all(begun.video, begun.stream, begun.sets)
+            take_frames(begun.stream, begun.sets)
+        except Exception as error:  # noqa: BLE001 – as above
+            return error
+        return None
+
+    def _finish(self, begun: BegunVideo) -> Exception | None:
+        """Encode what is left of a video whose frames have all come; what went wrong."""
+        try:
+            finish_sets(begun.video, begun.sets)
         except Exception as error:  # noqa: BLE001 – as above
             return error
         return None
@@ -139,11 +149,17 @@ class Engine:
             yield from lost(joined(frames.planned), error)
             return
         prefiller = Prefiller(prompts, prefixes, self.meter, self.chunk_cells)
-        for one in in_turn(frames.planned):
-            yield from self._answer_all(one, encoded.seen_by(one.point.method), prompts, prefiller)
+        turns = in_turn(frames.planned)
+        for place, one in enumerate(turns, 1):
+            yield from self._answer_all(one, encoded.seen_by(one.point.method), prompts, prefiller, turns[place:])
 
     def _answer_all(
-        self, planned: PlannedVideo, encoded: EncodedVideo, prompts: Prompts, prefiller: Prefiller
+        self,
+        planned: PlannedVideo,
+        encoded: EncodedVideo,
+        prompts: Prompts,
+        prefiller: Prefiller,
+        later: Sequence[PlannedVideo],
     ) -> Iterator[tuple[OperatingPoint, Answer]]:
         """One operating point's answers: from one prefilled cache, or from one for each question where it is query
         aware, unless it chose the same tokens for the question before.
@@ -152,7 +168,7 @@ class Engine:
         for batch in [[q] for q in planned.questions] if planned.point.method.query_aware else [planned.questions]:
             try:
                 with torch.inference_mode():
-                    prefilled = prefiller.prefill(planned, encoded, attention, batch)
+                    prefilled = prefiller.prefill(planned, encoded, attention, batch, later)
             except Exception as error:  # noqa: BLE001 – as above
                 yield from lost({planned.point: batch}, error)
             else:

@@ -138,11 +138,15 @@ def frame_sets(planned: Sequence[PlannedVideo], encoders: FrameEncoderOf, meter:
     return sets
 
 
-def encode_all(video: Video, frames: Iterator[SizedFrame], sets: Sequence[FrameSet]) -> None:
-    """Take all frames of a video, and encode each set as they come, a clip of several sets once. Raises VideoError."""
+def take_frames(frames: Iterator[SizedFrame], sets: Sequence[FrameSet]) -> None:
+    """Take all frames of a video, and encode what makes up whole slices as they come. Raises VideoError."""
     for frame in frames:
         for one in sets:
             one.add(frame)
+
+
+def finish_sets(video: Video, sets: Sequence[FrameSet]) -> None:
+    """Encode what is left when all frames have been taken; a clip of several sets is encoded once."""
     for one in sets:
         one.finish(video)
     for one in sets:

@@ -1,7 +1,8 @@
 """From visual tokens to a KV cache: what a method selects, and everything that comes before a question, prefilled.
 
 Operating points share what does not depend on them: the text before the video, passes over the video by which methods
-choose, and whole caches, where the same model reads the same tokens and nothing is cut inside it.
+choose, whole caches, where the same model reads the same tokens and nothing is cut inside it, and the video's first
+chunk, of which a method keeps more at one ratio than at another once a layer's attention has run.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from evalkit.engine.encoded_video import PrefilledVideo
 from evalkit.engine.stage_times import Clock
-from evalkit.method import Method
+from evalkit.method import Method, OperatingPoint
 from evalkit.model.flops import OpCounts
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.shared_passes import SharedPasses
+from evalkit.model.video_feed import VideoFeed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,37 +27,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from evalkit.engine.encoded_video import EncodedVideo, PlannedVideo
+    from evalkit.engine.prefixes import Prefixes
     from evalkit.engine.prompts import PromptIds, Prompts
     from evalkit.engine.stage_times import Meter
     from evalkit.model.prefill_state import PrefillState
-    from evalkit.model.video_llm import VideoLLM
     from evalkit.types import Question, VisualTokens
 
 
 @dataclass(frozen=True)
-class ReadPrefix:
-    """Text before a video, read by one model."""
+class SelectedVideo:
+    """What one operating point's model is to read before a question."""
 
-    state: PrefillState
-    seconds: float
-
-
-class Prefixes:
-    """The text before one video, which each model reads once."""
-
-    def __init__(self) -> None:
-        self._read: dict[tuple[int, tuple[int, ...]], ReadPrefix] = {}
-
-    def state_after(self, backbone: VideoLLM, ids: Sequence[int], clock: Clock) -> PrefillState:
-        """A state of the caller's own; the prefix counts in full on each clock."""
-        key = (id(backbone), tuple(ids))
-        if key not in self._read:
-            start = clock.meter.now()
-            state = backbone.new_state()
-            backbone.prefill_text(state, ids)
-            self._read[key] = ReadPrefix(state, clock.meter.now() - start)
-        clock.spent["prefill"] += self._read[key].seconds
-        return self._read[key].state.copied()
+    planned: PlannedVideo
+    ids: PromptIds
+    tokens: VisualTokens | None  # None: there are no frames
+    clock: Clock  # what has been done for this operating point so far
 
 
 def in_turn(planned: Sequence[PlannedVideo]) -> list[PlannedVideo]:
@@ -63,12 +51,16 @@ def in_turn(planned: Sequence[PlannedVideo]) -> list[PlannedVideo]:
 
 
 class Prefiller:
-    """Prefills one set of frames for one operating point after the other; holds one cache that the next may use."""
+    """Prefills one set of frames for one operating point after the other.
+
+    It holds one cache that the next may use, and what was begun for later ones.
+    """
 
     def __init__(self, prompts: Prompts, prefixes: Prefixes, meter: Meter, chunk_cells: int | None) -> None:
         self._prompts, self._prefixes, self._meter, self._chunk_cells = prompts, prefixes, meter, chunk_cells
         self._passes: dict[int, SharedPasses] = defaultdict(SharedPasses)  # of each model
         self._held: PrefilledVideo | None = None
+        self._begun: dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]] = {}
 
     def question_attention(self, planned: PlannedVideo, encoded: EncodedVideo) -> QuestionAttention | None:
         """Question→token attention over one video; None where it has no tokens."""
@@ -90,39 +82,58 @@ class Prefiller:
         encoded: EncodedVideo,
         attention: QuestionAttention | None,
         questions: Sequence[Question],
+        later: Sequence[PlannedVideo] = (),
     ) -> PrefilledVideo:
-        """Prefill what comes before the video, and the video, for `questions`: one where a method is query-aware."""
-        backbone = planned.backbone
-        clock = Clock(self._meter)
-        clock.meter.reset_peak()
-        prefix_ids, suffix_ids = self._ids(planned, encoded, questions[0])
-        with clock.stage("select"):
-            selected = _selected(planned, encoded, attention, prefix_ids, suffix_ids)
-        clock.spent["select"] += 0.0 if attention is None else attention.reused_seconds
-        held = self._usable(planned, prefix_ids, selected)
+        """Prefill what comes before the video, and the video, for `questions`: one where a method is query-aware.
+
+        `later`: operating points whose turn comes after this one.
+        """
+        self._meter.reset_peak()
+        selected, feed = self._begun.pop(planned.point, None) or (
+            self._selected(planned, encoded, attention, questions[0]),
+            None,
+        )
+        held = self._usable(selected)
         self._held = None  # one that is of no use here gives its memory back first
-        if held is None:
-            state, hidden = self._prefilled_state(planned, prefix_ids, selected, suffix_ids, clock)
+        hidden = None
+        if held is not None:
+            state = held.state
+            selected.clock.spent["prefill"] += held.clock.spent["prefill"]  # counts in full for each who shares it
+        elif planned.point.method.whole and selected.tokens is not None:
+            state, hidden = self._read_whole(selected, selected.tokens)
         else:
-            state, hidden = held.state, None
-            clock.spent["prefill"] += held.clock.spent["prefill"]  # counts in full for each who shares it
+            state = self._read(selected, feed, encoded, later)
         self._held = PrefilledVideo(
             planned.point,
             planned.budget,
             encoded,
-            selected,
+            selected.tokens,
             state,
-            clock,
+            selected.clock,
             selection_tokens=0 if attention is None else attention.fed,
-            backbone=backbone,
+            backbone=planned.backbone,
             selection_op_counts=OpCounts() if attention is None else attention.op_counts,
             reused_op_counts=OpCounts() if attention is None else attention.reused_op_counts,
-            prefix_ids=tuple(prefix_ids),
+            prefix_ids=tuple(selected.ids[0]),
             shared=len(questions) > 1 or (held is not None and held.point == planned.point),
             hidden=hidden,
             replies={} if held is None else held.replies,
         )
         return self._held
+
+    def _selected(
+        self, planned: PlannedVideo, encoded: EncodedVideo, attention: QuestionAttention | None, question: Question
+    ) -> SelectedVideo:
+        """What the method hands to the LLM."""
+        ids, clock = self._ids(planned, encoded, question), Clock(self._meter)
+        if encoded.tokens is None or attention is None:
+            return SelectedVideo(planned, ids, None, clock)
+        backbone = planned.backbone
+        with clock.stage("select"):
+            attention.set_question(*ids, backbone.reply_header(ids[1]))
+            chosen = backbone.ordered(planned.point.method.select(encoded.tokens, planned.budget, attention))
+        clock.spent["select"] += attention.reused_seconds
+        return SelectedVideo(planned, ids, replace(chosen, encoder=None), clock)  # no later verb reads the encoder's
 
     def _ids(self, planned: PlannedVideo, encoded: EncodedVideo, question: Question) -> PromptIds:
         """Only a query-aware method sees the question; what comes before the video is the same for all of a
@@ -133,12 +144,10 @@ class Prefiller:
             return self._prompts.ids_unasked(backbone, benchmark, encoded)
         return self._prompts.ids(backbone, self._prompts.text(backbone, question, encoded), benchmark, encoded)
 
-    def _usable(
-        self, planned: PlannedVideo, prefix_ids: Sequence[int], selected: VisualTokens | None
-    ) -> PrefilledVideo | None:
+    def _usable(self, selected: SelectedVideo) -> PrefilledVideo | None:
         """The cache that is held, where the same text and tokens would be read in the same way."""
-        held = self._held
-        if held is None or held.prefix_ids != tuple(prefix_ids):
+        held, planned = self._held, selected.planned
+        if held is None or held.prefix_ids != tuple(selected.ids[0]):
             return None
         if held.point == planned.point:
             # `evict` may look at the question's length, and a `whole` feed has the question in it
@@ -146,46 +155,95 @@ class Prefiller:
         else:
             both = (held.point.method, planned.point.method)
             alike = held.backbone is planned.backbone and all(map(_reads_as_given, both))
-        if not alike or (held.selected is None) != (selected is None):
-            return None
-        return held if selected is None or held.selected is None or held.selected.same(selected) else None
+        return held if alike and _same(held.selected, selected.tokens) else None
 
-    def _prefilled_state(
+    def _read_whole(self, selected: SelectedVideo, tokens: VisualTokens) -> tuple[PrefillState, Tensor]:
+        """What has been read, and the last hidden state, as the question is in it."""
+        planned, backbone = selected.planned, selected.planned.backbone
+        before, after = selected.ids
+        with selected.clock.stage("prefill"):
+            state = backbone.new_state()
+            return state, backbone.prefill_whole(state, before, tokens, after, planned.point.method, planned.budget)
+
+    # ---- in chunks
+
+    def _read(
         self,
-        planned: PlannedVideo,
-        prefix_ids: Sequence[int],
-        selected: VisualTokens | None,
-        suffix_ids: Sequence[int],
-        clock: Clock,
-    ) -> tuple[PrefillState, Tensor | None]:
-        """What has been read, and the last hidden state where the question is in it."""
-        backbone, method, budget = planned.backbone, planned.point.method, planned.budget
-        if method.whole and selected is not None:
-            with clock.stage("prefill"):
-                state = backbone.new_state()
-                return state, backbone.prefill_whole(state, prefix_ids, selected, suffix_ids, method, budget)
-        state = self._prefixes.state_after(backbone, prefix_ids, clock)
-        if selected is not None:
-            seen = suffix_ids if method.query_aware else ()
-            with clock.stage("prefill"):
-                backbone.prefill_video(state, selected, method, budget, chunk_cells=self._chunk_cells, suffix_ids=seen)
-        return state, None
+        selected: SelectedVideo,
+        begun: VideoFeed | None,
+        encoded: EncodedVideo,
+        later: Sequence[PlannedVideo],
+    ) -> PrefillState:
+        """What comes before the question, in chunks, with what others have `begun` of it or with what `later` ones have
+        in common with it.
+        """
+        if selected.tokens is None:
+            return self._prefixes.state_after(selected.planned.backbone, selected.ids[0], selected.clock)
+        feed = begun
+        if feed is None and _cuts_after_attention(selected.planned.point.method):
+            try:
+                feed = self._begin_together(selected, encoded, later)
+            except Exception:  # noqa: BLE001 – what went wrong is met again, and recorded, where each is read alone
+                feed = None
+        feed = feed or self._feed(selected)
+        with selected.clock.stage("prefill"):
+            feed.read()
+        return feed.state
+
+    def _feed(self, selected: SelectedVideo) -> VideoFeed:
+        """The video on its way into a cache that has read the text before it."""
+        planned, (before, after) = selected.planned, selected.ids
+        assert selected.tokens is not None
+        return VideoFeed(
+            planned.backbone,
+            self._prefixes.state_after(planned.backbone, before, selected.clock),
+            selected.tokens,
+            planned.point.method,
+            planned.budget,
+            chunk_cells=self._chunk_cells,
+            suffix_ids=after if planned.point.method.query_aware else (),
+        )
+
+    def _begin_together(
+        self, selected: SelectedVideo, encoded: EncodedVideo, later: Sequence[PlannedVideo]
+    ) -> VideoFeed | None:
+        """Read the first chunk, for the same method's later ratios, too; None where there are none."""
+        assert selected.tokens is not None
+        others = [one for one in later if _differs_in_ratio(one, selected.planned)]
+        if not others:
+            return None
+        feed, begun = self._feed(selected), dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]]()
+        for one in others:
+            own = self._selected(one, encoded, self.question_attention(one, encoded), one.questions[0])
+            if own.tokens is None or not own.tokens.same(selected.tokens):
+                break  # nor will be those of the others, and they would have to select anew
+            own = replace(own, tokens=replace(selected.tokens, flops=own.tokens.flops))  # one copy for all
+            its = self._feed(own)
+            if torch.equal(its.chunks[0], feed.chunks[0]):
+                begun[one.point] = own, its
+        start = self._meter.now()
+        feed.read_next([its for _, its in begun.values()])
+        spent = self._meter.now() - start
+        for each in (selected, *(own for own, _ in begun.values())):
+            each.clock.spent["prefill"] += spent  # counts in full for each who shares it
+        self._begun.update(begun)
+        return feed
 
 
-def _selected(
-    planned: PlannedVideo,
-    encoded: EncodedVideo,
-    attention: QuestionAttention | None,
-    prefix_ids: Sequence[int],
-    suffix_ids: Sequence[int],
-) -> VisualTokens | None:
-    """What the method hands to the LLM; None where there are no frames."""
-    if encoded.tokens is None or attention is None:
-        return None
-    backbone = planned.backbone
-    attention.set_question(prefix_ids, suffix_ids, backbone.reply_header(suffix_ids))
-    chosen = backbone.ordered(planned.point.method.select(encoded.tokens, planned.budget, attention))
-    return replace(chosen, encoder=None)  # no later verb reads what the encoder told
+def _same(ours: VisualTokens | None, theirs: VisualTokens | None) -> bool:
+    """Whether the LLM reads the same."""
+    return ours is theirs or (ours is not None and theirs is not None and ours.same(theirs))
+
+
+def _cuts_after_attention(method: Method) -> bool:
+    """Whether what is cut of a chunk is cut behind a layer's attention alone, whatever the question: up to there all
+    ratios read a video's first chunk alike.
+    """
+    return method.overrides("evict") and not method.overrides("prune") and not method.query_aware
+
+
+def _differs_in_ratio(one: PlannedVideo, other: PlannedVideo) -> bool:
+    return one.backbone is other.backbone and one.point.method == other.point.method
 
 
 def _reads_as_given(method: Method) -> bool:

@@ -61,7 +61,8 @@ class VideoChunk:
 
 class LayerHooks:
     """One feed of text (`chunk` None) or of one video chunk, whose tokens have `ids` (R, n) in the uncompressed
-    layout. `observe` sees each layer's attention.
+    layout. `observe` sees each layer's attention. `alike`: hooks of other caches for the same chunk, which is cut there
+    as their own methods or budgets say; they are not attached.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class LayerHooks:
         self.layers, self.positions, self.state, self.ids = layers, positions, state, ids
         self.chunk, self.decoding, self.observe = chunk, decoding, observe
         self.live = None if chunk is None else LiveTokens.of(chunk.tokens, chunk.separators, ids, chunk.text)
+        self.alike: Sequence[LayerHooks] = ()
         self._projected: dict[str, Tensor] = {}
+        self._known: dict[str, Tensor] = {}  # of the layer at hand: what its methods need only compute once
         # layer, what stays, cells (S,) of what it stays of, and whether ids go on without a gap
         self._unrecorded: list[tuple[int, Evicted, Tensor, bool]] = []
         self._rotary: tuple[Tensor, tuple[Tensor, Tensor]] | None = None  # cos and sin of the ids asked for last
@@ -123,6 +126,8 @@ class LayerHooks:
             self.state.append(i, ids)
         else:
             self.state.append(i, ids, cells=self.live.cells, renumbered=self.live.renumbered)
+        for other in self.alike:
+            other._record(i, other._ids_at(i))
 
     def _rotary_at(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin for ids (R, S), which are often those of the layer below."""
@@ -183,8 +188,20 @@ class LayerHooks:
             return
         if self.observe is not None:
             self.observe(i, self.live.visual(queries), self.live.visual(keys), self.live.tokens)
+        self._known = {}
+        for other in self.alike:  # they take the whole chunk, before it is cut here
+            other._take(i, self, queries, keys)
         if self.chunk is not None and self.chunk.method.overrides("evict"):
             self._evict(i, self.chunk, self.live, queries, keys)
+
+    def _take(self, i: int, fed: LayerHooks, queries: Tensor, keys: Tensor) -> None:
+        """Take the chunk's entries in layer i from the cache into which it was `fed`, and cut them as wanted here."""
+        assert self.chunk is not None
+        assert self.live is not None
+        layer, size = fed.state.layers[i], len(self.live)
+        self.state.layers[i].update(layer.keys[:, :, -size:], layer.values[:, :, -size:])
+        self._known = fed._known
+        self._evict(i, self.chunk, self.live, queries, keys)
 
     def _evict(self, i: int, chunk: VideoChunk, live: LiveTokens, queries: Tensor, keys: Tensor) -> None:
         if chunk.method.rechooses:
@@ -264,6 +281,7 @@ class LayerHooks:
             protected=live.tokens.protected,
             max_keep=max(1, chunk.max_keep * size // len(chunk.tokens)),
             prompt_tokens=chunk.prompt_tokens,
+            known=self._known,
         )
 
 

@@ -7,14 +7,12 @@ size is one. Shape letters: R rows of ids, N visual tokens, D width.
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import transformers
 
-from evalkit.chunk_scores import VideoPart
 from evalkit.errors import ConfigError, ModelError
 from evalkit.method import Budget, Method
 from evalkit.model.cell_sequences import in_raster_order
@@ -22,13 +20,13 @@ from evalkit.model.flops import OpCounts
 from evalkit.model.hooks import LayerHooks, StopForward, VideoChunk
 from evalkit.model.positions import Positions, following
 from evalkit.model.prefill_state import PrefillState
-from evalkit.model.settling_hooks import SettlingHooks
+from evalkit.model.video_feed import VideoFeed
 from evalkit.model.whole_prompt import WholePromptHooks
 from evalkit.to_device import to_device
 from evalkit.types import VisualTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
     from transformers import Cache
@@ -136,7 +134,7 @@ class PrefillLoop:
         state.record_input(ids, following(position_ids), reply=decoding)
         embeds = self.embedded(ids)[None]
         hooks = LayerHooks(self.text.layers, self.positions, state, position_ids, decoding=decoding, observe=observe)
-        return self._run(hooks, embeds)
+        return self.run(hooks, embeds)
 
     def prefill_video(
         self,
@@ -149,73 +147,10 @@ class PrefillLoop:
         suffix_ids: Sequence[int] = (),
         observe: Observer | None = None,
     ) -> None:
-        """Feed visual tokens, and the separators between them, in chunks of `chunk_cells` temporal cells (None: all at
-        once).
-
-        `suffix_ids` will follow, for methods whose budget is that of the whole prompt, or which have this text fed
-        behind each chunk; `observe` sees each layer's attention.
-        """
-        start, count, separators = state.next_id, len(tokens), self.separators(tokens)
-        between = 0 if separators is None else len(separators)
-        before, suffix = max(state.lengths), len(suffix_ids)
-        prompt = before + count + between + suffix
-        self._record_video(state, tokens, separators)
-        position_ids = self.positions.video_ids(start, tokens, separators)
-        share = min(1.0, budget.ratio * budget.dense_tokens / count)
-        cells = len(tokens.cell_seconds) if tokens.span is None else tokens.span
-        parts = list(chunks(tokens, method.chunks(cells, budget) or chunk_cells))
-        evicts = method.overrides("evict")
-        state.reserve(between + int(count * (share if evicts else 1.0)), max(map(len, parts)) + suffix)
-        shares = method.shares(tokens, [len(index) for index in parts], share, prompt)
-        for number, index in enumerate(parts):
-            beside = None if separators is None else separators.beside(index)
-            chunk = VideoChunk(
-                tokens=tokens.keep(index),
-                separators=beside,
-                method=method,
-                budget=budget,
-                max_keep=_max_keep(index, share),
-                prompt_tokens=prompt,
-                cells_left=cells - 1 - int(tokens.slot[index[-1]]),
-            )
-            where = index if separators is None else separators.positions_beside(index)
-            features = to_device(chunk.tokens.features, self.device, self.model.dtype)
-            embeds = features if beside is None else beside.interleave(features)
-            if not method.overrides("settle"):
-                hooks = LayerHooks(
-                    self.text.layers, self.positions, state, position_ids[:, where], chunk=chunk, observe=observe
-                )
-                self._run(hooks, embeds[None])
-                continue
-            part = VideoPart(
-                number=number,
-                share=shares[number],
-                video_share=share,
-                before=before,
-                left=count + between - 1 - int(where[-1]),
-                suffix=suffix,
-                prompt_tokens=prompt,
-            )
-            self._run_settling(state, replace(chunk, part=part), position_ids[:, where], embeds, suffix_ids)
-
-    def _run_settling(
-        self, state: PrefillState, chunk: VideoChunk, ids: Tensor, embeds: Tensor, suffix_ids: Sequence[int]
-    ) -> None:
-        """Feed a chunk (n, D) at ids (R, n) with the text that its method wants behind it, and settle what stays."""
-        assert chunk.part is not None
-        guide = chunk.method.guide(chunk.part)
-        if guide is not None and not 0 < guide.tokens <= len(suffix_ids):
-            guide = None  # there is no text, as where a video is prefilled alone
-        if guide is not None:
-            state.record_guide(guide.tokens)
-            text = self.positions.text_ids(state.next_id, len(suffix_ids))[:, -guide.tokens :]
-            offset = int(text[0, 0] - ids[0, -1]) - 1 if guide.offset is None else guide.offset
-            ids = torch.cat([ids, text - offset], 1)
-            embeds = torch.cat([embeds, self.embedded(suffix_ids[-guide.tokens :])])
-            chunk = replace(chunk, text=(0, guide.tokens))
-        hooks = SettlingHooks(self.text.layers, self.positions, state, ids, chunk=chunk, guide=guide)
-        self._run(hooks, embeds[None])
-        hooks.settle()
+        """Feed visual tokens, and the separators between them, in chunks, as `VideoFeed` says."""
+        VideoFeed(
+            self, state, tokens, method, budget, chunk_cells=chunk_cells, suffix_ids=suffix_ids, observe=observe
+        ).read()
 
     def prefill_whole(
         self,
@@ -229,7 +164,7 @@ class PrefillLoop:
         """Feed a new state prefix, visual tokens and suffix at once; returns the last token's hidden state (D,)."""
         separators, text = self.separators(tokens), (len(prefix_ids), len(suffix_ids))
         state.record_input(prefix_ids, len(prefix_ids))
-        self._record_video(state, tokens, separators)
+        self.record_video(state, tokens, separators)
         video_ids = self.positions.video_ids(text[0], tokens, separators)
         state.record_input(suffix_ids, state.next_id + len(suffix_ids))
         after = self.positions.ids_after(tokens, separators)
@@ -247,9 +182,9 @@ class PrefillLoop:
         video = features if separators is None else separators.interleave(features)
         before, behind = self.embedded(prefix_ids), self.embedded(suffix_ids)
         hooks = WholePromptHooks(self.text.layers, self.positions, state, ids, chunk=chunk)
-        return self._run(hooks, torch.cat([before, video, behind])[None])
+        return self.run(hooks, torch.cat([before, video, behind])[None])
 
-    def _record_video(self, state: PrefillState, tokens: VisualTokens, separators: Separators | None) -> None:
+    def record_video(self, state: PrefillState, tokens: VisualTokens, separators: Separators | None) -> None:
         """Record visual tokens and what stands between them as read."""
         placeholders = [] if self.placeholder is None else [self.placeholder] * len(tokens)
         state.record_input(
@@ -258,15 +193,17 @@ class PrefillLoop:
             separators=0 if separators is None else len(separators),
         )
 
-    def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+    def run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+        """Feed embeds (1, n, D) under these hooks; returns the last token's state (D,), (0,) if it ended early."""
         state, fed = hooks.state, int(hooks.ids.shape[1])
         try:
             hidden = self._states(hooks, embeds, state.cache)[0, -1]
         except StopForward:  # in a layer's attention, or before it with no token left: no MLP there, no hidden state
             state.count(OpCounts(transformed=-(fed if hooks.live is None else len(hooks.live))))
             hidden = embeds.new_empty(0)
-        hooks.record_evictions()
-        state.check()
+        for each in (hooks, *hooks.alike):
+            each.record_evictions()
+            each.state.check()
         return hidden
 
     def _states(self, hooks: LayerHooks, embeds: Tensor, cache: Cache, **options: object) -> Tensor:
@@ -282,26 +219,3 @@ class PrefillLoop:
             )
         states: Tensor = out.last_hidden_state
         return states
-
-
-def _max_keep(index: Tensor, share: float) -> int:
-    """Tokens that a budget of `share` leaves of the chunk at `index`: what rounding leaves over goes to the next."""
-    before, after = (int(share * fed + 1e-9) for fed in (int(index[0]), int(index[-1]) + 1))
-    return after - before
-
-
-def chunks(tokens: VisualTokens, cells: float | tuple[int, ...] | None) -> Iterator[Tensor]:
-    """Positions (ascending) of the tokens in each run of `cells` temporal slots, or of so many each; None: of all.
-
-    Reference traces cut inside a cell where their number of cells is odd; then `cells` has a fraction.
-    """
-    if cells is None:
-        yield torch.arange(len(tokens))
-        return
-    places = tokens.grid[0] * tokens.grid[1]
-    if isinstance(cells, tuple):
-        group = torch.searchsorted(torch.tensor(cells).cumsum(0), tokens.slot, right=True)
-    else:
-        group = (tokens.slot * places + tokens.place) // max(1, int(cells * places))
-    for value in dict.fromkeys(group.tolist()):
-        yield (group == value).nonzero()[:, 0]

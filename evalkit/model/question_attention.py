@@ -21,9 +21,9 @@ from evalkit.method import Budget, Method, PruneView
 from evalkit.model.cell_sequences import joined, relaid
 from evalkit.model.flops import OpCounts
 from evalkit.model.live_tokens import LiveTokens
-from evalkit.model.prefill_loop import chunks
 from evalkit.model.prune_view import NO_VIEW
 from evalkit.model.shared_passes import Looked, Pass, SharedPasses, traced
+from evalkit.model.video_feed import chunks
 from evalkit.model.window_attention import WindowAttention, per_cell
 from evalkit.types import Pruned, VisualTokens
 

@@ -16,6 +16,7 @@ from evalkit.errors import ConfigError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint, PruneView
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
+from evalkit.model.video_feed import VideoFeed
 from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
@@ -98,14 +99,14 @@ def test_questions_for_which_the_same_tokens_were_chosen_share_a_cache(
     method: Method, expected: int, clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefills: list[int] = []
-    prefill = Qwen2VL.prefill_video
+    read = VideoFeed.read
 
-    def counting(self: Qwen2VL, state: Any, tokens: VisualTokens, given: Method, *args: Any, **options: Any) -> None:
-        if given == method:  # no pass of the attention from the question
-            prefills.append(len(tokens))
-        prefill(self, state, tokens, given, *args, **options)
+    def counting(self: VideoFeed) -> None:
+        if self.method == method:  # no pass of the attention from the question
+            prefills.append(len(self.tokens))
+        read(self)
 
-    monkeypatch.setattr(Qwen2VL, "prefill_video", counting)
+    monkeypatch.setattr(VideoFeed, "read", counting)
     questions, point = [question(clip, n) for n in range(3)], OperatingPoint("asks", method, 0.5)
     shared = answer(engine(backbone), [point], questions)
     assert len(prefills) == expected

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
-from evalkit.method import OperatingPoint
+from evalkit.errors import MethodError
+from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.decoder import Decoder
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from evalkit.model.hooks import LayerHooks
+from evalkit.model.prefill_loop import PrefillLoop
 from evalkit.model.question_attention import QuestionAttention
-from evalkit.types import Answer
+from evalkit.model.video_feed import VideoFeed
+from evalkit.types import Answer, Evicted, LayerChunk, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
+from methods.infinipot_v import InfiniPotV
+from methods.pivotkv import PivotKV
 from methods.qccomp import QCComp
 from methods.retake import ReTaKe
 from methods.uniform import Uniform
@@ -56,7 +64,7 @@ def calls(clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> Cou
     """How often something was fed, once the backbone has tried whether questions may be read together."""
     answer(engine(backbone, frames=2), SAME[:1], asked(clip))
     found: Counter[str] = Counter()
-    for owner, name in ((Decoder, "prefill_video"), (Decoder, "generate"), (QuestionAttention, "_read_question")):
+    for owner, name in ((VideoFeed, "read"), (Decoder, "generate"), (QuestionAttention, "_read_question")):
         monkeypatch.setattr(owner, name, _counting(getattr(owner, name), found, name))
     text = Decoder.prefill_text
 
@@ -94,7 +102,7 @@ def test_a_cache_that_points_share_answers_for_all_of_them(
 ) -> None:
     points = SAME[::-1] if backwards else SAME
     shared = answer(engine(backbone, frames=16), points, asked(clip))
-    assert (calls["prefill_video"], calls["generate"], calls["prefix"]) == (1, 3, 1)
+    assert (calls["read"], calls["generate"], calls["prefix"]) == (1, 3, 1)
     assert keys(shared) == {key: alone[key] for key in shared}
     assert {one.method for one in shared.values()} == {"uniform", "random", "lowres", "qccomp"}
 
@@ -103,11 +111,89 @@ def test_what_differs_is_not_shared(clip: Path, backbone: Qwen2VL, alone: dict[A
     shared = answer(engine(backbone, frames=16), SAME + OTHERS, asked(clip))
     # one for those that are the same, one for each question-blind other, one for each question of the others
     read, passes = 1 + 3 + 2 * 3, 2
-    assert calls["prefill_video"] == read + passes
+    assert calls["read"] == read + passes
     assert calls["prefix"] == 2  # with a video after it, and without
     assert calls["generate"] == 3 * (1 + 3 + 2 + 1)
     assert keys(shared) == alone
     assert alone["uniform", 1.0, "q0"] != alone["uniform", 0.5, "q0"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutsTheSelected(Method):
+    """Selects all tokens, or by the ratio, and keeps the first ones of each chunk, at half of the layers by the ratio.
+
+    `fails_at`: of this ratio nothing can be cut.
+    """
+
+    by_ratio: bool = False
+    fails_at: float | None = None
+
+    def select(self, tokens: VisualTokens, budget: Budget, attention_from_question: AttentionFromQuestion) -> Any:
+        return tokens.keep(torch.arange(int(len(tokens) * budget.ratio))) if self.by_ratio else tokens
+
+    def evict(self, chunk: LayerChunk) -> Evicted | None:
+        size = chunk.keys.shape[1]
+        if self.fails_at is not None and chunk.max_keep == int(self.fails_at * size):
+            raise MethodError("nothing can be cut")
+        return Evicted(index=torch.arange(chunk.max_keep)) if chunk.layer % 2 else None
+
+
+RATIOS = (1.0, 0.5, 0.25, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("method", "chunks"),
+    [
+        (ReTaKe(), 4 * 2 - 3),  # 4 ratios of 2 chunks, of which the first is read once
+        (PivotKV(reforge=False), 4 * 2 - 3),
+        (InfiniPotV(block=4, left=2), 4 * 3 - 3),  # which has chunks of its own
+        (CutsTheSelected(), 4 * 2 - 3),
+        (CutsTheSelected(by_ratio=True), 2 + 1 + 1 + 1),  # nothing in common, and fewer tokens
+    ],
+    ids=lambda value: repr(value) if isinstance(value, Method) else "",
+)
+@pytest.mark.parametrize("order", [RATIOS, RATIOS[::-1]], ids=["falling", "rising"])
+def test_ratios_share_the_first_chunk_up_to_what_is_cut_of_it(
+    method: Method, chunks: int, order: Sequence[float], clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    run = PrefillLoop.run
+
+    def counting(self: PrefillLoop, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+        if hooks.chunk is not None:
+            read.append(len(hooks.chunk.tokens))
+        return run(self, hooks, embeds)
+
+    monkeypatch.setattr(PrefillLoop, "run", counting)
+    points = [OperatingPoint("cuts", method, ratio) for ratio in order]
+    # other methods between two ratios, which have a first chunk in common with them, too
+    between = [OperatingPoint("retake", ReTaKe(pivots="released"), ratio) for ratio in order]
+    mixed = [point for pair in zip(points, between, strict=True) for point in pair]
+    together = keys(answer(engine(backbone, frames=16, chunk_cells=4), points, asked(clip)))
+    assert len(read) == chunks
+    shared = keys(answer(engine(backbone, frames=16, chunk_cells=4), mixed, asked(clip)))
+    assert len(read) == 2 * chunks + 4 * 2 - 3
+    alone = keys(answer(engine(backbone, frames=16, chunk_cells=4, share=False), mixed, asked(clip)))
+    assert shared == alone
+    assert together == {key: alone[key] for key in together}
+
+
+def test_a_ratio_that_fails_costs_no_other(clip: Path, backbone: Qwen2VL) -> None:
+    points = [OperatingPoint("cuts", CutsTheSelected(fails_at=0.25), ratio) for ratio in RATIOS]
+    shared, alone = (
+        answer(engine(backbone, frames=16, chunk_cells=4, share=one), points, asked(clip)) for one in (True, False)
+    )
+    failed = {key: shared.pop(key).error for key in list(shared) if shared[key].status == "failed"}
+    assert failed == dict.fromkeys([("cuts", 0.25, f"q{n}") for n in range(3)], "MethodError: nothing can be cut")
+    assert keys(shared) == keys({key: alone[key] for key in shared})
+
+
+def test_what_shares_a_chunk_counts_it_in_full(clip: Path, backbone: Qwen2VL) -> None:
+    points = [OperatingPoint("retake", ReTaKe(), ratio) for ratio in RATIOS]
+    found = answer(engine(backbone, frames=16, chunk_cells=8), points, asked(clip)[:1])
+    spent = [one.ledger.seconds for one in found.values() if one.ledger is not None]
+    assert all(one.prefill > 0 and one.select > 0 for one in spent)
+    assert len({one.prefill > min(other.prefill for other in spent) / 2 for one in spent}) == 1  # there is one chunk
 
 
 def test_ratios_share_what_a_question_looked_at(clip: Path, backbone: Qwen2VL, calls: Counter[str]) -> None:

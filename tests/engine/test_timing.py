@@ -25,8 +25,9 @@ from evalkit.ledger import Ledger
 from evalkit.method import Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.prefill_state import PrefillState
+from evalkit.model.video_feed import VideoFeed
 from evalkit.runs.folder import TIMING, RunFolder
-from evalkit.types import Benchmark, FramePlan, Question, Video, VisualTokens
+from evalkit.types import Benchmark, FramePlan, Question, Video
 from methods.controls import Blind
 from methods.qccomp import QCComp
 from methods.uniform import Uniform
@@ -80,7 +81,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
     """
     found = Ticking()
     decode, encode, feed = video_file.sized_frames, Qwen2VL.encode, Qwen2VL.prefill_text
-    prefill_video = Qwen2VL.prefill_video
+    read = VideoFeed.read
 
     def decoding(video: Video, plans: Sequence[FramePlan], reader: str = "pyav") -> Iterator[video_file.SizedFrame]:
         if plans:
@@ -95,14 +96,14 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Ticking:
         found.work(100 * len(ids), len(ids), "feed")
         return feed(self, context, ids, *args, **kwargs)
 
-    def watching(self: Qwen2VL, context: PrefillState, tokens: VisualTokens, *args: Any, **kwargs: Any) -> Any:
-        found.work(100 * len(tokens), len(tokens), "feed")
-        return prefill_video(self, context, tokens, *args, **kwargs)
+    def watching(self: VideoFeed) -> None:
+        found.work(100 * len(self.tokens), len(self.tokens), "feed")
+        read(self)
 
     monkeypatch.setattr(video_file, "sized_frames", decoding)
     monkeypatch.setattr(Qwen2VL, "encode", encoding)
     monkeypatch.setattr(Qwen2VL, "prefill_text", feeding)
-    monkeypatch.setattr(Qwen2VL, "prefill_video", watching)
+    monkeypatch.setattr(VideoFeed, "read", watching)
     return found
 
 

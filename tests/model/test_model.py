@@ -20,7 +20,7 @@ from evalkit.model.attention import attend
 from evalkit.model.families.qwen2_vl import Qwen2VL, Qwen25VL
 from evalkit.model.kv_cache import SLACK
 from evalkit.model.load import _config, _stretch, load, locate, skeleton
-from evalkit.model.prefill_loop import chunks
+from evalkit.model.video_feed import chunks
 from evalkit.model.weights_identity import weights_identity
 from evalkit.types import VisualTokens
 from methods.pivotkv import PivotKV

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from evalkit.child_process import Logged
+from evalkit.child_process import Logged, send_with_arrays
 from evalkit.data import video as video_file
 from evalkit.data.readers import threads
 from evalkit.data.video import RawFrame, SizedFrame
@@ -118,7 +118,7 @@ class Outbox(logging.Handler):
                 self._changed.wait_for(lambda: self._waiting)
                 message, size = self._waiting[0]
             try:
-                self._pipe.send(message)
+                send_with_arrays(self._pipe, message)
             except OSError:
                 os._exit(0)  # the parent has ended
             with self._changed:

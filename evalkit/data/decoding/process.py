@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evalkit.child_process import LightProcess, Logged, how_it_ended
+from evalkit.child_process import LightProcess, Logged, how_it_ended, receive_with_arrays
 from evalkit.data.decoding.child import Decode, Decoded, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
 from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
@@ -129,7 +129,7 @@ class DecodeInChild(FrameSource):
             start = time.monotonic()
             try:
                 came = pipe.poll(max(0.0, wait.seconds))
-                message: object = pipe.recv() if came else None
+                message = receive_with_arrays(pipe) if came else None
             except (EOFError, OSError) as error:  # it has ended, or fell silent in the middle of a message
                 if not isinstance(error, EOFError):
                     self._process.kill()
