@@ -27,6 +27,7 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_the_same_twice(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

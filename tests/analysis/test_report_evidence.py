@@ -59,6 +59,7 @@ def test_no_benchmark_is_read_for_them(runs: list[Run], monkeypatch: pytest.Monk
     assert len(read) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="no chromium on the PATH: apt-get install chromium")
 def test_they_are_drawn_on_the_strips(runs: list[Run], tmp_path: Path) -> None:
     """A band for each span where it is known, none where it is not."""

@@ -24,6 +24,7 @@ def names(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names("experiment"))
 def test_experiments(name: str) -> None:
     cfg = composed(f"experiment={name}", "benchmark.root=somewhere")

@@ -152,6 +152,7 @@ def sweep(
     return start
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_one_summary(
     sweep: Callable[[BaseException | None], int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,6 +226,7 @@ def test_small_frames_need_no_torch(clip: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_torch_is_there_before_large_frames_are_asked_for(clip: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom evalkit.data.decoding import child\n"

@@ -62,6 +62,7 @@ def test_the_plan_says_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> 
     assert "needed" not in out  # no rows, no subset
 
 
+@pytest.mark.slow
 def test_a_subset_needs_all_archives_where_nothing_else_is_published(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_a_plan_without_rows_cannot_name_a_subset(capsys: pytest.CaptureFixture[
 # ---- fetch
 
 
+@pytest.mark.slow
 def test_a_subset_is_fetched_and_nothing_else(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "MLVU"
     command = ["data", "fetch", "mlvu", "--root", str(root), "--revision", COMMIT_A, "--endpoint", hub.endpoint]

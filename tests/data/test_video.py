@@ -566,6 +566,7 @@ def test_decord_is_refused_what_it_misreads(folder: Path, name: str) -> None:
     assert str(video.path) in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closes", [True, False])
 def test_decoders_are_let_go_at_once(closes: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the garbage collector comes by: frames of many videos would add up. Without the closing they stay."""

@@ -69,6 +69,7 @@ def of(found: Mapping[Key, Answer], *, tuned: bool) -> dict[Key, Answer]:
     return {key: one for key, one in found.items() if key[0].startswith("tuned") == tuned}
 
 
+@pytest.mark.slow
 def test_one_run_answers_as_two(clip: Path, checkpoint: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoded once; encoded once where the adapter leaves vision tower and projector alone, else by each."""
     decoded, encoded = [], []

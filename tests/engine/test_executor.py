@@ -158,6 +158,7 @@ with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2, forked=sys.argv[2] == "True"
 """
 
 
+@pytest.mark.slow
 @STARTS
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_no_process_behind(tmp_path: Path, sent: signal.Signals, forked: bool) -> None:

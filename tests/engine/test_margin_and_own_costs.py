@@ -61,6 +61,7 @@ def test_the_margin_is_that_of_a_stock_forward(clip: Path, backbone: Qwen2VL, an
     assert answers["retake", 0.25, "q1"].margin != pytest.approx(found, abs=2e-3)  # another cache, another margin
 
 
+@pytest.mark.slow
 def test_sharing_changes_neither(clip: Path, backbone: Qwen2VL, answers: Answers) -> None:
     alone = answer(engine(backbone, share=False), POINTS, [question(clip, n) for n in range(3)])
     for key, found in answers.items():

@@ -120,6 +120,7 @@ def test_an_adapter_with_a_number_that_is_none(checkpoint: Path, tmp_path: Path)
         load(str(checkpoint), device="cpu", adapter=str(own))
 
 
+@pytest.mark.slow
 def test_an_adapter_of_another_base(
     checkpoint: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

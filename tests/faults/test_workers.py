@@ -133,6 +133,7 @@ def test_without_reading_with_care_nonsense_ends_the_run(
         run(tmp_path, ["a", "b"], deadline=LONG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protected", [True, False])
 def test_a_worker_that_sends_another_object_is_not_kept(
     protected: bool,

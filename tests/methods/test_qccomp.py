@@ -482,6 +482,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return videos.make(tmp_path_factory.mktemp("clip") / "clip.mp4", frames=60, size=(112, 112))
 
 
+@pytest.mark.slow
 def test_sharing_changes_nothing_and_each_frame_is_encoded_once(
     clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch
 ) -> None:

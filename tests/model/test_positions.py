@@ -253,6 +253,7 @@ def config(path: Path, *overrides: str) -> dict[str, Any]:
     return grid.config(benchmark, "rows", point)
 
 
+@pytest.mark.slow
 def test_a_table_says_how_text_moves(qwen25: Path, checkpoint: Path, tmp_path: Path) -> None:
     qwen25 = shutil.copytree(qwen25, tmp_path / "qwen25")  # a run needs a tokenizer, which the shared one has not
     for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -63,6 +63,7 @@ class ChosenOnTheCpu(PivotKV):
         return None if evicted is None else replace(evicted, index=evicted.index.cpu())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "waits"),
     [

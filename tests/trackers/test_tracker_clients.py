@@ -102,6 +102,7 @@ def stored(file: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_wandb_offline(wandb_alone: Path) -> None:
     import wandb
 
