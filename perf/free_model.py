@@ -74,7 +74,8 @@ class Free(Qwen2VL):
         """Questions are fed one by one, as where they cannot be fed together."""
         return False
 
-    def _run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+    def run(self, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+        """Entries are counted, and that is all."""
         for layer in range(self.layers):
             hooks.state.append(layer, hooks.ids, cells=None if hooks.live is None else hooks.live.cells)
         return torch.tensor([float(hooks.decoding)])

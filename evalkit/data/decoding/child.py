@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SMALL = 1_000_000  # bytes of a frame: with torch a process takes seconds to start and 200 MB more
 MESSAGE = 1_000_000  # bytes of frames that are sent at once: small ones cost more to hand over than to copy
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # source: malloc.h of glibc
+KEPT = 64 << 20  # bytes of freed memory that are kept at least, as much as glibc would by itself in the end
 LARGEST = 32 << 20  # bytes that M_MMAP_THRESHOLD may be; source: malloc.c of glibc, 64 bits
 
 
@@ -136,7 +137,7 @@ def serve(pipe: Connection, limit: int, decoders: int) -> None:
     A video is decoded on at most `decoders` threads; 0: on one a core.
     """
     threads.limit(decoders)
-    keep_freed_memory(limit + 2 * MESSAGE)
+    keep_freed_memory(max(limit, KEPT))
     outbox, inbox = Outbox(pipe, limit), SimpleQueue[Request]()
     logging.getLogger().addHandler(outbox)
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
