@@ -1,6 +1,6 @@
 """Decoding ahead: wall time of a grid against the time of its longest stage alone, on one answering process.
 
-python perf/pipeline.py [--videos 24] [--seconds 20] [--frames 96] [--runs 3]     puts a table into RESULTS.md
+python perf/pipeline.py [--videos 96] [--seconds 20] [--frames 96] [--runs 3]     puts a table into RESULTS.md
 
 Answers of all forms are asserted equal before any time is taken.
 """
@@ -131,7 +131,7 @@ def links(folder: Path, file: Path, count: int) -> Iterator[Path]:
 def main() -> None:
     """All forms in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=24)
+    parser.add_argument("--videos", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--frames", type=int, nargs="+", default=[32, 96])
     parser.add_argument("--runs", type=int, default=3)

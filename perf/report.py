@@ -27,7 +27,7 @@ from measure import record
 from evalkit.analysis import report
 from evalkit.analysis.results import Results
 from tests.support import clips
-from tests.support.browser import chromium, dump
+from tests.support.browser import chromium, probe
 from tests.support.report_runs import averages, grid
 from tests.support.rows import VIDEOMME_FILE, videomme_row, write_parquet
 
@@ -38,15 +38,7 @@ their own, one method that keeps other cells for every question; thumbnails from
 Opened: from the request of the file to the page laid out with its first fifty questions, median in headless Chromium
 (no GPU). Bar: under 3 s and under 25 MB.
 """
-PROBE = """
-<pre id="opened"></pre>
-<script>
-addEventListener("load", () => {
-  document.body.getBoundingClientRect();
-  document.getElementById("opened").textContent = performance.now();
-});
-</script>
-"""
+LAID_OUT = "document.body.getBoundingClientRect(); return performance.now();"  # once it is loaded, in milliseconds
 
 
 def main() -> None:
@@ -196,7 +188,7 @@ def videos(root: Path, questions: int) -> Path:
     """A VideoMME folder for the grid's questions, in which every video is the same clip."""
     (root / "data").mkdir(parents=True)
     clip = clips.make(root / "clip.mp4", frames=1000, rate=1)
-    names = [f"{question // PER_VIDEO:03}" for question in range(questions)]
+    names = [f"video {question // PER_VIDEO}" for question in range(questions)]  # as the grid names them
     ids = [f"{name}-{question % PER_VIDEO + 1}" for question, name in enumerate(names)]
     rows = [videomme_row(videoID=name, question_id=own) for name, own in zip(names, ids, strict=True)]
     write_parquet(root / VIDEOMME_FILE, rows)
@@ -206,14 +198,11 @@ def videos(root: Path, questions: int) -> Path:
 
 
 def opened(page: Path, folder: Path) -> float:
-    """Seconds until a fresh browser has laid the page out."""
-    copy = page.with_name("timed.html")
-    copy.write_text(page.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
-    with tempfile.TemporaryDirectory(dir=folder) as profile:
-        found = re.search('<pre id="opened">([0-9.]+)</pre>', dump(copy, Path(profile)))
-    if found is None:
-        raise SystemExit("the page said nothing about its time: did its script fail?")
-    return float(found.group(1)) / 1000
+    """Seconds until the browser has laid the page out."""
+    found = probe(page, LAID_OUT, folder)
+    if not isinstance(found, int | float):
+        raise SystemExit(f"the page said nothing about its time: {found}")
+    return found / 1000
 
 
 if __name__ == "__main__":
