@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +14,17 @@ from evalkit.chunk_scores import Scored, VideoPart
 from evalkit.method import Method
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.kv_cache import GROWTH, SLACK
+from evalkit.model.load import load
+from evalkit.model.prefill_loop import PrefillLoop
 from evalkit.model.prefill_state import PrefillState
 from evalkit.model.video_feed import VideoFeed
-from evalkit.types import LayerChunk
+from evalkit.types import LayerChunk, VisualTokens
 from methods import pivotkv
 from methods.infinipot_v import InfiniPotV
 from methods.pivotkv import PivotKV
 from tests.support.parity import budget_of
+from tests.support.separated import separated
+from tests.support.small_qwen2 import frames, plain
 from tests.support.visual_tokens import visual
 
 RATIOS = (0.5, 1.0, 0.25)
@@ -37,14 +42,14 @@ class KeptByNorm(Method):
         return [row.topk(count).indices.sort().values for row, count in zip(scores, counts, strict=True)]
 
 
-def feeds(backbone: Qwen2VL, method: Method) -> list[VideoFeed]:
-    tokens, found = visual(backbone, frames=12), []
-    for ratio in RATIOS:
-        state = backbone.new_state()
-        backbone.prefill_text(state, [1, 2, 3])
-        found.append(
-            VideoFeed(backbone, state, tokens, method, budget_of(backbone.layers, tokens, ratio), chunk_cells=2)
-        )
+def feeds(
+    model: PrefillLoop, tokens: VisualTokens, method: Method, ratios: Sequence[float] = RATIOS
+) -> list[VideoFeed]:
+    found = []
+    for ratio in ratios:
+        state = model.new_state()
+        model.prefill_text(state, [1, 2, 3])
+        found.append(VideoFeed(model, state, tokens, method, budget_of(model.layers, tokens, ratio), chunk_cells=2))
     return found
 
 
@@ -56,14 +61,9 @@ def contents(state: PrefillState) -> list[object]:
     return [layers, ids, *counts, state.read.tolist()]
 
 
-@pytest.mark.parametrize(
-    "method",
-    [PivotKV(), PivotKV(reforge=False), InfiniPotV(block=3, left=2), KeptByNorm()],
-    ids=lambda method: type(method).__name__,
-)
-def test_caches_that_read_a_chunk_together_are_those_of_each_alone(method: Method, backbone: Qwen2VL) -> None:
+def expect_the_same(model: PrefillLoop, tokens: VisualTokens, method: Method) -> None:
     with torch.inference_mode():
-        first, *others = together = feeds(backbone, method)
+        first, *others = together = feeds(model, tokens, method)
         first.read_next(others)
         for feed in others:  # they wait without the room of what was cut, and of what is to come
             for layer in feed.state.layers:
@@ -71,13 +71,31 @@ def test_caches_that_read_a_chunk_together_are_those_of_each_alone(method: Metho
                 assert layer._keys.shape[2] <= GROWTH * layer.length + SLACK
         for feed in together:
             feed.read()
-        alone = feeds(backbone, method)
+        alone = feeds(model, tokens, method)
         for feed in alone:
             feed.read()
     found = [contents(feed.state) for feed in alone]
     assert [contents(feed.state) for feed in together] == found
     if not method.rechooses:
         assert found[0] != found[2]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [PivotKV(), PivotKV(reforge=False), InfiniPotV(block=3, left=2), KeptByNorm()],
+    ids=lambda method: type(method).__name__,
+)
+def test_caches_that_read_a_chunk_together_are_those_of_each_alone(method: Method, backbone: Qwen2VL) -> None:
+    expect_the_same(backbone, visual(backbone, frames=12), method)
+
+
+@pytest.mark.parametrize("method", [PivotKV(), KeptByNorm()], ids=lambda method: type(method).__name__)
+def test_and_so_they_are_with_newlines_between_and_with_deepstack_features_and_times(
+    method: Method, qwen3: Path
+) -> None:
+    expect_the_same(separated(plain()), frames(6, grid=(2, 3)), method)
+    family = load(str(qwen3), device="cpu")
+    expect_the_same(family, visual(family, frames=12), method)
 
 
 def test_what_depends_on_no_ratio_is_computed_once(backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +108,7 @@ def test_what_depends_on_no_ratio_is_computed_once(backbone: Qwen2VL, monkeypatc
 
     monkeypatch.setattr(pivotkv, "received", counting)
     with torch.inference_mode():
-        first, *others = feeds(backbone, PivotKV())
+        first, *others = feeds(backbone, visual(backbone, frames=12), PivotKV())
         first.read_next(others)
         assert len(calls) == backbone.layers
         others[1].read_next()
