@@ -60,7 +60,8 @@ class Prefiller:
         self._prompts, self._prefixes, self._meter, self._chunk_cells = prompts, prefixes, meter, chunk_cells
         self._passes: dict[int, SharedPasses] = defaultdict(SharedPasses)  # of each model
         self._held: PrefilledVideo | None = None
-        self._begun: dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]] = {}
+        # what was selected for later operating points, and the video on its way into their caches, where it is
+        self._begun: dict[OperatingPoint, tuple[SelectedVideo, VideoFeed | None]] = {}
 
     def question_attention(self, planned: PlannedVideo, encoded: EncodedVideo) -> QuestionAttention | None:
         """Question→token attention over one video; None where it has no tokens."""
@@ -89,10 +90,8 @@ class Prefiller:
         `later`: operating points whose turn comes after this one.
         """
         self._meter.reset_peak()
-        selected, feed = self._begun.pop(planned.point, None) or (
-            self._selected(planned, encoded, attention, questions[0]),
-            None,
-        )
+        begun, feed = self._begun.pop(planned.point, (None, None))
+        selected = begun or self._selected(planned, encoded, attention, questions[0])
         held = self._usable(selected)
         self._held = None  # one that is of no use here gives its memory back first
         hidden = None
@@ -212,21 +211,22 @@ class Prefiller:
         others = [one for one in later if _differs_in_ratio(one, selected.planned)]
         if not others:
             return None
-        feed, begun = self._feed(selected), dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]]()
+        feed, fed = self._feed(selected), dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]]()
         for one in others:
-            own = self._selected(one, encoded, self.question_attention(one, encoded), one.questions[0])
-            if own.tokens is None or not own.tokens.same(selected.tokens):
-                break  # nor will be those of the others, and they would have to select anew
+            own, its = self._begun.get(one.point, (None, None))
+            own = own or self._selected(one, encoded, self.question_attention(one, encoded), one.questions[0])
+            self._begun[one.point] = own, its
+            if its is not None or own.tokens is None or not own.tokens.same(selected.tokens):
+                break  # nor will be those of the others, which would only be held until their turn
             own = replace(own, tokens=replace(selected.tokens, flops=own.tokens.flops))  # one copy for all
-            its = self._feed(own)
-            if torch.equal(its.chunks[0], feed.chunks[0]):
-                begun[one.point] = own, its
+            fed[one.point] = own, self._feed(own)
+        alike = [(own, its) for own, its in fed.values() if torch.equal(its.chunks[0], feed.chunks[0])]
         start = self._meter.now()
-        feed.read_next([its for _, its in begun.values()])
+        feed.read_next([its for _, its in alike])
         spent = self._meter.now() - start
-        for each in (selected, *(own for own, _ in begun.values())):
+        for each in (selected, *(own for own, _ in alike)):
             each.clock.spent["prefill"] += spent  # counts in full for each who shares it
-        self._begun.update(begun)
+        self._begun.update(fed)
         return feed
 
 

@@ -167,6 +167,8 @@ def test_ratios_share_the_first_chunk_up_to_what_is_cut_of_it(
         return run(self, hooks, embeds)
 
     monkeypatch.setattr(PrefillLoop, "run", counting)
+    selected: Counter[str] = Counter()
+    monkeypatch.setattr(type(method), "select", _counting(type(method).select, selected, "select"))
     points = [OperatingPoint("cuts", method, ratio) for ratio in order]
     # other methods between two ratios, which have a first chunk in common with them, too
     between = [OperatingPoint("retake", ReTaKe(pivots="released"), ratio) for ratio in order]
@@ -174,6 +176,7 @@ def test_ratios_share_the_first_chunk_up_to_what_is_cut_of_it(
     one = asked(clip)[:1]
     together = keys(answer(engine(backbone, frames=16, chunk_cells=4), points, one))
     assert len(read) == chunks
+    assert selected["select"] == 4
     shared = keys(answer(engine(backbone, frames=16, chunk_cells=4), mixed, one))
     assert len(read) == 2 * chunks + 4 * 2 - 3
     alone = keys(answer(engine(backbone, frames=16, chunk_cells=4, share=False), mixed, one))
