@@ -95,6 +95,7 @@ def test_what_is_wrong_with_a_file_or_a_setting_is_said(clip: Path, source: Deco
     assert read(source, clip)[0][0] == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced_and_two_cost_the_video(
     clip: Path, source: DecodeInChild, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -142,6 +142,7 @@ def test_only_what_is_needed_is_loaded_and_once(
     assert same_encoder(found[None].backbone, found[folder].backbone)
 
 
+@pytest.mark.slow
 def test_a_methods_adapter_takes_the_place_of_the_backbones(clip: Path, checkpoint: Path, tmp_path: Path) -> None:
     """Not on top of it; the one that the backbone has already is no other."""
     one = str(tuned(checkpoint, tmp_path / "a", LAYER))

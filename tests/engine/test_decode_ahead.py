@@ -65,6 +65,7 @@ def plain(videos: list[Path], backbone: Qwen2VL) -> dict[Key, Any]:
     return keys(answered(backbone, videos, DecodeInProcess()))
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_where_and_when_frames_are_decoded(
     videos: list[Path], backbone: Qwen2VL, plain: dict[Key, Any]
 ) -> None:

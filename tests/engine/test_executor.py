@@ -54,6 +54,7 @@ def asked(folder: Path) -> list[list[str]]:
 STARTS = pytest.mark.parametrize("forked", [False, True], ids=["spawned", "forked"])
 
 
+@pytest.mark.slow
 @STARTS
 def test_every_answer_comes_once_and_a_video_is_not_split(tmp_path: Path, forked: bool) -> None:
     names = [f"plain-{n}" for n in range(9)]

@@ -59,6 +59,7 @@ def test_by_hand(clip: Path, backbone: Qwen2VL) -> None:
     assert found.kept.tokens == ((16 + 4) / 2, (2 + 1) / 2, (16 + 4) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WITHIN, "visionzip"])
 def test_it_sums_to_the_ledger(name: str, clip: Path, backbone: Qwen2VL) -> None:
     answer = answered(backbone, replace(built(name), ratio=0.25), clip)

@@ -78,6 +78,7 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SPOILED)
 def test_what_no_question_can_be_asked_with(folder: Path, data: Path, tmp_path: Path, how: str) -> None:
     spoil, message = SPOILED[how]

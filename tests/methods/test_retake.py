@@ -206,6 +206,7 @@ def test_text_rows_after_a_compressed_video(rows: Any, backbone: Qwen2VL) -> Non
         assert said.tolist() == [after + 2] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [1, 4, None])
 @pytest.mark.parametrize("ratio", [0.5, 0.25, 0.125])
 def test_retake_spends_its_ratio(backbone: Qwen2VL, cells: int | None, ratio: float) -> None:

@@ -40,6 +40,7 @@ def test_every_family_has_a_released_backbone_of_its_own() -> None:
     assert set(RELEASED.values()) <= set(choices.files("backbone"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", RELEASED)
 def test_a_checkpoint_takes_its_options(model_type: str, tmp_path: Path) -> None:
     found = named.backbone(str(checkpoint(tmp_path, model_type)), device="cpu")

@@ -54,6 +54,7 @@ def test_every_released_backbone_has_its_sizes(name: str) -> None:
     assert "revision" in cfg.backbone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("qwen2_vl_7b", 28), ("qwen2_5_vl_7b", 28), ("qwen3_vl_8b", 32)])
 @pytest.mark.parametrize("frames", [256, 768, 1024, 2048])
 def test_tokens_are_at_most_those_of_the_preset(name: str, side: int, frames: int) -> None:

@@ -42,6 +42,7 @@ def moved(state: PrefillState) -> None:
     state.next_id += 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reindexed", [False, True], ids=["as laid out", "moved"])
 @torch.inference_mode()
 def test_they_are_those_of_a_feed_of_their_own(family: Decoder, reindexed: bool) -> None:
