@@ -8,7 +8,7 @@ operating point and one question at a time, so that sharing cannot change an ans
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -74,13 +74,13 @@ class Engine:
 
     def _together(self, pending: Pending, following: Pending | None = None) -> Iterator[tuple[OperatingPoint, Answer]]:
         begun = self._taken(pending)
-        failure = begun if isinstance(begun, Exception) else self._take_frames(begun, following)
+        failure = begun if isinstance(begun, Exception) else _error(lambda: self._take_frames(begun, following))
         if following is not None:  # before what is left is encoded, so that the other process has work meanwhile
             self._ahead.append((following, self._begin(following)))
         if isinstance(begun, Exception):
             yield from lost(pending, begun)
             return
-        failure = failure or self._finish(begun)
+        failure = failure or _error(lambda: finish_sets(begun.video, begun.sets))
         for point, batch, error in begun.refused:
             yield from lost({point: batch}, error)
         if failure is not None:
@@ -121,23 +121,11 @@ class Engine:
         except Exception as error:  # noqa: BLE001 – one bad video becomes recorded rows, never the end of a run
             return error
 
-    def _take_frames(self, begun: BegunVideo, following: Pending | None) -> Exception | None:
-        """Take a video's frames, most of which are encoded as they come; what went wrong."""
-        try:
-            if following is not None:
-                self.source.announce(video_path(following))
-            take_frames(begun.stream, begun.sets)
-        except Exception as error:  # noqa: BLE001 – as above
-            return error
-        return None
-
-    def _finish(self, begun: BegunVideo) -> Exception | None:
-        """Encode what is left of a video whose frames have all come; what went wrong."""
-        try:
-            finish_sets(begun.video, begun.sets)
-        except Exception as error:  # noqa: BLE001 – as above
-            return error
-        return None
+    def _take_frames(self, begun: BegunVideo, following: Pending | None) -> None:
+        """Take a video's frames, most of which are encoded as they come."""
+        if following is not None:
+            self.source.announce(video_path(following))
+        take_frames(begun.stream, begun.sets)
 
     def _answer_set(
         self, frames: FrameSet, video: Video, decoding: Clock, prompts: Prompts, prefixes: Prefixes, *, shared: bool
@@ -192,6 +180,15 @@ class Engine:
                 yield from lost({prefilled.point: [question]}, error)
             else:
                 yield prefilled.point, answer
+
+
+def _error(work: Callable[[], None]) -> Exception | None:
+    """What went wrong with a video; None where nothing did."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 – as above
+        return error
+    return None
 
 
 def _planned_alike(point: OperatingPoint, questions: Sequence[Question]) -> list[tuple[Question, ...]]:

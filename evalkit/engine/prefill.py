@@ -42,6 +42,7 @@ class SelectedVideo:
     ids: PromptIds
     tokens: VisualTokens | None  # None: there are no frames
     clock: Clock  # what has been done for this operating point so far
+    feed: VideoFeed | None = None  # into its cache, where that was begun with another ratio's
 
 
 def in_turn(planned: Sequence[PlannedVideo]) -> list[PlannedVideo]:
@@ -60,8 +61,7 @@ class Prefiller:
         self._prompts, self._prefixes, self._meter, self._chunk_cells = prompts, prefixes, meter, chunk_cells
         self._passes: dict[int, SharedPasses] = defaultdict(SharedPasses)  # of each model
         self._held: PrefilledVideo | None = None
-        # what was selected for later operating points, and the video on its way into their caches, where it is
-        self._begun: dict[OperatingPoint, tuple[SelectedVideo, VideoFeed | None]] = {}
+        self._begun: dict[OperatingPoint, SelectedVideo] = {}  # for later ones
 
     def question_attention(self, planned: PlannedVideo, encoded: EncodedVideo) -> QuestionAttention | None:
         """Question→token attention over one video; None where it has no tokens."""
@@ -90,7 +90,7 @@ class Prefiller:
         `later`: operating points whose turn comes after this one.
         """
         self._meter.reset_peak()
-        begun, feed = self._begun.pop(planned.point, (None, None))
+        begun = self._begun.pop(planned.point, None)
         selected = begun or self._selected(planned, encoded, attention, questions[0])
         held = self._usable(selected)
         self._held = None  # one that is of no use here gives its memory back first
@@ -101,7 +101,7 @@ class Prefiller:
         elif planned.point.method.whole and selected.tokens is not None:
             state, hidden = self._read_whole(selected, selected.tokens)
         else:
-            state = self._read(selected, feed, encoded, later)
+            state = self._read(selected, encoded, later)
         self._held = PrefilledVideo(
             planned.point,
             planned.budget,
@@ -166,19 +166,11 @@ class Prefiller:
 
     # ---- in chunks
 
-    def _read(
-        self,
-        selected: SelectedVideo,
-        begun: VideoFeed | None,
-        encoded: EncodedVideo,
-        later: Sequence[PlannedVideo],
-    ) -> PrefillState:
-        """What comes before the question, in chunks, with what others have `begun` of it or with what `later` ones have
-        in common with it.
-        """
+    def _read(self, selected: SelectedVideo, encoded: EncodedVideo, later: Sequence[PlannedVideo]) -> PrefillState:
+        """What comes before the question, in chunks; the first one with what `later` ones have in common with it."""
         if selected.tokens is None:
             return self._prefixes.state_after(selected.planned.backbone, selected.ids[0], selected.clock)
-        feed = begun
+        feed = selected.feed
         if feed is None and _cuts_after_attention(selected.planned.point.method):
             try:
                 feed = self._begin_together(selected, encoded, later)
@@ -211,22 +203,23 @@ class Prefiller:
         others = [one for one in later if _differs_in_ratio(one, selected.planned)]
         if not others:
             return None
-        feed, fed = self._feed(selected), dict[OperatingPoint, tuple[SelectedVideo, VideoFeed]]()
+        feed, fed = self._feed(selected), list[tuple[SelectedVideo, VideoFeed]]()
         for one in others:
-            own, its = self._begun.get(one.point, (None, None))
-            own = own or self._selected(one, encoded, self.question_attention(one, encoded), one.questions[0])
-            self._begun[one.point] = own, its
-            if its is not None or own.tokens is None or not own.tokens.same(selected.tokens):
+            own = self._begun.get(one.point) or self._selected(
+                one, encoded, self.question_attention(one, encoded), one.questions[0]
+            )
+            self._begun[one.point] = own
+            if own.feed is not None or own.tokens is None or not own.tokens.same(selected.tokens):
                 break  # nor will be those of the others, which would only be held until their turn
             own = replace(own, tokens=replace(selected.tokens, flops=own.tokens.flops))  # one copy for all
-            fed[one.point] = own, self._feed(own)
-        alike = [(own, its) for own, its in fed.values() if torch.equal(its.chunks[0], feed.chunks[0])]
+            fed.append((own, self._feed(own)))
+        alike = [(own, its) for own, its in fed if torch.equal(its.chunks[0], feed.chunks[0])]
         start = self._meter.now()
         feed.read_next([its for _, its in alike])
         spent = self._meter.now() - start
         for each in (selected, *(own for own, _ in alike)):
             each.clock.spent["prefill"] += spent  # counts in full for each who shares it
-        self._begun.update(fed)
+        self._begun.update({own.planned.point: replace(own, feed=its) for own, its in fed})
         return feed
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from evalkit.engine.stage_times import Meter
 from evalkit.errors import MethodError
 from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.decoder import Decoder
@@ -194,12 +195,29 @@ def test_a_ratio_that_fails_costs_no_other(clip: Path, backbone: Qwen2VL) -> Non
     assert keys(shared) == keys({key: alone[key] for key in shared})
 
 
-def test_what_shares_a_chunk_counts_it_in_full(clip: Path, backbone: Qwen2VL) -> None:
+class Feeds(Meter):
+    """Counts feeds of the language model in place of seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.count = 0
+
+    def now(self) -> float:
+        return float(self.count)
+
+
+def test_what_shares_a_chunk_counts_it_in_full(clip: Path, backbone: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> None:
+    meter, run = Feeds(), PrefillLoop.run
+
+    def counting(self: PrefillLoop, hooks: LayerHooks, embeds: Tensor) -> Tensor:
+        meter.count += 1
+        return run(self, hooks, embeds)
+
+    monkeypatch.setattr(PrefillLoop, "run", counting)
     points = [OperatingPoint("retake", ReTaKe(), ratio) for ratio in RATIOS]
-    found = answer(engine(backbone, frames=16, chunk_cells=8), points, asked(clip)[:1])
-    spent = [one.ledger.seconds for one in found.values() if one.ledger is not None]
-    assert all(one.prefill > 0 and one.select > 0 for one in spent)
-    assert len({one.prefill > min(other.prefill for other in spent) / 2 for one in spent}) == 1  # there is one chunk
+    found = answer(engine(backbone, frames=16, chunk_cells=4, gauge=meter), points, asked(clip)[:1])
+    spent = [one.ledger.seconds.prefill for one in found.values() if one.ledger is not None]
+    assert spent == [4.0] * 4  # the text before the video, two chunks and the question
 
 
 def test_ratios_share_what_a_question_looked_at(clip: Path, backbone: Qwen2VL, calls: Counter[str]) -> None:
