@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from evalkit.model.families.qwen2_vl import Qwen2VL
+from methods.pivotkv import received
 
 PERF = Path(__file__).parents[1] / "perf"
 SCRIPTS = sorted(file.stem for file in PERF.glob("*.py"))
@@ -38,3 +40,20 @@ def test_the_free_model_takes_the_place_of_what_the_engine_calls() -> None:
     replaced = {name for name in vars(own) if not name.startswith("_")}
     assert replaced == {"encode", "reads_together", "run", "logits"}
     assert replaced <= set(dir(Qwen2VL))
+
+
+@pytest.mark.slow
+def test_the_kernels_for_column_sums_say_what_pivotkv_says() -> None:
+    """In Triton's interpreter, which must be asked for before Triton is imported."""
+    pytest.importorskip("triton")
+    command = [sys.executable, str(PERF / "gpu_column_sums.py"), "--rehearse"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("same tokens kept") == 6
+
+
+def test_kernels_that_say_something_else_are_noticed() -> None:
+    rehearse = importlib.import_module("gpu_column_sums").rehearse
+    rehearse(received)
+    with pytest.raises(SystemExit, match="differs by"):
+        rehearse(lambda queries, keys: received(1.01 * queries, keys))
