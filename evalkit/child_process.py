@@ -7,7 +7,6 @@ import fcntl
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import struct
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
@@ -141,8 +140,11 @@ class LightProcess:
     function must end it as soon as the pipe ends, by which it ends with its parent, too.
     """
 
-    def __init__(self, target: str, *args: int) -> None:
-        """`target`: "module:function", called with the pipe and `args`. OSError where no process can be started."""
+    def __init__(self, target: str, *args: int, files: Sequence[int] = ()) -> None:
+        """`target`: "module:function", called with the pipe and `args`. OSError where no process can be started.
+
+        `files`: descriptors that are open in it, too.
+        """
         self.pipe, other = multiprocessing.Pipe()
         _limit_silence(self.pipe)
         module, function = target.split(":")
@@ -155,7 +157,7 @@ class LightProcess:
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
-                pass_fds=[other.fileno()],
+                pass_fds=[other.fileno(), *files],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a library prints is no result
                 start_new_session=True,  # Ctrl-C is the parent's to handle
@@ -192,27 +194,6 @@ def _limit_silence(pipe: Connection) -> None:
     with socket.socket(fileno=os.dup(pipe.fileno())) as same:
         same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-def send_with_arrays(pipe: Connection, message: object) -> None:
-    """Send a message whose arrays' memory goes as it is: pickled it would be copied three times, at ten times the cost.
-
-    `receive_with_arrays` is the other end.
-    """
-    arrays: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
-    pipe.send((head, [array.raw().nbytes for array in arrays]))
-    for array in arrays:
-        pipe.send_bytes(array.raw())
-
-
-def receive_with_arrays(pipe: Connection) -> object:
-    """A message of `send_with_arrays`; raises as `pipe.recv` and `pickle.loads`."""
-    head, sizes = pipe.recv()
-    arrays = [bytearray(size) for size in sizes]
-    for array in arrays:
-        pipe.recv_bytes_into(array)
-    return pickle.loads(head, buffers=arrays)  # noqa: S301 – from a process of ours, as what pipe.recv() gives
 
 
 def how_it_ended(code: int | None) -> str:

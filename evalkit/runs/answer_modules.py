@@ -145,6 +145,7 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.engine.timing": "measurements that are taken after the answers, into a file of their own",
     "evalkit.errors": "classes without code; their messages are written where they are raised",
     "evalkit.ledger": "plain values: the counts are made in engine.accounting",
+    "evalkit.array_pipe": "hands arrays from one process to another",
     "evalkit.child_process": "starts processes and ends them",
     "evalkit.machine": "cores and memory of this machine",
     "evalkit.model.checkpoint": "finds the files; their content is hashed as a part of its own",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.child_process import receive_with_arrays
+from evalkit.array_pipe import NONE, ArrayReceiver, ArraySender
 from evalkit.data.decoding import child, process
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
@@ -67,6 +67,12 @@ def test_frames_are_those_of_the_own_process(clip: Path, source: DecodeInChild) 
     assert read(source, clip, "swap", RESIZED) != expected  # the negative control
     other = source.probe(clip)
     assert (other, other.seconds) == (probe(clip), probe(clip).seconds)
+
+
+def test_frames_are_the_same_where_no_memory_can_be_shared(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    with closing(DecodeInChild(limit=1 << 20)) as source:
+        assert read(source, clip, plans=RESIZED) == read(DecodeInProcess(), clip, plans=RESIZED)
 
 
 def test_frames_are_the_same_on_any_number_of_threads(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_what_says_that_a_file_is_not_tried_again_changes_with_file_and_deadline
 def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
     """Nobody reads the pipe: as many messages of 100 bytes are accepted as may wait, beside the one on its way."""
     here, there = Pipe()
-    outbox = child.Outbox(there, limit)
+    outbox, receiver = child.Outbox(ArraySender(there, NONE), limit), ArrayReceiver(here, NONE)
     pixels = np.zeros(1 << 22, np.uint8)  # more than a pipe takes
     message = child.Decoded([SizedFrame(0, 0, 0.0, {(1, 100, None): pixels})])
     accepted: list[int] = []
@@ -171,12 +177,12 @@ def test_no_more_waits_than_is_allowed(limit: int, held: int) -> None:
     filling.start()
     assert full.wait(30)
     assert len(accepted) == held
-    first: Any = receive_with_arrays(here)
+    first: Any = receiver.receive()
     assert np.array_equal(first.frames[0].pixels[1, 100, None], pixels)
     filling.join(30)
     assert len(accepted) == held + 1
     for _ in range(held):
-        receive_with_arrays(here)
+        receiver.receive()
     outbox.drain()
 
 

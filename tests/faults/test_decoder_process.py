@@ -68,11 +68,8 @@ def sends(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Processes that are started to decode do nothing but write what a function of odd_workers does."""
 
     def patch(write: str) -> None:
-        light = child_process.LightProcess
         monkeypatch.setattr(child_process, "SILENCE_SECONDS", 0.2)
-        monkeypatch.setattr(
-            decoding, "LightProcess", lambda _, *args: light(f"tests.support.odd_workers:{write}", *args)
-        )
+        monkeypatch.setattr(decoding, "CHILD", f"tests.support.odd_workers:{write}")
 
     return patch
 

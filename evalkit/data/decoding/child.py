@@ -16,7 +16,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from evalkit.child_process import Logged, send_with_arrays
+from evalkit.array_pipe import ArraySender, Taken
+from evalkit.child_process import Logged
 from evalkit.data import video as video_file
 from evalkit.data.readers import threads
 from evalkit.data.video import RawFrame, SizedFrame
@@ -92,9 +93,9 @@ class Outbox(logging.Handler):
     At most `limit` bytes of frames wait in it, or one message.
     """
 
-    def __init__(self, pipe: Connection, limit: int) -> None:
+    def __init__(self, sender: ArraySender, limit: int) -> None:
         super().__init__()
-        self._pipe, self._limit, self._bytes = pipe, limit, 0
+        self._sender, self._limit, self._bytes = sender, limit, 0
         self._waiting: deque[tuple[Message, int]] = deque()
         self._changed = threading.Condition()
         threading.Thread(target=self._send_all, daemon=True).start()
@@ -122,7 +123,7 @@ class Outbox(logging.Handler):
                 self._changed.wait_for(lambda: self._waiting)
                 message, size = self._waiting[0]
             try:
-                send_with_arrays(self._pipe, message)
+                self._sender.send(message)
             except OSError:
                 os._exit(0)  # the parent has ended
             with self._changed:
@@ -131,16 +132,17 @@ class Outbox(logging.Handler):
                 self._changed.notify_all()
 
 
-def serve(pipe: Connection, limit: int, decoders: int) -> None:
+def serve(pipe: Connection, limit: int, decoders: int, ring: int) -> None:
     """The life of the process; at most `limit` bytes of frames wait for the parent to take them.
 
-    A video is decoded on at most `decoders` threads; 0: on one a core.
+    A video is decoded on at most `decoders` threads; 0: on one a core. `ring`: of `evalkit.array_pipe.ring_file`.
     """
     threads.limit(decoders)
     keep_freed_memory(max(limit, KEPT))
-    outbox, inbox = Outbox(pipe, limit), SimpleQueue[Request]()
+    sender, inbox = ArraySender(pipe, ring), SimpleQueue[Request]()
+    outbox = Outbox(sender, limit)
     logging.getLogger().addHandler(outbox)
-    threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
+    threading.Thread(target=_receive, args=(pipe, inbox, sender), daemon=True).start()
     while True:
         try:
             _answer(inbox.get(), outbox)
@@ -160,11 +162,15 @@ def keep_freed_memory(size: int) -> None:
         mallopt(M_TRIM_THRESHOLD, min(size, 2**31 - 1))
 
 
-def _receive(pipe: Connection, inbox: SimpleQueue[Request]) -> None:
+def _receive(pipe: Connection, inbox: SimpleQueue[Request], sender: ArraySender) -> None:
     """At any time, so that the parent never waits to ask. When the pipe ends the process does, in a decoder, too."""
     with suppress(EOFError, OSError):
         while True:
-            inbox.put(pipe.recv())
+            request = pipe.recv()
+            if isinstance(request, Taken):
+                sender.taken()
+            else:
+                inbox.put(request)
     os._exit(0)
 
 

@@ -1,8 +1,8 @@
 """Decoding in a child process: a decoder that crashes or hangs costs its video, and never the run.
 
 The parent asks for one video after the other and takes the frames as they come. The child decodes on while the parent
-does something else, until as many bytes of frames wait as are allowed; so it is never more than that ahead. Frames go
-through a pipe: shared memory is too small in many containers.
+does something else, until as many bytes of frames wait as are allowed; so it is never more than that ahead, beside what
+is on its way (evalkit/array_pipe.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evalkit.child_process import LightProcess, Logged, how_it_ended, receive_with_arrays
+from evalkit.array_pipe import NONE, ArrayReceiver, ring_file
+from evalkit.child_process import LightProcess, Logged, how_it_ended
 from evalkit.data.decoding.child import Decode, Decoded, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
 from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from evalkit.data.decoding.child import Message, Request
     from evalkit.data.decoding.source import Now
     from evalkit.types import FramePlan, Video
 
 log = logging.getLogger(__name__)
 
+CHILD = "evalkit.data.decoding.child:serve"
 TRIES = 2  # processes that may end at one video
 BASE_SECONDS = 120.0  # of a deadline that is not set: as `data verify` has it
 SCANNED_BYTES = 10e6  # a second, on a slow disk
@@ -54,6 +58,7 @@ class DecodeInChild(FrameSource):
         self.ahead, self.deadline, self.tolerate_short = limit > 0, deadline, tolerate_short
         self.threads, self._limit = threads, limit
         self._process: LightProcess | None = None
+        self._arrays: ArrayReceiver | None = None  # of the process, or of the last one
         self._announced: Path | None = None
         self._unread: FrameStream | None = None
 
@@ -61,7 +66,10 @@ class DecodeInChild(FrameSource):
         """Start the process, so that it is there when the first video is asked for. EvalkitError where none starts."""
         if self._process is None:
             try:
-                self._process = LightProcess("evalkit.data.decoding.child:serve", self._limit, self.threads)
+                with ring_file() as ring:
+                    files = () if ring == NONE else (ring,)
+                    self._process = LightProcess(CHILD, self._limit, self.threads, ring, files=files)
+                    self._arrays = ArrayReceiver(self._process.pipe, ring)
             except OSError as error:
                 raise EvalkitError(f"no process for decoding could be started: {error}") from error
 
@@ -124,12 +132,12 @@ class DecodeInChild(FrameSource):
         At the deadline the process is killed, and DecoderKilledError raised.
         """
         assert self._process is not None
-        pipe = self._process.pipe
+        assert self._arrays is not None
         while True:
             start = time.monotonic()
             try:
-                came = pipe.poll(max(0.0, wait.seconds))
-                message = receive_with_arrays(pipe) if came else None
+                came = self._arrays.poll(max(0.0, wait.seconds))
+                message = self._arrays.receive() if came else None
             except (EOFError, OSError) as error:  # it has ended, or fell silent in the middle of a message
                 if not isinstance(error, EOFError):
                     self._process.kill()
@@ -154,6 +162,10 @@ class DecodeInChild(FrameSource):
         """Ask a new process for what the last one has not sent."""
         self._unread = stream
         self.ask(request)
+
+    def kept(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels of the last message that hold beyond the next one."""
+        return pixels if self._arrays is None else self._arrays.kept(pixels)
 
     def finished(self) -> None:
         """The frames that were asked for have been taken."""
@@ -237,7 +249,11 @@ class _Sent(FrameStream):
         start = time.perf_counter()
         resized = sized([frame for frame in frames if isinstance(frame, RawFrame)], self._sizes)
         self._resizing += time.perf_counter() - start
-        return [*resized, *(frame for frame in frames if isinstance(frame, SizedFrame))]
+        found = [*resized, *(frame for frame in frames if isinstance(frame, SizedFrame))]
+        return [
+            frame._replace(pixels={size: self._source.kept(rgb) for size, rgb in frame.pixels.items()})
+            for frame in found
+        ]
 
 
 def _scan_seconds(path: Path) -> float:
