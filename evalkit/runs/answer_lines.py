@@ -19,7 +19,7 @@ def line(values: dict[str, Any]) -> bytes:
 
 
 class AnswerLines:
-    """Writes a run's answers. What a cache keeps of a video is three quarters of a line, and one object for all its
+    """Writes a run's answers. What a cache keeps of a video is three quarters of a line, and the same for all its
     questions: it is encoded once.
     """
 
@@ -31,7 +31,7 @@ class AnswerLines:
     def line(self, answer: Answer) -> bytes:
         """As `line` of its values with the run's identity after them."""
         values = {**answer.to_dict(), "identity": self._identity}
-        if answer.kept is not self._kept:
+        if answer.kept is not self._kept and answer.kept != self._kept:
             self._kept, self._text = answer.kept, _encoded(values["kept"])
         before, _, after = _encoded(values | {"kept": None}).partition(NONE_KEPT)
         return f'{before}, "kept": {self._text}, {after}\n'.encode()

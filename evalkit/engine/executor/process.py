@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import select
+import selectors
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from multiprocessing import connection
 from typing import Any
 
 from evalkit.child_process import SpawnedProcess, how_it_ended, signals_blocked
@@ -23,6 +24,8 @@ class ProcessWorker(Worker):
         """`forked`: see `forking`."""
         super().__init__(number)
         self._process = SpawnedProcess(serve, levels(), name=f"worker {number}", forked=forked)
+        self._readable = select.poll()  # `pipe.poll` makes one each time, which takes longer than to read an answer
+        self._readable.register(self._process.pipe, select.POLLIN)
         with signals_blocked():
             self._process.start()
         try:
@@ -33,7 +36,7 @@ class ProcessWorker(Worker):
 
     @property
     def waits_for(self) -> list[Any]:
-        """What `multiprocessing.connection.wait` takes: a message, or the end of the process."""
+        """What can be read when there is a message, or when the process has ended."""
         return [self._process.pipe, self._process.sentinel]
 
     def send(self, task: Task) -> None:
@@ -54,7 +57,7 @@ class ProcessWorker(Worker):
         """As Worker; what a process sent before its end comes first."""
         pipe = self._process.pipe
         try:
-            if pipe.poll():
+            if self._readable.poll(0):
                 message: Message = pipe.recv()
                 return message
         except BlockingIOError as error:
@@ -85,6 +88,7 @@ class Processes(Starter[ProcessWorker]):
     def __init__(self, factories: Sequence[EngineFactory], *, forked: bool = False) -> None:
         """One for each worker. `forked`: where none of them has a GPU, see `forking`."""
         self._factories, self._forked = factories, forked
+        self._selector, self._watched = selectors.DefaultSelector(), list[ProcessWorker]()
         if forked:
             forking.start()
 
@@ -94,5 +98,15 @@ class Processes(Starter[ProcessWorker]):
 
     def wait(self, workers: Sequence[ProcessWorker], seconds: float) -> Collection[ProcessWorker]:
         """As Starter."""
-        of = {thing: worker for worker in workers for thing in worker.waits_for}
-        return [of[thing] for thing in connection.wait(list(of), None if seconds == math.inf else seconds)]
+        if self._watched != list(workers):
+            self._watch(workers)
+        heard = self._selector.select(None if seconds == math.inf else seconds)
+        return {key.data for key, _ in heard}
+
+    def _watch(self, workers: Sequence[ProcessWorker]) -> None:
+        """These from now on: to say so again at each answer would take longer than the answer."""
+        self._selector.close()
+        self._selector, self._watched = selectors.DefaultSelector(), list(workers)
+        for worker in workers:
+            for thing in worker.waits_for:
+                self._selector.register(thing, selectors.EVENT_READ, worker)
