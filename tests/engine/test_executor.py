@@ -105,8 +105,9 @@ def test_a_busy_workers_next_video_goes_to_one_that_idles(tmp_path: Path) -> Non
     assert found == {"waits:0", *(f"{name}:{n}" for name in "abc" for n in (0, 1))}
 
 
-def test_the_smallest_file_is_begun_first_and_then_the_largest(tmp_path: Path) -> None:
-    sizes = {"small": 1, "large": 3, "missing": 0, "middle": 2}
+def test_the_shortest_video_is_begun_first_and_then_the_longest(tmp_path: Path) -> None:
+    """By questions, and of as many by the size of the file."""
+    sizes = {"small": 1, "large": 3, "missing": 0, "middle": 2, "more questions": 1}
     for name, size in sizes.items():
         (tmp_path / name).write_bytes(b"x" * size)
     (tmp_path / "missing").unlink()
@@ -114,9 +115,11 @@ def test_the_smallest_file_is_begun_first_and_then_the_largest(tmp_path: Path) -
         {point: [replace(one, video_path=tmp_path / one.video_id) for one in some] for point, some in pending.items()}
         for pending in videos(*sizes)
     ]
+    for some in work[-1].values():
+        some.append(replace(some[-1], id=f"{some[-1].video_id}:2"))
     with pool_of(StubFactory(tmp_path)) as pool:
         order = dict.fromkeys(one.answer.video_id for one in pool.answers(work))
-    assert list(order) == ["small", "large", "middle", "missing"]
+    assert list(order) == ["small", "more questions", "large", "middle", "missing"]
 
 
 @pytest.mark.parametrize(

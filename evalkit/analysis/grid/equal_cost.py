@@ -98,7 +98,7 @@ def cost_gap(ours: MeasuredPoint, theirs: MeasuredPoint, cost: str) -> float:
     if cost in SECONDS and any(spent.seconds_shared for own in ledgers for spent in own.values()):
         return math.nan  # they depend on what else was run
     both = [key for key in ledgers[0] if key in ledgers[1]]
-    means = [fmean(MEASURES[cost](spent[key]) for key in both) for spent in ledgers if both]
+    means = [fmean([MEASURES[cost](spent[key]) for key in both]) for spent in ledgers if both]
     return math.log(means[0] / means[1]) if means and min(means) > 0 else math.nan
 
 

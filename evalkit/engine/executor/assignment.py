@@ -34,6 +34,11 @@ class Assignment:
         return [Asked(n, point, list(left.values())) for n, (point, left) in pairs if left]
 
     @cached_property
+    def answers(self) -> int:
+        """How many it was asked for at first, from all operating points."""
+        return sum(map(len, self._left))
+
+    @cached_property
     def size(self) -> int:
         """Bytes of the video, for which its duration is rarely known; 0 where it is missing."""
         try:

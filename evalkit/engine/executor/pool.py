@@ -115,14 +115,16 @@ class Pool(Generic[W]):
     def answers(self, videos: Sequence[Pending]) -> Iterator[Given]:
         """The answers to all questions of `videos`, as they come; returns when the first worker is ready.
 
-        The smallest file is begun first, for answers to be seen soon, and then the others from the largest on.
+        What has most questions is begun first, and of as many the largest file, so that the last videos are short ones
+        and no worker waits long for another. Before all of them comes the one that is shortest by this, for answers to
+        be seen soon.
         """
         assignments = [Assignment(place, pending) for place, pending in enumerate(videos)]
-        self._todo.extend(sorted(assignments, key=lambda one: (-one.size, one.place)))
-        smallest = min((one for one in self._todo if one.size), key=lambda one: one.size, default=None)
-        if smallest is not None:
-            self._todo.remove(smallest)
-            self._todo.appendleft(smallest)
+        self._todo.extend(sorted(assignments, key=lambda one: (-one.answers, -one.size, one.place)))
+        shortest = next((one for one in reversed(self._todo) if one.size), None)
+        if shortest is not None:
+            self._todo.remove(shortest)
+            self._todo.appendleft(shortest)
         while self._todo and not any(worker.ready for worker in self._workers):
             for _ in self._received():
                 pass  # no answer comes before one is ready
