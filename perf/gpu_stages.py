@@ -73,7 +73,12 @@ def model(shape: dict[str, int], tower: dict[str, int], device: torch.device) ->
     with device:
         inner = Qwen2VLForConditionalGeneration._from_config(
             Qwen2VLConfig(
-                text_config={**shape, **ends, "rope_parameters": rope},
+                text_config={
+                    **shape,
+                    **ends,
+                    "vocab_size": max(shape["vocab_size"], len(built)),
+                    "rope_parameters": rope,
+                },
                 vision_config={**tower, "hidden_size": shape["hidden_size"]},
                 **ids,
             ),

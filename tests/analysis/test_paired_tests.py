@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from evalkit.analysis.stats import paired_tests
 from evalkit.analysis.stats.paired_tests import change, difference, expected_ci_half_width, holm
@@ -56,6 +57,40 @@ def test_rounding_makes_no_difference_where_there_is_none() -> None:
     ours, theirs = [1.0] * 10 + [0.3, 0, 0] * 5, [0.0] * 10 + [0, 0.1, 0.2] * 5
     videos = [*range(10), *(f"same {i // 3}" for i in range(15))]
     assert change(ours, theirs, videos).p_sign_flip == pytest.approx(2 / 2**10, rel=1e-9)
+
+
+def scipys(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """Interval and p-value by scipy's own bootstrap and permutation test."""
+    interval = stats.bootstrap(
+        (sums, sizes),
+        lambda k, m, axis: 100 * k.sum(axis=axis) / m.sum(axis=axis),
+        paired=True,
+        n_resamples=paired_tests.RESAMPLES,
+        batch=700,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    moved, rng = sums[sums != 0], np.random.default_rng(seed)
+    test = stats.permutation_test(
+        (moved,), np.sum, permutation_type="samples", n_resamples=paired_tests.RESAMPLES, batch=700, rng=rng
+    )
+    return interval.low, interval.high, test.pvalue
+
+
+@pytest.mark.parametrize(("videos", "marks"), [(4, False), (13, False), (30, False), (30, True), (120, False)])
+def test_numbers_are_scipys(videos: int, marks: bool) -> None:
+    """To the bit, as right and wrong add up without rounding; marks in between give the same interval."""
+    rng = np.random.default_rng(videos)
+    sizes = rng.integers(1, 16, videos)
+    clusters = np.repeat([f"{video:03}" for video in range(videos)], sizes).tolist()
+    ours, theirs = rng.random((2, len(clusters))).round(2) if marks else rng.random((2, len(clusters))) < 0.5
+    found = change(ours.astype(float), theirs.astype(float), clusters, seed=3)
+    sums, _ = paired_tests._by_cluster(ours.astype(float), theirs.astype(float), clusters)
+    low, high, p = scipys(sums, sizes, seed=3)
+    assert (found.ci_low, found.ci_high) == (low, high)
+    assert found.p_sign_flip == (pytest.approx(p, abs=1e-3) if marks else p)
+    if videos > 4:  # the negative control: other draws
+        assert (low, high, p) != scipys(sums, sizes, seed=4)
 
 
 def test_one_video_gives_no_interval() -> None:

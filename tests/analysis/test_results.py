@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import ANY
 
 import pytest
-import scipy.stats
 
 from evalkit import trackers
 from evalkit.__main__ import main
 from evalkit.analysis import plots
 from evalkit.analysis.grid import measured_points, paired
 from evalkit.analysis.results import Results
+from evalkit.analysis.stats import paired_tests
 from evalkit.analysis.tables import accuracy, budget
 from evalkit.commands import run as command
 from evalkit.runs import load
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 Calls = dict[str, Counter[Any]]
-DIFFERENCE, BOOTSTRAP = "evalkit.analysis.grid.paired.difference", "scipy.stats.bootstrap"
+DIFFERENCE, BOOTSTRAP = "evalkit.analysis.grid.paired.difference", "evalkit.analysis.stats.paired_tests._interval"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
     count(measured_points, "_set", lambda *own: own[:3])
     count(paired, "difference", lambda *scores: tuple(map(tuple, scores)))
-    count(scipy.stats, "bootstrap", lambda data, *_: tuple(tuple(own.tolist()) for own in data))
+    count(paired_tests, "_interval", lambda *data: tuple(tuple(own.tolist()) for own in data[:2]))
     count(accuracy, "rows", lambda point, *_: id(point))
     count(budget, "rows", lambda point: id(point))
     count(plots, "draw", lambda own, cost, _: (own.name, cost))
@@ -73,7 +73,7 @@ def test_a_report_computes_each_thing_once(results: Path, calls: Calls, tmp_path
         "budget": 2 * 9,
         "plots": 3 * 4,
         "paired": ANY,
-        "stats": ANY,
+        "paired_tests": ANY,
     }
     assert len(calls[DIFFERENCE]) > 10
     assert len(calls[BOOTSTRAP]) > 10

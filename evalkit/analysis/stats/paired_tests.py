@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+BATCH = 1_000  # of them in memory at once
 FLIPS = 0.1  # share of questions that change in `expected_ci_half_width`
 
 
@@ -43,8 +45,8 @@ def change(ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Ha
     """Paired difference of mean scores, with a 95 % interval clustered by video.
 
     All three have one entry per question (ValueError otherwise); a score is 1 for right and 0 for wrong. The interval
-    is the percentile bootstrap over videos (scipy.stats.bootstrap, paired per-video sums, 10,000 resamples, seeded);
-    fewer than two videos give none.
+    is the percentile bootstrap over videos (paired per-video sums, 10,000 resamples, seeded), the numbers of
+    scipy.stats.bootstrap; fewer than two videos give none.
     """
     sums, sizes = _by_cluster(ours, theirs, clusters)
     n = len(clusters)
@@ -112,44 +114,57 @@ def _by_cluster(
 def _interval(sums: np.ndarray, sizes: np.ndarray, seed: int) -> tuple[float, float]:
     if len(sizes) < 2:
         return math.nan, math.nan
+    drawn, questions = _resamples(tuple(sizes.tolist()), RESAMPLES, seed)
+    totals = np.concatenate([sums[drawn[at : at + BATCH]].sum(axis=-1) for at in range(0, len(drawn), BATCH)])
+    tail = (1 - LEVEL) / 2
+    low, high = _stats().quantile(100 * totals / questions, [tail, 1 - tail])
+    return float(low), float(high)
 
-    def delta_pp(k: np.ndarray, m: np.ndarray, axis: int = -1) -> np.ndarray:
-        share: np.ndarray = 100 * k.sum(axis=axis) / m.sum(axis=axis)
-        return share
 
-    result = _stats().bootstrap(
-        (sums, sizes),
-        delta_pp,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+@lru_cache(maxsize=4)
+def _resamples(sizes: tuple[int, ...], count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Videos of every resample (count, videos), and its questions (count,): all differences on the same videos have
+    the same, and to draw them takes longer than all that follows.
+    """
+    videos, rng = len(sizes), np.random.default_rng(seed)
+    drawn = np.empty((count, videos), np.min_scalar_type(videos))
+    questions = np.empty(count, int)
+    for at in range(0, count, BATCH):
+        some = rng.integers(0, videos, (min(BATCH, count - at), videos))
+        drawn[at : at + BATCH] = some
+        questions[at : at + BATCH] = np.array(sizes)[some].sum(axis=-1)
+    return drawn, questions
 
 
 def _sign_flip(sums: np.ndarray, seed: int) -> float:
     """Two-sided p-value of the difference under random exchange of the two, video by video.
 
-    A video's sum of differences keeps or changes its sign (scipy.stats.permutation_test); all sign patterns are counted
-    where there are at most 10,000, else as many are drawn, seeded. Unlike McNemar's test it lets the questions of a
-    video depend on each other.
+    A video's sum of differences keeps or changes its sign; all sign patterns are counted where there are at most
+    10,000, else as many are drawn, seeded: the numbers of scipy.stats.permutation_test. Unlike McNemar's test it lets
+    the questions of a video depend on each other.
     """
-    if np.count_nonzero(sums) < 2:
+    moved = sums[sums != 0]  # a video without a difference has no sign
+    if len(moved) < 2:
         return 1.0  # either sign of a single video is as far from 0
-    result = _stats().permutation_test(
-        (sums[sums != 0],),  # a video without a difference has no sign
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=1000,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
+    every = 2 ** len(moved) <= RESAMPLES
+    found = np.concatenate([(signs * moved).sum(axis=-1) for signs in _signs(len(moved), seed, every=every)])
+    observed = moved.sum()
+    close = 100 * np.finfo(float).eps * abs(observed)  # sums of other order that are equal but for rounding
+    drawn = 0 if every else 1  # what was observed is one pattern more
+    sides = (found <= observed + close).sum(), (found >= observed - close).sum()
+    return float(min(1.0, 2 * (min(sides) + drawn) / (len(found) + drawn)))
+
+
+def _signs(videos: int, seed: int, *, every: bool) -> Iterator[np.ndarray]:
+    """Sign patterns (n, videos) of 1 and −1: every one, or RESAMPLES that are drawn."""
+    if every:
+        yield 1 - 2 * (np.arange(2**videos)[:, None] >> np.arange(videos) & 1)
+        return
+    rng = np.random.default_rng(seed)
+    for at in range(0, RESAMPLES, BATCH):
+        # the lowest bits of 32, by which numpy's `permuted` exchanges the two of a pair
+        bits = rng.integers(0, 2**32, (min(BATCH, RESAMPLES - at), videos), np.uint32) & 1
+        yield 2.0 * bits - 1
 
 
 def _stats() -> Any:
