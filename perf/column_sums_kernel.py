@@ -13,7 +13,7 @@ from torch import Tensor
 ROWS, COLUMNS = 64, 64  # of a block; powers of two
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _weights_of(queries, keys, head, group, row, column, size: tl.constexpr, scale, width: tl.constexpr):
     """A block of products in fp32, with −inf where there is no key."""
     along = tl.arange(0, width)
@@ -25,7 +25,7 @@ def _weights_of(queries, keys, head, group, row, column, size: tl.constexpr, sca
     return tl.where(there < size, products, float("-inf"))
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _row_sums(
     queries,
     keys,
@@ -51,7 +51,7 @@ def _row_sums(
     tl.store(out + head * size + row, largest + tl.log(total), mask=row < size)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _column_sums(
     queries,
     keys,
