@@ -124,6 +124,7 @@ CHANGES_ANSWERS = (
 
 CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.data.fingerprint": "tells files apart; recorded with answers",
+    "evalkit.data.decoding.array_pipe": "hands arrays from one process to another",
     "evalkit.data.decoding.child": "sends on what data.video gives",
     "evalkit.data.decoding.process": "asks the process that decodes, and starts it again",
     "evalkit.data.decoding.source": "in which process data.video decodes",
@@ -145,7 +146,6 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.engine.timing": "measurements that are taken after the answers, into a file of their own",
     "evalkit.errors": "classes without code; their messages are written where they are raised",
     "evalkit.ledger": "plain values: the counts are made in engine.accounting",
-    "evalkit.array_pipe": "hands arrays from one process to another",
     "evalkit.child_process": "starts processes and ends them",
     "evalkit.machine": "cores and memory of this machine",
     "evalkit.model.checkpoint": "finds the files; their content is hashed as a part of its own",

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evalkit.array_pipe import NONE, ArrayReceiver, ArraySender
 from evalkit.data.decoding import child, process
+from evalkit.data.decoding.array_pipe import NONE, ArrayReceiver, ArraySender
 from evalkit.data.decoding.process import DecodeInChild, not_again
 from evalkit.data.decoding.source import DecodeInProcess, FrameSource
 from evalkit.data.readers import threads

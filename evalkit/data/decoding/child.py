@@ -16,9 +16,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from evalkit.array_pipe import ArraySender, Taken
 from evalkit.child_process import Logged
 from evalkit.data import video as video_file
+from evalkit.data.decoding.array_pipe import ArraySender, Taken
 from evalkit.data.readers import threads
 from evalkit.data.video import RawFrame, SizedFrame
 from evalkit.errors import ConfigError, VideoError
@@ -135,7 +135,7 @@ class Outbox(logging.Handler):
 def serve(pipe: Connection, limit: int, decoders: int, ring: int) -> None:
     """The life of the process; at most `limit` bytes of frames wait for the parent to take them.
 
-    A video is decoded on at most `decoders` threads; 0: on one a core. `ring`: of `evalkit.array_pipe.ring_file`.
+    A video is decoded on at most `decoders` threads; 0: on one a core. `ring`: of `array_pipe.ring_file`.
     """
     threads.limit(decoders)
     keep_freed_memory(max(limit, KEPT))

@@ -2,7 +2,7 @@
 
 The parent asks for one video after the other and takes the frames as they come. The child decodes on while the parent
 does something else, until as many bytes of frames wait as are allowed; so it is never more than that ahead, beside what
-is on its way (evalkit/array_pipe.py).
+is on its way (evalkit/data/decoding/array_pipe.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evalkit.array_pipe import NONE, ArrayReceiver, ring_file
 from evalkit.child_process import LightProcess, Logged, how_it_ended
+from evalkit.data.decoding.array_pipe import NONE, ArrayReceiver, ring_file
 from evalkit.data.decoding.child import Decode, Decoded, Failed, Finished, Probe, Probed
 from evalkit.data.decoding.source import FrameSource, FrameStream
 from evalkit.data.video import RawFrame, SizedFrame, sized, wanted_sizes

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalkit import array_pipe
-from evalkit.array_pipe import NONE, ArrayReceiver, ArraySender, Taken, ring_file
+from evalkit.data.decoding import array_pipe
+from evalkit.data.decoding.array_pipe import NONE, ArrayReceiver, ArraySender, Taken, ring_file
 
 SIZE = 1000  # bytes of the ring
 SECONDS = 30.0
