@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -40,6 +41,8 @@ SHAPE = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 2
 SHAPE |= {"num_key_value_heads": 4, "vocab_size": 152064}
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOY |= {"num_key_value_heads": 2, "vocab_size": 512}
+STUB = {"depth": 1, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 1}  # of a vision tower
+ENDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +64,24 @@ ARMS: dict[str, tuple[Method, float]] = {
 }
 
 
-def model(shape: dict[str, int], device: torch.device) -> Qwen2VL:
-    """Random bf16 weights; the vision tower is a stub, features are given."""
+def model(
+    shape: dict[str, int], device: torch.device, vision: dict[str, int] = STUB, tokenizer: Any = None, **ids: int
+) -> Qwen2VL:
+    """Random bf16 weights. `vision`: of the tower, a stub where features are given; `ids`: of tokens for vision."""
     width = shape["hidden_size"] // shape["num_attention_heads"]
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [width // 8, width // 16 * 3, width // 16 * 3]}
-    text = {**shape, "rope_parameters": rope, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    vision = {"depth": 1, "embed_dim": 32, "hidden_size": shape["hidden_size"], "num_heads": 2, "mlp_ratio": 1}
     torch.manual_seed(0)
     with device:
         inner = Qwen2VLForConditionalGeneration._from_config(
-            Qwen2VLConfig(text_config=text, vision_config=vision),
+            Qwen2VLConfig(
+                text_config={**ENDS, **shape, "rope_parameters": rope},
+                vision_config={**vision, "hidden_size": shape["hidden_size"]},
+                **ids,
+            ),
             dtype=torch.bfloat16,
             attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
         )
-    return Qwen2VL(inner.to(device).eval(), None)
+    return Qwen2VL(inner.to(device).eval(), tokenizer)
 
 
 def video(tokens: int, width: int, device: torch.device) -> VisualTokens:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import gpu_retake
 from gpu_retake import SHAPE, TOY
 from measure import record
 from pipeline import AHEAD, links
@@ -36,7 +36,6 @@ from evalkit.engine.encoded_video import Pending
 from evalkit.engine.frame_encoder import FrameEncoder
 from evalkit.ledger import Ledger
 from evalkit.method import OperatingPoint
-from evalkit.model import attention
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.testing.loop import FirstLetterProtocol, question
 from evalkit.tiny import tokenizer
@@ -50,6 +49,7 @@ TOWER = {"depth": 32, "embed_dim": 1280, "num_heads": 16, "mlp_ratio": 4}
 TOY_TOWER = {"depth": 2, "embed_dim": 64, "num_heads": 2, "mlp_ratio": 2}
 ROLES = {"image_token_id": "image_pad", "video_token_id": "video_pad"}
 ROLES |= {"vision_start_token_id": "vision_start", "vision_end_token_id": "vision_end"}
+ENDS = {"pad_token_id": "endoftext", "bos_token_id": "im_end", "eos_token_id": "im_end"}
 POINTS = [OperatingPoint("uniform", Uniform(), 1.0), OperatingPoint("retake", ReTaKe(), 0.25)]
 IDLE = 0.1  # of the wall time that the GPU may wait
 NOTE = """
@@ -64,28 +64,10 @@ FPS = 10
 def model(shape: dict[str, int], tower: dict[str, int], device: torch.device) -> Qwen2VL:
     """Random weights, the built-in model's tokenizer."""
     built = tokenizer.build()
-    width = shape["hidden_size"] // shape["num_attention_heads"]
-    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [width // 8, width // 16 * 3, width // 16 * 3]}
     ids = {name: built.convert_tokens_to_ids(f"<|{role}|>") for name, role in ROLES.items()}
-    ends = {"pad_token_id": built.convert_tokens_to_ids("<|endoftext|>")}
-    ends |= {name: built.convert_tokens_to_ids("<|im_end|>") for name in ("bos_token_id", "eos_token_id")}
-    torch.manual_seed(0)
-    with device:
-        inner = Qwen2VLForConditionalGeneration._from_config(
-            Qwen2VLConfig(
-                text_config={
-                    **shape,
-                    **ends,
-                    "vocab_size": max(shape["vocab_size"], len(built)),
-                    "rope_parameters": rope,
-                },
-                vision_config={**tower, "hidden_size": shape["hidden_size"]},
-                **ids,
-            ),
-            dtype=torch.bfloat16,
-            attn_implementation={"text_config": attention.register(), "vision_config": "sdpa"},
-        )
-    return Qwen2VL(inner.to(device).eval(), built)
+    ends = {name: built.convert_tokens_to_ids(f"<|{role}|>") for name, role in ENDS.items()}
+    own = {**shape, **ends, "vocab_size": max(shape["vocab_size"], len(built))}
+    return gpu_retake.model(own, device, tower, built, **ids)
 
 
 def engine(backbone: Qwen2VL, frames: int, source: FrameSource) -> Engine:
