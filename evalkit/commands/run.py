@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def run(cfg: DictConfig) -> Outcome:
 
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
-    grid = build.grid(cfg)
+    grid = build.grid(cfg, meanwhile=_load_plots)
     matched = matched_points.curve(grid) if cfg.matched else None
     if cfg.dry_run:
         print(dry_run.estimate(grid) + (matched_points.announced(grid) if matched else ""))
@@ -52,6 +53,17 @@ def run(cfg: DictConfig) -> Outcome:
     if failed:
         log.error("%d rows failed: answers.jsonl or timing.jsonl says why; the next start tries them again", failed)
     return Outcome(grid.results_dir, tuple(folders), failed, found, cfg.report, cfg.print_tables)
+
+
+def _load_plots() -> None:
+    """Import what draws the summary and the report, while others answer: it would take half a second at the end.
+
+    What is missing is told where it is used.
+    """
+    with suppress(ImportError):
+        import plotext  # noqa: F401
+
+        from evalkit.analysis import report, summary  # noqa: F401
 
 
 def _say_short(found: Results) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,11 @@ WEIGHTS = Path(__file__).parents[1] / "tiny" / "weights"
 OF_THE_POINT = ("name", "adapter", "ratios")  # settings of a method's section that are no fields of the method
 
 
-def grid(cfg: DictConfig) -> Grid:
-    """What run_eval.py runs. ConfigError or DataError for settings or data that it cannot run."""
+def grid(cfg: DictConfig, meanwhile: Callable[[], object] | None = None) -> Grid:
+    """What run_eval.py runs. ConfigError or DataError for settings or data that it cannot run.
+
+    `meanwhile`: called once in a thread, where this process only waits for others that answer.
+    """
     checks.evaluation(cfg)
     chosen, named, against = points(cfg), order(cfg), reference(cfg)
     timed = checks.timed_videos(cfg.timing)
@@ -50,20 +53,21 @@ def grid(cfg: DictConfig) -> Grid:
         subset=str(cfg.subset),
         timed_videos=timed,
         max_failed=cfg.max_failed,
-        executor=executor(cfg),
+        executor=executor(cfg, meanwhile),
     )
 
 
-def executor(cfg: DictConfig) -> Executor:
+def executor(cfg: DictConfig, meanwhile: Callable[[], object] | None = None) -> Executor:
     """In which processes videos are answered. ConfigError where what it needs is not installed."""
     chosen = cfg.executor
     if chosen.name == "local":
-        return LocalExecutor(chosen.workers, chosen.deadline)
+        return LocalExecutor(chosen.workers, chosen.deadline, meanwhile)
     return RayExecutor(
         workers=chosen.workers,
         deadline=chosen.deadline,
         address=chosen.address,
         gpus_per_worker=chosen.gpus_per_worker,
+        meanwhile=meanwhile,
     )
 
 

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from evalkit.engine.backbone import Backbone
 from evalkit.engine.executor import description, forking, local
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.local import LocalExecutor
+from evalkit.engine.executor.pool import Pool
+from evalkit.engine.executor.process import Processes
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.method import Method, OperatingPoint
@@ -105,6 +108,23 @@ def test_a_busy_workers_next_video_goes_to_one_that_idles(tmp_path: Path) -> Non
     assert found == {"waits:0", *(f"{name}:{n}" for name in "abc" for n in (0, 1))}
 
 
+def test_a_process_that_waits_may_do_something_meanwhile(tmp_path: Path) -> None:
+    """Once, and not in the thread that takes answers in."""
+    done = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def meanwhile() -> None:
+        threads.append(threading.current_thread())
+        done.set()
+
+    with Pool(Processes([StubFactory(tmp_path)]), 1, meanwhile=meanwhile) as pool:
+        answers = pool.answers(videos("a", "b"))
+        assert done.wait(60)
+        assert len(list(answers)) == 2 * 2 * len(POINTS)
+    assert len(threads) == 1
+    assert threads != [threading.current_thread()]
+
+
 def test_the_shortest_video_is_begun_first_and_then_the_longest(tmp_path: Path) -> None:
     """By questions, and of as many by the size of the file."""
     sizes = {"small": 1, "large": 3, "missing": 0, "middle": 2, "more questions": 1}
@@ -154,6 +174,7 @@ def test_workers_that_do_not_start(tmp_path: Path, forked: bool) -> None:
 
 GROUP = """
 import sys
+import threading
 from pathlib import Path
 from tests.support.stub_engine import StubFactory, pool_of, videos
 with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2, forked=sys.argv[2] == "True") as pool:

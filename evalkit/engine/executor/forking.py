@@ -22,7 +22,6 @@ LIBRARIES = (
     "pandas",
     "datasets",
     "av",
-    "peft",
 )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -35,6 +35,7 @@ class LocalExecutor(Executor):
 
     workers: int | None = None  # None: as many as fit; 1: this process alone
     deadline: float = DEADLINE  # seconds without an answer, after which a worker is killed
+    meanwhile: Callable[[], object] | None = field(default=None, compare=False)  # for a process that waits, as in Pool
 
     @contextmanager
     def answers(self, setup: EngineSetup, videos: Sequence[Pending]) -> Iterator[Iterator[Given]]:
@@ -56,7 +57,7 @@ class LocalExecutor(Executor):
             return
         log.info("starting %d workers (%s), each loads the backbone %s", wanted, _said(places), setup.backbone.name)
         forked = forking.possible() and all(device == "cpu" for device, _ in places)
-        with Pool(Processes(described, forked=forked), len(described), self.deadline) as pool:
+        with Pool(Processes(described, forked=forked), len(described), self.deadline, self.meanwhile) as pool:
             yield pool.answers(videos)
 
 

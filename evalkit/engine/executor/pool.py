@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from evalkit.child_process import START_SECONDS, Logged
@@ -87,9 +88,18 @@ class Starter(ABC, Generic[W]):
 class Pool(Generic[W]):
     """Workers for the length of a `with` block. Each has one video, and at most one more to decode ahead."""
 
-    def __init__(self, starter: Starter[W], workers: int, deadline: float = DEADLINE) -> None:
-        """`deadline`: seconds without an answer after which a worker is ended; START_SECONDS at least for its start."""
-        self._starter, self._count, self._deadline = starter, workers, deadline
+    def __init__(
+        self,
+        starter: Starter[W],
+        workers: int,
+        deadline: float = DEADLINE,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """`deadline`: seconds without an answer after which a worker is ended; START_SECONDS at least for its start.
+
+        `meanwhile`: called once in a thread, when a worker is ready, as this process only waits from then on.
+        """
+        self._starter, self._count, self._deadline, self._meanwhile = starter, workers, deadline, meanwhile
         self._workers: list[W] = []
         self._todo: deque[Assignment] = deque()
 
@@ -128,6 +138,8 @@ class Pool(Generic[W]):
         while self._todo and not any(worker.ready for worker in self._workers):
             for _ in self._received():
                 pass  # no answer comes before one is ready
+        if self._meanwhile is not None:
+            threading.Thread(target=self._meanwhile, daemon=True).start()
         return self._answers()
 
     def _answers(self) -> Iterator[Given]:

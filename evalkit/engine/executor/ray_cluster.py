@@ -7,9 +7,9 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit import machine
@@ -53,6 +53,7 @@ class RayExecutor(Executor):
     deadline: float = DEADLINE  # seconds without an answer, after which an actor is killed
     address: str | None = None  # auto, or HOST:PORT of a cluster; None: this machine alone, on which Ray is started
     gpus_per_worker: float | None = None  # 1, a fraction, or 0; None: 1 where backbone.device and the cluster allow it
+    meanwhile: Callable[[], object] | None = field(default=None, compare=False)  # for a process that waits, as in Pool
 
     def __post_init__(self) -> None:
         """ConfigError where Ray is not installed."""
@@ -74,7 +75,7 @@ class RayExecutor(Executor):
             described = description(beside, device, share.threads, adapters_of(videos))
             log.info("starting %s, each loads the backbone %s", _said(share, cluster), setup.backbone.name)
             actors = Actors(described, cpus=0 if share.gpus else share.threads, gpus=share.gpus)
-            with Pool(actors, share.workers, self.deadline) as pool:
+            with Pool(actors, share.workers, self.deadline, self.meanwhile) as pool:
                 yield pool.answers(videos)
 
     def share(self, backbone: Backbone, cluster: Cluster, videos: int) -> Share:
