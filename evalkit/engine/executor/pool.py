@@ -139,7 +139,7 @@ class Pool(Generic[W]):
             for _ in self._received():
                 pass  # no answer comes before one is ready
         if self._meanwhile is not None:
-            threading.Thread(target=self._meanwhile, daemon=True).start()
+            threading.Thread(target=self._meanwhile).start()  # no daemon: an import that is cut off may end in a crash
         return self._answers()
 
     def _answers(self) -> Iterator[Given]:
