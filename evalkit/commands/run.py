@@ -60,7 +60,7 @@ def _load_plots() -> None:
 
     What is missing is told where it is used.
     """
-    with suppress(ImportError):
+    with suppress(Exception):
         import plotext  # noqa: F401
 
         from evalkit.analysis import report, summary  # noqa: F401
@@ -113,9 +113,9 @@ def finish(outcomes: Sequence[Outcome]) -> None:
 
 
 def _show(found: Results) -> None:
-    from evalkit.analysis.summary import Terminal, summary  # brings a library for plots
-
     try:
+        from evalkit.analysis.summary import Terminal, summary  # brings a library for plots
+
         print(summary(found, Terminal.of(sys.stdout)), end="", flush=True)
     except Exception as error:  # noqa: BLE001 – whatever it is, answers and tables stand
         log.error("the summary could not be shown (%s: %s); the tables have its numbers", type(error).__name__, error)
@@ -123,10 +123,10 @@ def _show(found: Results) -> None:
 
 def _report(found: Results, folder: Path) -> bool:
     """Whether report.html was written; without frames of the videos, which take longest."""
-    from evalkit.analysis import report  # brings matplotlib
-
     log.info("writing the report …")
     try:
+        from evalkit.analysis import report  # brings matplotlib
+
         report.write(found, folder, thumbnails_mb=0)
     except Exception as error:  # noqa: BLE001 – as above
         log.error(

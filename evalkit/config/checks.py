@@ -44,7 +44,8 @@ def whole(least: int, *, optional: bool = False) -> Rule:
 
 def between(low: float, high: float = math.inf, *, closed: bool = True) -> Rule:
     """A number in [low, high), or in (low, high)."""
-    text = f"a number {'from' if closed else 'above'} {low:g}{f' on, below {high:g}' if high < math.inf else ''}"
+    text = f"a number {'from' if closed else 'above'} {low:g}{' on' if closed and high < math.inf else ''}"
+    text += f", below {high:g}" if high < math.inf else ""
     return text, lambda v: number(v) and low <= v < high and (closed or v > low)
 
 
@@ -55,6 +56,7 @@ def among(*values: str) -> Rule:
 
 TRUTH: Rule = ("true or false", lambda v: isinstance(v, bool))
 TEXT: Rule = ("a text", lambda v: isinstance(v, str) and v != "")
+DEADLINE = between(0, 864_000, closed=False)  # seconds, of ten days: no system call waits for twenty-five
 
 COMMON: Mapping[str, Rule] = {
     # null: not set, as in a backbone of another package
@@ -72,11 +74,11 @@ EVALUATION: Mapping[str, Rule] = {
     "results_dir": TEXT,
     "executor.name": among("local", "ray"),
     "executor.workers": whole(1, optional=True),
-    "executor.deadline": between(0, closed=False),
+    "executor.deadline": DEADLINE,
     "executor.address": ("auto, HOST:PORT, or null", lambda v: v is None or TEXT[1](v)),
     "executor.gpus_per_worker": ("1, a fraction of 1, 0, or null", lambda v: v is None or (number(v) and 0 <= v <= 1)),
     "decode.ahead": whole(0, optional=True),
-    "decode.deadline": ("a number above 0, or null", lambda v: v is None or between(0, closed=False)[1](v)),
+    "decode.deadline": (f"{DEADLINE[0]}, or null", lambda v: v is None or DEADLINE[1](v)),
     "decode.tolerate_short": TRUTH,
 }
 TUNING: Mapping[str, Rule] = {

@@ -92,10 +92,10 @@ class RunFolder:
                 stream.truncate(len(whole))
         return whole
 
-    def _rows(self, name: str, data: bytes, decode: Callable[[str], Any] = json.loads) -> list[dict[str, Any]]:
-        """The objects of whole lines. DataError where one is none."""
+    def _rows(self, name: str, data: bytes, decode: Callable[[str], Any] = json.loads) -> Iterator[dict[str, Any]]:
+        """The objects of whole lines, one by one, as `decode` may know the last. DataError where one is none."""
         file, lines = self.path / name, data.decode().split("\n")[:-1]
-        return [self._line(file, number, line, decode) for number, line in enumerate(lines, 1)]
+        return (self._line(file, number, line, decode) for number, line in enumerate(lines, 1))
 
     @staticmethod
     def _line(file: Path, number: int, line: str, decode: Callable[[str], Any]) -> dict[str, Any]:
@@ -141,7 +141,11 @@ class RunFolder:
         """
         data = self._lines.line(answer)
         with storage.writing(self._file), self._opened() as out:
-            _put(out, data)
+            try:
+                _put(out, data)
+            except BaseException:  # a part of it is there: nobody else wrote that
+                self._size = os.fstat(out).st_size
+                raise
         self._size += len(data)
         self._content.update(data)
         self._unsynced += 1
@@ -199,7 +203,7 @@ class RunFolder:
 
     def timings(self) -> list[dict[str, Any]]:
         """Lines of timing.jsonl, where there is one."""
-        return self._rows(TIMING, self._mend(TIMING))
+        return list(self._rows(TIMING, self._mend(TIMING)))
 
     def append_timing(self, timing: Timing) -> None:
         """Write one measurement; it is on disk when this returns."""

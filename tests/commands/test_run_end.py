@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evalkit import analysis
 from evalkit.analysis import report, summary
 from evalkit.commands import run, run_eval
 from evalkit.commands.run import Outcome
@@ -94,6 +95,22 @@ def test_a_report_that_fails_costs_one_line(
     assert "Best at each ratio" in out
     assert "report: none" in out
     assert sorted(file.name for file in tmp_path.iterdir()) == TABLES
+
+
+@pytest.mark.parametrize("module", ["evalkit.analysis.report", "evalkit.analysis.summary"])
+def test_a_library_for_plots_that_cannot_be_loaded_costs_one_line(
+    folders: list[Path],
+    tmp_path: Path,
+    module: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delattr(analysis, module.rsplit(".", 1)[1])
+    run._load_plots()  # it does not tell
+    run.finish([ended(folders, tmp_path, report=True)])
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "ModuleNotFoundError" in line or "ImportError" in line
 
 
 def test_a_summary_that_fails_costs_one_line(

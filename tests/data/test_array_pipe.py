@@ -70,6 +70,19 @@ def test_arrays_come_as_they_were(ring: bool) -> None:
             np.testing.assert_equal(found, message)
 
 
+def test_what_was_sent_before_the_sender_ended_comes() -> None:
+    """That the receiver can tell it of nothing any more is no loss; the end is seen where nothing is left to read."""
+    with ends() as both:
+        for number in range(3):
+            both.sender.send([filled(number, 10)])
+        both.there.close()
+        for number in range(3):
+            np.testing.assert_equal(both.received(), [filled(number, 10)])
+        assert both.receiver.poll(SECONDS)
+        with pytest.raises((EOFError, OSError)):
+            both.receiver.receive()
+
+
 def test_what_fits_goes_through_the_ring_and_what_does_not_through_the_pipe(small: None) -> None:
     with ends() as both:
         for size, shared in ((SIZE, True), (SIZE + 1, False), (1, True)):

@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +24,13 @@ from evalkit import machine
 from evalkit.data import protocols
 from evalkit.data.sampling import Sampling
 from evalkit.engine.backbone import Backbone
-from evalkit.engine.executor import description, forking, local
+from evalkit.engine.executor import description, forking, local, pool
 from evalkit.engine.executor.base import Given
 from evalkit.engine.executor.local import LocalExecutor
-from evalkit.engine.executor.pool import Pool
+from evalkit.engine.executor.messages import Message, Ready, Task
+from evalkit.engine.executor.pool import Pool, Starter, Worker
 from evalkit.engine.executor.process import Processes
+from evalkit.engine.executor.worker import Answerer
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
 from evalkit.method import Method, OperatingPoint
@@ -123,6 +126,58 @@ def test_a_process_that_waits_may_do_something_meanwhile(tmp_path: Path) -> None
         assert len(list(answers)) == 2 * 2 * len(POINTS)
     assert len(threads) == 1
     assert threads != [threading.current_thread()]
+
+
+class Scripted(Worker):
+    """Has its answers as soon as it has its video."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(number)
+        self.messages: deque[Message] = deque([Ready()])
+        self._answerer = Answerer(StubEngine(folder))
+
+    def send(self, task: Task) -> None:
+        self.messages.extend(self._answerer.messages(task))
+
+    def receive(self) -> Message:
+        return self.messages.popleft()
+
+    def dismiss(self) -> None:
+        pass
+
+    def end(self, seconds: float) -> str:
+        return "ended"
+
+
+class OneByOne(Starter[Scripted]):
+    """Where there is time to wait, it tells of one worker alone; all that have messages where there is none."""
+
+    remedy = ""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def start(self, number: int) -> Scripted:
+        return Scripted(number, self._folder)
+
+    def wait(self, workers: Sequence[Scripted], seconds: float) -> Collection[Scripted]:
+        heard = [worker for worker in workers if worker.messages]
+        return heard[:1] if seconds > 0 else heard
+
+
+def test_a_slow_caller_costs_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits in its pipe came in time, however long the caller held an answer of another worker."""
+    clock = [0.0]
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = []
+    with Pool(OneByOne(tmp_path), 2) as workers:
+        for given in workers.answers(videos("a", "b", "c")):
+            found.append(given.answer.status)
+            clock[0] += 10 * pool.DEADLINE
+    assert found == ["ok"] * 3 * 2 * len(POINTS)
+    assert caplog.records == []
 
 
 def test_the_shortest_video_is_begun_first_and_then_the_longest(tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def test_no_room_stops_with_a_line_and_loses_nothing(tmp_path: Path) -> None:
     assert again.close()["questions"] == 3
 
 
+def test_a_line_that_was_written_in_part_is_nobody_elses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = run(tmp_path)
+    give(folder, 0)
+    size = (tmp_path / ANSWERS).stat().st_size
+    with at_most(resource.RLIMIT_FSIZE, size + 20), pytest.raises(StorageError, match="File too large"):
+        give(folder, 1)
+    folder.close()
+    assert caplog.records == []  # no warning of another program
+
+
 def test_no_room_for_a_new_folder(tmp_path: Path) -> None:
     with at_most(resource.RLIMIT_FSIZE, 0), pytest.raises(StorageError, match=r"File too large; "):
         run(tmp_path / "a")

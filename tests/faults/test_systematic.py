@@ -158,3 +158,9 @@ def test_settings_are_checked_before_a_video_is_opened(
 def test_the_setting(data: Path) -> None:
     with pytest.raises(ConfigError, match="max_failed: expected an integer from 1 on, or null, got 0"):
         commands.run(composed("benchmark=mlvu", f"benchmark.root={data}", "max_failed=0"))
+
+
+@pytest.mark.parametrize("name", ["executor.deadline", "decode.deadline"])
+def test_a_deadline_that_no_system_call_waits_for(data: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}: expected a number above 0, below 864000.*, got 1000000"):
+        commands.run(composed("benchmark=mlvu", f"benchmark.root={data}", f"{name}=1000000"))

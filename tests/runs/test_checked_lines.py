@@ -76,6 +76,19 @@ def test_a_longer_file_is_read_again(started: Path) -> None:
     assert letters(started) == ["B", "B", None, "B"]
 
 
+def test_neighbouring_lines_share_what_their_caches_held(tmp_path: Path) -> None:
+    """One object for the questions about a video, of each video in the file."""
+    other = {"seconds": [1.0], "tokens": [2.0]}
+    of_v1 = [row(name, True, "v1", repeated=False) for name in ("1", "2")]
+    of_v2 = [row(name, True, "v2", kept=other, repeated=False) for name in ("3", "4")]
+    folder = write_run(tmp_path / "run", [*of_v1, *of_v2])
+    RunFolder(folder, config(), "cpu").close()
+    found = {answer.question_id: answer.kept for answer in load.load(folder)[0].answers}
+    assert found["1"] is found["2"]
+    assert found["3"] is found["4"]
+    assert found["1"] != found["3"]
+
+
 def test_nothing_is_kept_once_it_is_forgotten(started: Path) -> None:
     checked_lines.forget()
     assert checked_lines.take(started / ANSWERS, (started / ANSWERS).read_bytes()) is None

@@ -80,7 +80,11 @@ def test_line_separators_inside_a_reply_do_not_split_a_line(tmp_path: Path) -> N
 
 
 def test_a_broken_line_in_the_middle_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / ANSWERS).write_text('{"question_id": "a", "status": "ok"}\nnonsense\n')
+    first = run(tmp_path)
+    first.append(answer("a"))
+    first.close()
+    with (tmp_path / ANSWERS).open("a") as file:
+        file.write("nonsense\n")
     with pytest.raises(DataError, match=r"answers\.jsonl, line 2"):
         run(tmp_path)
 

@@ -14,7 +14,7 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -118,11 +118,12 @@ class ArrayReceiver:
     def poll(self, seconds: float) -> bool:
         """Whether a message comes within `seconds`. Arrays of the last one hold no longer, which may make room for it.
 
-        OSError as `pipe.send` and `pipe.poll`.
+        OSError as `pipe.poll`.
         """
         if self._holds:
             self._holds = False
-            self._pipe.send(Taken())
+            with suppress(OSError):  # the sender has ended: what it sent before comes first
+                self._pipe.send(Taken())
         return self._pipe.poll(seconds)
 
     def receive(self) -> object:

@@ -181,11 +181,16 @@ class Pool(Generic[W]):
         for worker in [worker for worker in self._workers if worker in heard]:
             yield from self._take(worker)
         now = time.monotonic()
+        if any(self._overdue(worker, now) for worker in self._workers if worker not in heard):
+            heard = self._starter.wait(self._workers, 0.0)  # the caller may have been slow, and not the worker
         for worker in [worker for worker in self._workers if worker not in heard]:
-            patience = worker.patience(self._deadline)
-            if worker.since + patience <= now:
+            if self._overdue(worker, now):
                 missed = "gave no answer" if worker.ready else "was not ready"
+                patience = worker.patience(self._deadline)
                 yield from self._lost(worker, f"{missed} for {patience:g} s (executor.deadline)")
+
+    def _overdue(self, worker: W, now: float) -> bool:
+        return worker.since + worker.patience(self._deadline) <= now
 
     def _take(self, worker: W) -> Iterator[Given]:
         try:
