@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -38,7 +39,7 @@ def run(cfg: DictConfig) -> Outcome:
 
     Raises EvalkitError for wrong settings, missing data or a run folder that another process holds.
     """
-    grid = build.grid(cfg, meanwhile=_load_plots)
+    grid = build.grid(cfg, meanwhile=partial(_load_plots, drawn=cfg.report))
     matched = matched_points.curve(grid) if cfg.matched else None
     if cfg.dry_run:
         print(dry_run.estimate(grid) + (matched_points.announced(grid) if matched else ""))
@@ -55,15 +56,18 @@ def run(cfg: DictConfig) -> Outcome:
     return Outcome(grid.results_dir, tuple(folders), failed, found, cfg.report, cfg.print_tables)
 
 
-def _load_plots() -> None:
-    """Import what draws the summary and the report, while others answer: it would take half a second at the end.
+def _load_plots(*, drawn: bool) -> None:
+    """Import what plots the summary and, where it is `drawn`, the report: at the end it would take half a second.
 
-    What is missing is told where it is used.
+    What cannot be imported is told where it is used.
     """
     with suppress(Exception):
         import plotext  # noqa: F401
 
-        from evalkit.analysis import report, summary  # noqa: F401
+        from evalkit.analysis import summary  # noqa: F401
+
+        if drawn:
+            from evalkit.analysis import report  # noqa: F401
 
 
 def _say_short(found: Results) -> None:

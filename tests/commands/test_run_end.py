@@ -107,7 +107,7 @@ def test_a_library_for_plots_that_cannot_be_loaded_costs_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delattr(analysis, module.rsplit(".", 1)[1])
-    run._load_plots()  # it does not tell
+    run._load_plots(drawn=True)  # it does not tell
     run.finish([ended(folders, tmp_path, report=True)])
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "ModuleNotFoundError" in line or "ImportError" in line

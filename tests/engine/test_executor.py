@@ -229,7 +229,6 @@ def test_workers_that_do_not_start(tmp_path: Path, forked: bool) -> None:
 
 GROUP = """
 import sys
-import threading
 from pathlib import Path
 from tests.support.stub_engine import StubFactory, pool_of, videos
 with pool_of(*[StubFactory(Path(sys.argv[1]))] * 2, forked=sys.argv[2] == "True") as pool:

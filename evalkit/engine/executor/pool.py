@@ -176,21 +176,21 @@ class Pool(Generic[W]):
     # ---- taking in
 
     def _received(self) -> Iterator[Given]:
-        until = min((worker.since + worker.patience(self._deadline) for worker in self._workers), default=math.inf)
+        until = min(map(self._until, self._workers), default=math.inf)
         heard = self._starter.wait(self._workers, max(0.0, until - time.monotonic()))
         for worker in [worker for worker in self._workers if worker in heard]:
             yield from self._take(worker)
         now = time.monotonic()
-        if any(self._overdue(worker, now) for worker in self._workers if worker not in heard):
-            heard = self._starter.wait(self._workers, 0.0)  # the caller may have been slow, and not the worker
-        for worker in [worker for worker in self._workers if worker not in heard]:
-            if self._overdue(worker, now):
-                missed = "gave no answer" if worker.ready else "was not ready"
-                patience = worker.patience(self._deadline)
-                yield from self._lost(worker, f"{missed} for {patience:g} s (executor.deadline)")
+        overdue = [worker for worker in self._workers if worker not in heard and self._until(worker) <= now]
+        speaks = self._starter.wait(overdue, 0.0) if overdue else ()  # it may be the caller that was slow
+        for worker in [worker for worker in overdue if worker not in speaks]:
+            missed = "gave no answer" if worker.ready else "was not ready"
+            patience = worker.patience(self._deadline)
+            yield from self._lost(worker, f"{missed} for {patience:g} s (executor.deadline)")
 
-    def _overdue(self, worker: W, now: float) -> bool:
-        return worker.since + worker.patience(self._deadline) <= now
+    def _until(self, worker: W) -> float:
+        """When it is given up."""
+        return worker.since + worker.patience(self._deadline)
 
     def _take(self, worker: W) -> Iterator[Given]:
         try:
