@@ -387,6 +387,13 @@ class Reply:
     letter: str | None  # None: no option could be read
     correct: bool | None  # None: the protocol leaves the reply out of its averages
 
+    def contradiction(self, gold: str) -> str:
+        """What is wrong where `correct` does not say whether `letter` is the right one, `gold`; "" where it does."""
+        right = bool(self.letter) and self.letter == gold
+        if self.correct in (None, right):
+            return ""
+        return f"expected correct to be {right} or None for letter {self.letter!r} beside {gold!r}, came {self.correct}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeptOverTime:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from evalkit.data import shortfall
 from evalkit.data.benchmarks import evidence_csv, evidence_spans
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from evalkit.runs.load import Run
     from evalkit.types import Answer
 
+log = logging.getLogger(__name__)
+
 
 def given(runs: Sequence[Run], file: Path) -> list[Run]:
     """The runs with the spans of `file` in the place of their own, where it names a question or its video.
@@ -24,9 +28,27 @@ def given(runs: Sequence[Run], file: Path) -> list[Run]:
     """
     table = evidence_csv.read(file)
     answers = [answer for run in runs for answer in run.answers]
+    table.check((answer.question_id, answer.video_id) for answer in answers)
     if not any(table.spans(answer.question_id, answer.video_id) for answer in answers):
         raise table.nothing_fits(answers[0].question_id if answers else "none")
-    return [replace(run, answers=tuple(_given(answer, table) for answer in run.answers)) for run in runs]
+    found = [replace(run, answers=tuple(_given(answer, table) for answer in run.answers)) for run in runs]
+    _warn(file, [answer for run in found for answer in run.answers])
+    return found
+
+
+def _warn(file: Path, answers: Sequence[Answer]) -> None:
+    """Of spans that end after their videos: what lies there, nobody can have kept."""
+    short = {
+        answer.question_id: missing
+        for answer in answers
+        if answer.duration_s is not None and (missing := shortfall.of_spans(answer.evidence_s or (), answer.duration_s))
+    }
+    if short:
+        name, missing = next(iter(short.items()))
+        log.warning(
+            "%s: spans of %d questions end after their videos, such as %s: %s. Are they seconds of these files?",
+            *(file, len(short), name, missing),
+        )
 
 
 def _given(answer: Answer, table: EvidenceTable) -> Answer:

@@ -127,14 +127,17 @@ def answer(
     if found is None:
         found = prefilled.replies[question.id] = replied(prefilled, question, prompts, meter, read)
     backbone, protocol = prefilled.backbone, prompts.protocol
+    gold, reply = protocol.gold(question), protocol.read(question, found.text)
+    if wrong := reply.contradiction(gold):
+        raise DataError(f"protocol={protocol.name}: {wrong}; correct its read() or gold()")
     return records.answered(
         prefilled.point,
         question,
         prefilled.encoded.video,
         prompt=found.prompt,
         text=found.text,
-        gold=protocol.gold(question),
-        reply=protocol.read(question, found.text),
+        gold=gold,
+        reply=reply,
         ledger=accounting.ledger(
             backbone,
             prefilled,

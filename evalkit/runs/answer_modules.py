@@ -163,6 +163,8 @@ CANNOT_CHANGE_ANSWERS = {  # module -> why
     "evalkit.runs.environment": "environment.json",
     "evalkit.runs.folder": "writes lines as they are given",
     "evalkit.runs.identity": "the identity itself",
+    "evalkit.runs.fields": "checks what is stored",
     "evalkit.runs.parse_answer": "checks lines that are stored",
+    "evalkit.runs.parse_ledger": "checks lines that are stored",
     "evalkit.runs.storage": "errors of writing",
 }

@@ -13,8 +13,9 @@ from evalkit.errors import DataError
 from evalkit.method import Role
 from evalkit.runs import checked_lines, parse_timing, plain_yaml, setups
 from evalkit.runs.checked_lines import LineReader
+from evalkit.runs.fields import need, need_number, optional, typed
 from evalkit.runs.folder import ANSWERS, CONFIG, ENVIRONMENT, TIMING
-from evalkit.runs.parse_answer import expect_run, need, optional, typed
+from evalkit.runs.parse_answer import expect_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,6 +169,12 @@ def _run(folder: Path) -> Run:
         _check_belongs(line.answer, config, where)
         expect_run(line.run, config["identity"], where)
         last[line.answer.question_id] = line.answer
+    asked = config["benchmark"]["questions"]
+    if len(last) > asked:
+        raise DataError(
+            f"{folder / ANSWERS}: expected answers to at most the {asked} questions of config.yaml, came {len(last)}. "
+            "Restore the file or config.yaml."
+        )
     return Run(
         folder=folder,
         config=config,
@@ -182,10 +189,14 @@ def _config(path: Path) -> dict[str, Any]:
     where = str(path)
     config = typed(plain_yaml.read(path), dict, where, "the file")
     need(config, "identity", str, where)
-    need(config, "ratio", (int, float), where)
+    need_number(config, "ratio", where)
     for section, keys in _SECTIONS.items():
         for key in keys:
-            need(need(config, section, dict, where), key, int if key == "questions" else str, f"{where}: {section}")
+            need(need(config, section, dict, where), key, str, f"{where}: {section}")
+    benchmark = config["benchmark"]
+    need_number(benchmark, "questions", f"{where}: benchmark", (int,))
+    for note in optional(benchmark, "notes", list, f"{where}: benchmark") or ():
+        typed(note, str, f"{where}: benchmark", "a note")
     role = config["method"].get("role", "method")
     if role not in ROLES:
         raise DataError(f"{where}: method: expected role to be one of {', '.join(ROLES)}, came {role!r}. Restore it.")
@@ -197,7 +208,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 _SECTIONS = {
-    "benchmark": ("name", "label", "split", "questions"),
+    "benchmark": ("name", "label", "split"),
     "backbone": ("name",),
     "sampling": ("preset",),
     "method": ("name",),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
 from evalkit.ledger import Timing
-from evalkit.runs.parse_answer import need, optional, seconds
+from evalkit.runs.fields import need, need_number, optional, optional_number
+from evalkit.runs.parse_ledger import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,13 +32,13 @@ def _timing(row: dict[str, Any], where: str) -> Timing:
         raise DataError(f"{where}: expected status ok with seconds, or failed with null; came {status = }. Remove it.")
     return Timing(
         status=status,
-        ratio=float(need(row, "ratio", (int, float), where)),
+        ratio=float(need_number(row, "ratio", where)),
         error=optional(row, "error", str, where),
-        duration_s=optional(row, "duration_s", (int, float), where),
+        duration_s=optional_number(row, "duration_s", where),
         seconds=None if stages is None else seconds(stages, f"{where}: seconds"),
-        peak_bytes=optional(row, "peak_bytes", int, where),
-        own_seconds=optional(row, "own_seconds", (int, float), where),
-        videos=need(row, "videos", int, where),
+        peak_bytes=optional_number(row, "peak_bytes", where, (int,)),
+        own_seconds=optional_number(row, "own_seconds", where),
+        videos=need_number(row, "videos", where, (int,)),
         conditions=need(row, "conditions", dict, where),
         **{key: need(row, key, str, where) for key in ("benchmark", "video_id", "question_id", "method")},
     )

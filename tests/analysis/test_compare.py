@@ -141,7 +141,7 @@ def test_other_settings_are_refused(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"gold": "A"}, "questions differ: other right answers in 18 of 18"),
+        ({"gold": "A", "correct": False}, "questions differ: other right answers in 18 of 18"),
         ({"video_id": "other"}, "questions differ: other videos in 18 of 18"),
         ({"prompt_sha": "new"}, "protocol differs: other prompts in 18 of 18"),
         ({"question_id": "new"}, "questions differ"),

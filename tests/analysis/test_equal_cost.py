@@ -27,7 +27,7 @@ def marked(marks: str, kv: float | list[float], tflops: float | None) -> list[di
     parts = {"encode": 0, "select": 0, "generate": 0}
     flops = None if tflops is None else parts | {"prefill": round(tflops * TERA)}
     layers = [round(cost * MILLION) for cost in costs]
-    spent = [ledger(kv_tokens_per_layer=[entries - 1, entries + 1], flops=flops) for entries in layers]
+    spent = [ledger(kv_tokens_per_layer=[n - min(1, n), n + min(1, n)], flops=flops) for n in layers]
     rows = [row(f"q{i}", {"1": True, "0": False, "-": None}[m], f"v{i // 2}") for i, m in enumerate(marks)]
     return [one | ({"ledger": cost} if one["ledger"] else {}) for one, cost in zip(rows, spent, strict=True)]
 

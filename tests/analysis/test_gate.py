@@ -10,7 +10,7 @@ import pytest
 from evalkit.__main__ import main
 from evalkit.runs import load
 from evalkit.runs.stored import FILES
-from tests.support.run_folders import row, write_run
+from tests.support.run_folders import UNPARSED, outcome, row, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def rows(**letters: str) -> list[dict[str, Any]]:
     for id_ in IDS:
         failed = id_ in chosen.get("failed", ())
         letter = "A" if id_ in chosen.get("wrong", ()) else "B"
-        mute = {"letter": None, "text": chosen["mute_text"].copy().pop()} if id_ in chosen.get("mute", ()) else {}
+        mute = UNPARSED | {"text": chosen["mute_text"].copy().pop()} if id_ in chosen.get("mute", ()) else {}
         said = {} if failed else {"letter": letter, "text": letter} | mute
         lines.append(row(id_, None if failed else letter == "B" and not mute, f"v{id_.split('-')[0]}", **said))
     return lines
@@ -69,7 +69,7 @@ def test_the_default_margin_is_two_points(stored: Path, tmp_path: Path) -> None:
     """One question lost of 5 in one of 20 videos has its lower end at -3 points; one of 10 in one of 20 at -1.5."""
     assert gate(stored, write(tmp_path / "one", rows(wrong="7-2"))) == 1
     twice = [line | {"question_id": f"{line['question_id']}{x}"} for line in rows() for x in "ab"]
-    less = [line | {"correct": line["question_id"] != "7-2a"} for line in twice]
+    less = [line | outcome(line["question_id"] != "7-2a") for line in twice]
     size = {"benchmark": {"questions": 200}}
     old, new = write(tmp_path / "old", twice, **size), write(tmp_path / "new", less, **size)
     assert gate(old, new) == 0
@@ -135,14 +135,24 @@ def test_a_new_failure_is_a_regression(
 def test_replies_that_lost_their_score_count_as_wrong(stored: Path, tmp_path: Path) -> None:
     """A protocol that leaves unreadable replies out of its averages cannot hide that half are unreadable."""
     lines = rows(mute=" ".join(IDS[::2]), mute_text="?")
-    lines = [line | ({"correct": None, "status": "unparsed"} if line["letter"] is None else {}) for line in lines]
+    lines = [line | ({"correct": None} if line["letter"] is None else {}) for line in lines]
     assert gate(stored, write(tmp_path / "run", lines)) == 1
+
+
+def test_the_same_reply_without_its_score_does_not_agree(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [line | ({"correct": None} if line["question_id"] == "7-2" else {}) for line in rows()]
+    assert gate(stored, write(tmp_path / "run", lines), "--agree", "1") == 1
+    assert "7-2: B → B (scored before, not now)" in capsys.readouterr().out
+    assert gate(tmp_path / "run", stored, "--agree", "1") == 1
+    assert "7-2: B → B (scored now, not before)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"benchmark": {"questions": 50}}, "questions differ"),
+        ({"benchmark": {"questions": 150}}, "questions differ"),
         ({"protocol": {"name": "official"}}, "protocol differs"),
         ({"sampling": {"frames": 8}}, "sampling differs"),
         ({"method": {"name": "retake"}}, "no run of this benchmark, method and ratio"),
@@ -188,7 +198,7 @@ def test_summary_is_appended_and_junit_holds_every_verdict(tmp_path: Path) -> No
     for ratio in (1.0, 0.5, 0.25):
         write(tmp_path / "old" / str(ratio), ratio=ratio, identity=f"old {ratio}")
     write(tmp_path / "new" / "1", ratio=1.0, identity="new 1")
-    odd = [line | {"text": "\x00 <b>&", "letter": None, "correct": False} for line in rows()]
+    odd = [line | {"text": "\x00 <b>&", "correct": False, **UNPARSED} for line in rows()]
     write(tmp_path / "new" / "2", odd, ratio=0.5, identity="new 2")
     summary, junit = tmp_path / "summary.md", tmp_path / "junit.xml"
     summary.write_text("before\n")

@@ -23,6 +23,7 @@ from tests.support.loop import DENSE, answer, engine, question
         ("00:15-None", ()),
         ("None-None", ()),
         ("1:2-3:4", ()),
+        ("02:05-01:30", ()),
         (None, ()),
         (7, ()),
     ],
@@ -38,7 +39,10 @@ def test_a_file_goes_before_the_row(tmp_path: Path) -> None:
     assert [q.evidence_s for q in placed(asked, tmp_path)] == [((10, 20),), ((1, 2.5), (8, 9))]
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"q0": 3}', '{"q0": [[1, 2, 3]]}', '{"q0": [["a", "b"]]}'])
+REVERSED = ('{"q0": [[5, 1]]}', '{"q0": [[-1, 1]]}', '{"q0": [[0, Infinity]]}', '{"q0": [[NaN, 1]]}')
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"q0": 3}', '{"q0": [[1, 2, 3]]}', '{"q0": [["a", "b"]]}', *REVERSED])
 def test_a_malformed_file_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"evidence\.json: expected an object"):

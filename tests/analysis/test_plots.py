@@ -20,6 +20,7 @@ from evalkit.analysis.plots.style import GREY, house_style
 from evalkit.analysis.stats import accuracy_interval
 from evalkit.runs.load import load
 from tests.support.plot_grids import RIGHT, crowd, grid, rows, write
+from tests.support.run_folders import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +138,7 @@ def test_what_is_not_known_is_left_out_and_counted(tmp_path: Path) -> None:
     right = RIGHT["uniform", 0.5]
     write(folder, "uniform", 1.0, rows("uniform", 1.0, RIGHT["uniform", 1.0]))
     write(folder, "retake", 0.5, rows("retake", 0.5, right, flops=None))
-    failed = [line | {"correct": None, "status": "failed", "ledger": None} for line in rows("xcomp", 0.5, right)]
+    failed = [line | outcome(None) | {"ledger": None} for line in rows("xcomp", 0.5, right)]
     write(folder, "xcomp", 0.5, failed)
     write(folder, "lpcomp", 0.5, [*rows("lpcomp", 0.5, right)[:38], *failed[38:]])
     (question_set,) = question_sets(load(folder))

@@ -7,7 +7,7 @@ from evalkit.analysis.report import heat_map
 from tests.support.report_odd import rows
 from tests.support.report_page import page
 from tests.support.report_runs import grid, run
-from tests.support.run_folders import row
+from tests.support.run_folders import outcome, row
 
 
 def answers(marks: str, kind: str) -> list[dict[str, object]]:
@@ -32,7 +32,7 @@ def test_by_hand() -> None:
 
 def test_a_cell_with_fewer_questions_says_so() -> None:
     dense = run("uniform", "reference", 1.0, [*answers("rrrr", "count"), *answers("rrrr", "order")])
-    failed = [one | {"status": "failed", "correct": None} for one in answers("r", "count")]
+    failed = [one | outcome(None) for one in answers("r", "count")]
     gap = run("gap", "method", 0.25, [*failed, *answers("xrrr", "count")[1:], *answers("wwrr", "order")])
     whole = run("whole", "method", 0.5, [*answers("rrrw", "count"), *answers("rrrr", "order")])
     own = question_sets([dense, whole, gap])[0]

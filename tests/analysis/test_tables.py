@@ -11,7 +11,7 @@ from evalkit.analysis.results import Results
 from evalkit.analysis.tables import run_tables
 from evalkit.errors import ConfigError
 from evalkit.runs import load
-from tests.support.run_folders import ledger, row, write_run
+from tests.support.run_folders import ledger, outcome, row, write_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -253,7 +253,7 @@ def test_written_files(tmp_path: Path) -> None:
 
 def test_files_change_with_the_answers(tmp_path: Path) -> None:
     write_run(tmp_path / "a" / "r", MIXED)
-    write_run(tmp_path / "b" / "r", [MIXED[0] | {"correct": False}, *MIXED[1:]])
+    write_run(tmp_path / "b" / "r", [MIXED[0] | outcome(not MIXED[0]["correct"]), *MIXED[1:]])
     for name in ("a", "b"):
         run_tables.write(Results(load.load(tmp_path / name), averages), tmp_path / name)
     assert (tmp_path / "a" / "accuracy.csv").read_bytes() != (tmp_path / "b" / "accuracy.csv").read_bytes()

@@ -49,6 +49,7 @@ def test_spans_of_questions_and_of_videos(tmp_path: Path) -> None:
         ("question_id,start_s,end_s\nq,nan,2\n", "row 2: .* got 'nan' and '2'"),
         ("question_id,start_s,end_s\nq,1\n", "row 2: .* got '1' and None"),
         ('question_id,start_s,end_s\nq,"1,2\n', "expected a readable CSV file"),
+        ("question_id,start_s,end_s\nq,1,2,3\n", "row 2: expected a cell for each column, got more"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -78,6 +79,31 @@ def test_placed_on_questions(tmp_path: Path) -> None:
     assert found.notes[-1] == "evidence spans of 4 of 6 questions from spans.csv"
     with pytest.raises(DataError, match=f"such as '{first.id}', came 1 others, such as 'another'"):
         evidence_csv.placed([before], written(tmp_path, "question_id,start_s,end_s\nanother,5,6\n"))
+
+
+def test_a_question_beside_another_video_is_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / VIDEOMME_FILE, [videomme_row(n) for n in range(1, 7)])
+    (loaded,) = load("videomme", tmp_path)
+    first, other = loaded.questions[0], loaded.questions[3]
+    head = f"question_id,video_id,start_s,end_s\n{other.id},{other.video_id},1,2\nelsewhere,x,1,2\n"
+    (found,) = evidence_csv.placed([loaded], written(tmp_path, head))
+    assert found.questions[3].evidence_s == ((1.0, 2.0),)
+    wrong = written(tmp_path, f"{head}{first.id},{other.video_id},1,2\n")
+    message = f"row 4: expected question {first.id} beside its video, {first.video_id}, got {other.video_id}"
+    with pytest.raises(DataError, match=message):
+        evidence_csv.placed([loaded], wrong)
+    answers = [row(q.id, True, q.video_id) for q in loaded.questions]
+    with pytest.raises(DataError, match=message):
+        given([run("uniform", "reference", 1.0, answers)], wrong)
+
+
+def test_spans_after_the_end_of_a_video_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = run("uniform", "reference", 1.0, [row("q1", True), row("q2", True, "v2"), row("q3", None, "v3")])
+    given([own], written(tmp_path, "question_id,start_s,end_s\nq1,1,61\nq2,50,52\nq3,1,99\n"))
+    assert caplog.messages == []  # whole seconds may be rounded ones
+    given([own], written(tmp_path, "question_id,start_s,end_s\nq1,1000,61000\nq2,50,52\n"))
+    (told,) = caplog.messages
+    assert "spans of 1 questions end after their videos, such as q1: 61,000.0 s in evidence spans, the file has" in told
 
 
 def test_as_a_setting(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from evalkit.analysis.results import Results
 from evalkit.data.benchmarks import load
 from evalkit.data.protocols import REGISTRY, get
 from evalkit.runs import load as runs
+from evalkit.types import Reply
 from tests.support import rows
 from tests.support.run_folders import ledger, row, write_run
 
@@ -26,7 +27,9 @@ def mlvu(tmp_path, **changes):
 def outcome(name, question, replies="ABCD"):
     """For each reply right 1, wrong 0, left out -."""
     marks = {True: "1", False: "0", None: "-"}
-    return "".join(marks[get(name).read(question, reply).correct] for reply in replies)
+    found = [get(name).read(question, reply) for reply in replies]
+    assert not any(reply.contradiction(get(name).gold(question)) for reply in found)
+    return "".join(marks[reply.correct] for reply in found)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -144,6 +147,25 @@ def test_always_b_on_the_real_mlvu(name, right, counted):
         for q in questions
     )
     assert recount == right
+
+
+@real_rows
+@pytest.mark.parametrize("benchmark", ["mlvu", "lvbench"])
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_no_protocol_contradicts_itself_on_a_real_row(name, benchmark):
+    protocol, questions = get(name), load(benchmark, ANNOTATIONS / benchmark)[0].questions
+    for reply in ("A", "(B)", "The best answer is: C.", "d", "", "no idea", "A or B"):
+        wrong = [protocol.read(question, reply).contradiction(protocol.gold(question)) for question in questions]
+        assert set(wrong) == {""}
+
+
+@pytest.mark.parametrize("letter", ["A", "B", None, ""])
+@pytest.mark.parametrize("gold", ["A", ""])
+def test_what_contradicts_itself(letter, gold):
+    right = letter == gold == "A"
+    found = {correct: Reply(letter=letter, correct=correct).contradiction(gold) for correct in (True, False, None)}
+    assert (found[right], found[None]) == ("", "")
+    assert f"expected correct to be {right} or None for letter {letter!r} beside {gold!r}" in found[not right]
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -17,7 +17,8 @@ from evalkit.method import AttentionFromQuestion, Budget, Method, OperatingPoint
 from evalkit.model.families.qwen2_vl import Qwen2VL
 from evalkit.model.question_attention import QuestionAttention
 from evalkit.model.video_feed import VideoFeed
-from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Video, VisualTokens
+from evalkit.testing.loop import FirstLetterProtocol
+from evalkit.types import Evicted, FramePlan, LayerChunk, Pruned, Question, Reply, Video, VisualTokens
 from methods.controls import Blind, LowRes, RandomFrames, Shuffled, Single
 from methods.uniform import Uniform
 from tests.support import clips, scarce_memory
@@ -256,6 +257,20 @@ def test_a_broken_video_is_recorded(content: bytes, tmp_path: Path, backbone: Qw
     (row,) = answer(engine(backbone), [DENSE], [question(tmp_path / "bad.mp4", 0)]).values()
     assert row.status == "failed"
     assert "bad.mp4" in str(row.error)
+
+
+class Generous(FirstLetterProtocol):
+    def read(self, question: Question, text: str) -> Reply:
+        return replace(super().read(question, text), correct=True)
+
+
+def test_a_protocol_that_contradicts_itself_scores_nothing(clip: Path, backbone: Qwen2VL) -> None:
+    generous = replace(engine(backbone), protocol=Generous())
+    (row,) = answer(generous, [DENSE], [question(clip, 0, answer="no letter")]).values()
+    assert (row.status, row.correct) == ("failed", None)
+    assert "protocol=plain: expected correct to be False or None for letter" in str(row.error)
+    (row,) = answer(engine(backbone), [DENSE], [question(clip, 0, answer="no letter")]).values()
+    assert row.correct is False
 
 
 def test_a_failing_method_costs_only_its_own_rows(clip: Path, backbone: Qwen2VL) -> None:

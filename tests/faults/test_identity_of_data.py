@@ -93,7 +93,7 @@ def test_nor_is_it_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"status": "good"}, "expected status ok or unparsed"),
+        ({"status": "good"}, "expected status ok with a letter"),
         ({"correct": "yes"}, "expected correct to be bool or null"),
         ({"letter": 3}, "expected letter to be str or null"),
         ({"video_file": 3}, "expected video_file to be str"),

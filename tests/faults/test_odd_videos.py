@@ -99,6 +99,11 @@ def test_answers_say_what_is_missing(backbone: Qwen2VL, tmp_path: Path) -> None:
     asked = [question(beside(path), number, duration_s=seconds) for number, seconds in enumerate((2.4, 3.0, 3.9, 60.0))]
     said = [row.short for row in answer(engine(backbone), [DENSE], asked).values()]
     assert said == [None, None, "3.9 s annotated, the file has 2.4 s", None]
+    spans = (((0.0, 2.4),), ((2.0, 3.0),), ((1.0, 3.9), (0.0, 1.0)), ((50.0, 60.0),))  # to whole seconds: rounded
+    asked = [question(beside(path), number, evidence_s=own) for number, own in enumerate(spans)]
+    said = [row.short for row in answer(engine(backbone), [DENSE], asked).values()]
+    ends = [f"{end} s in evidence spans, the file has 2.4 s" for end in (3.9, 60.0)]
+    assert said == [None, None, *ends]
 
 
 @pytest.mark.parametrize("kind", LISTS)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from evalkit.types import Answer
 
-ROWS = [row("1", True), row("2", False, text='"kept": é'), row("3", None)]
+OWN = '"kept": é'
+ROWS = [row("1", True), row("2", False, text=OWN), row("3", None)]
 
 
 @pytest.fixture
@@ -35,17 +36,17 @@ def started(tmp_path: Path) -> Path:
 
 
 def edited(file: Path) -> None:
-    """Change one letter, and leave size, inode and time as they were."""
+    """Change one reply, and leave size, inode and time as they were."""
     before = file.stat()
     with file.open("r+b") as stream:
-        stream.write(file.read_bytes().replace(b'"letter": "B"', b'"letter": "C"', 1))
+        stream.write(file.read_bytes().replace(b'"text": "B"', b'"text": "C"', 1))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     after = file.stat()
     assert (after.st_size, after.st_ino, after.st_mtime_ns) == (before.st_size, before.st_ino, before.st_mtime_ns)
 
 
-def letters(folder: Path) -> list[str | None]:
-    return [answer.letter for answer in load.load(folder)[0].answers]
+def replies(folder: Path) -> list[str]:
+    return [answer.text for answer in load.load(folder)[0].answers]
 
 
 def test_what_is_read_again_is_what_a_fresh_process_reads(started: Path) -> None:
@@ -55,25 +56,25 @@ def test_what_is_read_again_is_what_a_fresh_process_reads(started: Path) -> None
 
 def test_an_unchanged_file_is_checked_once(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parse_answer, "read", lambda *_: pytest.fail("read again"))
-    assert letters(started) == ["B", "B", None]
+    assert replies(started) == ["B", OWN, ""]
 
 
 def test_a_file_that_changed_is_read_again(started: Path) -> None:
     edited(started / ANSWERS)
-    assert letters(started) == ["C", "B", None]
+    assert replies(started) == ["C", OWN, ""]
 
 
 def test_without_the_look_at_the_content_nobody_notices(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control."""
     monkeypatch.setattr(checked_lines, "take", lambda file, _: checked_lines._kept.pop(file)[1])
     edited(started / ANSWERS)
-    assert letters(started) == ["B", "B", None]
+    assert replies(started) == ["B", OWN, ""]
 
 
 def test_a_longer_file_is_read_again(started: Path) -> None:
     with (started / ANSWERS).open("a") as stream:
         stream.write(json.dumps(row("4", True)) + "\n")
-    assert letters(started) == ["B", "B", None, "B"]
+    assert replies(started) == ["B", OWN, "", "B"]
 
 
 def test_neighbouring_lines_share_what_their_caches_held(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from evalkit.errors import DataError
 from evalkit.runs import load
-from tests.support.run_folders import ledger, row, write_run
+from tests.support.run_folders import UNPARSED, ledger, row, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,9 +83,16 @@ def without(key: str) -> dict[str, Any]:
         (b"\xff\xfe", "expected one JSON object"),
         (without("video_id"), "video_id is missing"),
         (row("2", True, groups={"duration": "short"}), "expected duration to be list"),
-        (row("2", True, status="fine"), "expected status ok or unparsed"),
-        (row("2", True, status="failed"), "expected status ok or unparsed"),
+        (row("2", True, status="fine"), "expected status ok with a letter"),
+        (row("2", True, status="failed"), "expected status ok with a letter"),
         (row("2", True) | {"correct": 1}, "expected correct to be bool or null"),
+        (row("2", False) | {"correct": True}, "expected correct to be False or None for letter 'A' beside 'B'"),
+        (row("2", True) | {"correct": False}, "expected correct to be True or None for letter 'B' beside 'B'"),
+        (row("2", True) | {"letter": None}, "expected status ok with a letter"),
+        (row("2", True) | {"status": "unparsed"}, "expected status ok with a letter"),
+        (row("2", True) | UNPARSED, "expected correct to be False or None for letter None"),
+        (row("2", None) | {"letter": "B"}, "failed without letter and correct"),
+        (row("2", True, gold="", letter=""), "expected status ok with a letter"),
         (row("2", True, ledger={"cells": 1}), "ledger: seconds is missing"),
         (row("2", True, ledger=ledger(kv_bytes="many")), "expected kv_bytes to be int or float, came 'many'"),
         (row("2", True, repeated="yes"), "expected repeated to be bool, came 'yes'"),
@@ -102,6 +109,54 @@ def test_malformed_line_names_file_and_line(tmp_path: Path, line: Any, complaint
     assert complaint.lower() in str(error.value).lower()
 
 
+IMPOSSIBLE = [
+    ("ratio_achieved", "-0.5"),
+    ("ratio_achieved", "NaN"),
+    ("kv_bytes", "-1"),
+    ("kv_bytes", "true"),
+    ("kv_tokens_per_layer", "[60, -68]"),
+    ("kv_tokens_per_layer", "[Infinity]"),
+    ("kv_tokens_per_layer", "[60, NaN]"),
+    ("kv_tokens_per_layer", "[]"),
+    ("kv_tokens_per_layer", "[" + "9" * 400 + "]"),
+    ("own_flops", "9" * 400),
+    ("own_flops", "0.5"),
+    ("own_seconds", "1e999"),
+    ("shared_prefix", "1"),
+    ("flops", '{"encode": -1, "select": 0, "prefill": 0, "generate": 0}'),
+    ("seconds", '{"decode": 0, "encode": 0, "select": 0, "prefill": 0, "generate": Infinity}'),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_impossible_numbers_of_a_ledger(tmp_path: Path, name: str, value: str) -> None:
+    folder = write_run(tmp_path / "r", [row("1", True)])
+    append(
+        folder, json.dumps(row("2", True, ledger=ledger(**{name: "HERE"}))).replace('"HERE"', value).encode() + b"\n"
+    )
+    with pytest.raises(DataError, match=r"answers\.jsonl, line 2: ledger.*expected .* came") as error:
+        load.load(folder)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("duration_s", -1), ("margin", float("-inf")), ("stand_ins", 0.5), ("stand_ins", True), ("evidence_s", [[-1, 2]])],
+)
+def test_impossible_numbers_of_an_answer(tmp_path: Path, name: str, value: Any) -> None:
+    folder = write_run(tmp_path / "r", [row("1", True), row("2", True, **{name: value})])
+    with pytest.raises(DataError, match=rf"answers\.jsonl, line 2: expected {name} to be .*, came"):
+        load.load(folder)
+
+
+def test_more_answers_than_questions(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "r", [row(str(n), True) for n in range(5)])
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("questions: 5", "questions: 4"))
+    with pytest.raises(DataError, match=r"at most the 4 questions of config\.yaml, came 5"):
+        load.load(folder)
+
+
 def test_no_runs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found none"):
         load.load(tmp_path)
@@ -116,6 +171,10 @@ def test_answers_without_config(tmp_path: Path) -> None:
         load.load(folder)
 
 
+NAMES = "name: mlvu, label: L, split: dev"
+OTHERS = "backbone: {name: b}\nsampling: {preset: p}\nmethod: {name: m}\nprotocol: {name: n}"
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -123,6 +182,19 @@ def test_answers_without_config(tmp_path: Path) -> None:
         ("- 1", "expected the file to be dict"),
         ("ratio: 1.0", "identity is missing"),
         ("identity: x\nratio: half", "expected ratio to be int or float, came 'half'"),
+        ("identity: x\nratio: .nan", "expected ratio to be int or float from 0"),
+        (
+            f"identity: x\nratio: 1.0\nbenchmark: {{{NAMES}, questions: -1}}\n{OTHERS}",
+            "expected questions to be int from 0",
+        ),
+        (
+            f"identity: x\nratio: 1.0\nbenchmark: {{{NAMES}, questions: 4, notes: 3}}\n{OTHERS}",
+            "expected notes to be list",
+        ),
+        (
+            f"identity: x\nratio: 1.0\nbenchmark: {{{NAMES}, questions: 4, notes: [3]}}\n{OTHERS}",
+            "expected a note to be str",
+        ),
         ("identity: x\nratio: 1.0\nbenchmark: {name: mlvu, label: L}", "benchmark: split is missing"),
     ],
 )

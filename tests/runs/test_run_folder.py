@@ -28,7 +28,7 @@ def answer(question_id: str, status: str = "ok") -> Answer:
         method="uniform",
         ratio=1.0,
         text="B",
-        letter="B",
+        letter=None if status == "failed" else "B",
         gold="B",
         correct=None if status == "failed" else True,
         status=status,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.runs import load
 from tests.support.report_runs import run
-from tests.support.run_folders import ledger, row, write_run
+from tests.support.run_folders import UNPARSED, ledger, row, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ HOSTILE = (
 
 def rows(right: str, **changes: Any) -> list[dict[str, Any]]:
     """Right, wrong, unparsed, failed by letter; two questions a video."""
-    kinds = {"r": (True, {}), "w": (False, {}), "u": (False, {"status": "unparsed", "letter": None}), "f": (None, {})}
+    kinds = {"r": (True, {}), "w": (False, {}), "u": (False, UNPARSED), "f": (None, {})}
     found = [(f"{place}", kinds[mark], f"v{place // 2}") for place, mark in enumerate(right)]
     return [row(question, score, video, **(own | changes)) for question, (score, own), video in found]
 
@@ -54,7 +54,7 @@ ODD: dict[str, list[Run]] = {
         run("uniform", "reference", 1.0, rows("rwrw"), label="One"),
         run("half", "method", 0.5, rows("rwrw"), label="Two"),
     ],
-    "no groups, no gold": [run("uniform", "reference", 1.0, rows("rw", groups={}, gold="", options=[]))],
+    "no groups, no gold": [run("uniform", "reference", 1.0, rows("ww", groups={}, gold="", options=[]))],
     "nothing kept": [
         run("blind", "control", 0.5, rows("rw", kept=None, ledger=ledger(ratio_achieved=0.0, kv_tokens_per_layer=[0])))
     ],
@@ -76,7 +76,7 @@ def hostile(folder: Path) -> list[Run]:
             score,
             HOSTILE,
             groups={HOSTILE: [HOSTILE], "task_type": [HOSTILE]},
-            **(texts if score is not None else {}),
+            **({} if score is None else texts if score else texts | {"letter": f"not {HOSTILE}"}),
         )
         for n, score in enumerate((True, False, None))
     ]

@@ -42,11 +42,8 @@ def row(question: str, correct: bool | None, video: str = "v1", **changes: Any) 
         "groups": {"task_type": ["plotQA"], "duration": ["<2 min"]},
         "method": "uniform",
         "ratio": 0.25,
-        "text": "" if failed else "B",
-        "letter": None if failed else "B",
         "gold": "B",
-        "correct": correct,
-        "status": "failed" if failed else "ok",
+        **outcome(correct),
         "error": "VideoError: broken" if failed else None,
         "prompt_sha": "abc",
         "ledger": None if failed else ledger(),
@@ -55,6 +52,16 @@ def row(question: str, correct: bool | None, video: str = "v1", **changes: Any) 
         "duration_s": None if failed else 60.0,
         "kept": None if failed else {"seconds": [0.0, 15.0, 30.0, 45.0], "tokens": [16.0, 16.0, 16.0, 16.0]},
     } | changes
+
+
+def outcome(correct: bool | None) -> dict[str, Any]:
+    """What a line says of a reply that is right, wrong (A for B) or not there, as the question failed."""
+    letter = {True: "B", False: "A", None: None}[correct]
+    status = "failed" if letter is None else "ok"
+    return {"text": letter or "", "letter": letter, "correct": correct, "status": status}
+
+
+UNPARSED = {"letter": None, "status": "unparsed"}
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -85,6 +92,8 @@ def config(**changes: Any) -> dict[str, Any]:
 def write_run(folder: Path, rows: Sequence[dict[str, Any]], **changes: Any) -> Path:
     """A run folder with `rows`, which take over benchmark, method and ratio of the config."""
     settings = config(**changes)
+    asked = {line.get("question_id") for line in rows}
+    settings["benchmark"]["questions"] = max(len(asked), settings["benchmark"]["questions"])
     own = {
         "benchmark": settings["benchmark"]["name"],
         "method": settings["method"]["name"],

@@ -108,8 +108,8 @@ class Agreement:
 
 
 def agrees(old: Answer, new: Answer) -> bool:
-    """The same letter; where neither reply holds one, the same text."""
-    return answer_key(old) == answer_key(new)
+    """The same letter, or, where neither reply holds one, the same text; and the same score, or none in both."""
+    return answer_key(old) == answer_key(new) and old.correct == new.correct
 
 
 def answer_key(answer: Answer) -> str:
@@ -174,8 +174,10 @@ def _unfinished(pair: Pair) -> list[str]:
 
 
 def _outcome(old: Answer, new: Answer) -> str:
-    if old.correct == new.correct or None in (old.correct, new.correct):
+    if old.correct == new.correct or "failed" in (old.status, new.status):
         return ""
+    if None in (old.correct, new.correct):
+        return " (scored before, not now)" if new.correct is None else " (scored now, not before)"
     return " (gained)" if new.correct else " (lost)"
 
 

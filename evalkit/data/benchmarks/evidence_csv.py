@@ -1,8 +1,8 @@
 """Evidence spans from a table of your own, such as the key scenes that another project annotated for a benchmark.
 
 A CSV file with a header: `start_s` and `end_s` in seconds from the video's beginning, and `question_id`, `video_id` or
-both. A row belongs to its question, or, where it names none, to every question about its video. Several rows are
-several spans. Other columns are not read.
+both. A row belongs to its question, or, where it names none, to every question about its video; where it names both,
+the question is one about that video. Several rows are several spans. Other columns are not read.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from evalkit.data.benchmarks.evidence_spans import Spans
@@ -33,10 +33,23 @@ class EvidenceTable:
     file: Path
     by_question: Mapping[str, Spans]
     by_video: Mapping[str, Spans]
+    pairs: Mapping[tuple[str, str], int]  # question and video that stand in one row -> its number
 
     def spans(self, question_id: str, video_id: str) -> Spans:
         """A question's own spans, else those of its video; () where the file names neither."""
         return self.by_question.get(question_id) or self.by_video.get(video_id, ())
+
+    def check(self, questions: Iterable[tuple[str, str]]) -> None:
+        """DataError where a row names one of the `questions`, pairs of question and video, beside another video."""
+        known: dict[str, set[str]] = {}
+        for question, video in questions:
+            known.setdefault(question, set()).add(video)
+        for (question, video), number in self.pairs.items():
+            if question in known and video not in known[question]:
+                raise DataError(
+                    f"{self.file}, row {number}: expected question {question} beside its video, "
+                    f"{' or '.join(sorted(known[question]))}, got {video}; correct the row"
+                )
 
     def nothing_fits(self, example: str) -> DataError:
         """The error for a file that names no question at hand; `example` is an id that it could name."""
@@ -50,19 +63,22 @@ class EvidenceTable:
 def read(file: Path) -> EvidenceTable:
     """The table of `file`. DataError for a file or a row that is no such table: its number, expected, got."""
     found: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in IDS}
+    pairs: dict[tuple[str, str], int] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             rows = csv.DictReader(lines, strict=True)
             _check_header(file, rows.fieldnames or ())
             for row in rows:
-                name, which = _named(file, rows.line_num, row)
-                found[name].setdefault(which, []).append(_span(file, rows.line_num, row))
+                number, (name, which) = rows.line_num, _named(file, rows.line_num, row)
+                found[name].setdefault(which, []).append(_span(file, number, row))
+                if name == "question_id" and (video := (row.get("video_id") or "").strip()):
+                    pairs.setdefault((which, video), number)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: expected a readable CSV file in UTF-8: {error}; correct it") from error
     if not any(found.values()):
         raise DataError(f"{file}: expected a row for each evidence span, got none below the header; correct it")
     by_question, by_video = ({key: tuple(spans) for key, spans in found[name].items()} for name in IDS)
-    return EvidenceTable(file=file, by_question=by_question, by_video=by_video)
+    return EvidenceTable(file=file, by_question=by_question, by_video=by_video, pairs=pairs)
 
 
 def placed(loaded: Sequence[Benchmark], file: Path) -> list[Benchmark]:
@@ -71,6 +87,7 @@ def placed(loaded: Sequence[Benchmark], file: Path) -> list[Benchmark]:
     Notes say how many it names. DataError where it names none of any set, and as `read`.
     """
     table = read(file)
+    table.check((question.id, question.video_id) for benchmark in loaded for question in benchmark.questions)
     found = [_one(benchmark, table) for benchmark in loaded]
     if not any(named for _, named in found):
         raise table.nothing_fits(next((q.id for benchmark in loaded for q in benchmark.questions), "none"))
@@ -96,15 +113,17 @@ def _check_header(file: Path, header: Sequence[str]) -> None:
         )
 
 
-def _named(file: Path, number: int, row: Mapping[str, str | None]) -> tuple[str, str]:
+def _named(file: Path, number: int, row: Mapping[str | None, Any]) -> tuple[str, str]:
     """Which column names the row's question or video, and what it says."""
+    if None in row:  # where csv.DictReader puts cells that no column has
+        raise DataError(f"{file}, row {number}: expected a cell for each column, got more; correct the row")
     for name in IDS:
         if which := (row.get(name) or "").strip():
             return name, which
     raise DataError(f"{file}, row {number}: expected {' or '.join(IDS)}, got neither; correct the row")
 
 
-def _span(file: Path, number: int, row: Mapping[str, str | None]) -> tuple[float, float]:
+def _span(file: Path, number: int, row: Mapping[str | None, Any]) -> tuple[float, float]:
     start, end = (_second(row.get(name)) for name in TIMES)
     if start is None or end is None or not 0 <= start <= end:
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,8 @@ Spans = tuple[tuple[float, float], ...]
 def placed(questions: Sequence[Question], root: Path) -> tuple[Question, ...]:
     """The questions with their spans: from `root`/evidence.json where it names them, else from their own rows.
 
-    A time in a row that cannot be read counts as not known (LVBench has "None"). Raises DataError for a malformed file.
+    A time in a row that cannot be read, or ends before it begins, counts as not known (LVBench has "None"). Raises
+    DataError for a malformed file.
     """
     known = _read(root / FILE)
     return tuple(replace(q, evidence_s=known.get(q.id) or clock(q.row.get("time_reference"))) for q in questions)
@@ -42,12 +44,13 @@ def group(spans: Spans, duration_s: float) -> dict[str, tuple[str, ...]]:
 
 
 def clock(text: Any) -> Spans:
-    """ "01:30-02:05" -> ((90, 125),); anything else -> ()."""
+    """ "01:30-02:05" -> ((90, 125),); anything else, and what ends before it begins -> ()."""
     found = _CLOCK.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
         return ()
     a, b, c, d = map(int, found.groups())
-    return ((60.0 * a + b, 60.0 * c + d),)
+    start, end = 60.0 * a + b, 60.0 * c + d
+    return ((start, end),) if start <= end else ()
 
 
 def _read(file: Path) -> dict[str, Spans]:
@@ -55,8 +58,15 @@ def _read(file: Path) -> dict[str, Spans]:
         return {}
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
-        return {key: tuple((float(a), float(b)) for a, b in spans) for key, spans in table.items()}
+        return {key: tuple(_span(*span) for span in spans) for key, spans in table.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file}: expected an object of question ids with spans [from, to] in seconds, but {error}; correct it"
+            f"{file}: expected an object of question ids with spans [from, to] in seconds, 0 <= from <= to, but {error}"
+            "; correct it"
         ) from error
+
+
+def _span(start: float, end: float) -> tuple[float, float]:
+    if not 0 <= start <= end < math.inf:
+        raise ValueError(f"came {[start, end]}")
+    return float(start), float(end)
