@@ -6,37 +6,33 @@ Use it as `evalkit.load_backbone`, `evalkit.ask` and `evalkit.evaluate`; the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evalkit.config import build, checks, named
-from evalkit.data import benchmarks, protocols
+from evalkit.config import arguments, checks, named
+from evalkit.config.arguments import expect
+from evalkit.data import protocols, readers
 from evalkit.data import video as video_file
-from evalkit.data.prepare import subsets
 from evalkit.data.protocols.plain import TOKENS, PlainProtocol
 from evalkit.engine.decode import DecodeSettings
 from evalkit.engine.executor.local import LocalExecutor
 from evalkit.engine.grid import Grid
 from evalkit.engine.setup import EngineSetup
 from evalkit.errors import ConfigError, EvalkitError
-from evalkit.method import Method, OperatingPoint
+from evalkit.method import Method
 from evalkit.runs import load
-from evalkit.types import LETTERS, Answer, Benchmark, Question
 
 if TYPE_CHECKING:
+    from evalkit.config.arguments import MethodLike, Points
     from evalkit.data.protocols import Protocol
     from evalkit.data.sampling import Sampling
     from evalkit.engine.backbone import Backbone
     from evalkit.runs.load import Run
-
-MethodLike = Method | str  # a method, or the name of a file of conf/method
-MAX_OPTIONS = 4  # of a question under a benchmark's protocol
-ROW_FORMAT = "videomme"  # in which a published protocol asks a question that belongs to no benchmark
+    from evalkit.types import Answer, Benchmark
 
 
 def load_backbone(
-    name: str,
+    name: str | Path,
     *,
     dtype: str | None = None,
     device: str = "auto",
@@ -56,8 +52,10 @@ def load_backbone(
 
     Raises ConfigError for a checkpoint, adapter, device or option that is not there or not supported.
     """
+    expect("name", name, arguments.PATH)
+    expect("adapter", adapter, arguments.OPTIONAL_PATH)
     backbone = named.backbone(
-        name,
+        str(name),
         dtype=dtype,
         device=device,
         adapter=None if adapter is None else str(adapter),
@@ -98,13 +96,22 @@ def ask(
     Raises VideoError for a video that cannot be read, ConfigError for wrong arguments, EvalkitError with the reason
     where the question could not be answered.
     """
+    _expect(model, seed, reader)
+    expect("video", video, arguments.PATH)
+    expect("question", question, arguments.TEXT)
+    expect("options", options, arguments.TEXTS)
+    expect("protocol", protocol, arguments.OPTIONAL_PROTOCOL)
     chosen = _protocol(protocol, options)
-    asked = _question(Path(video), question, tuple(options), published=not isinstance(chosen, PlainProtocol))
-    video_file.expect_whole(video_file.probe(asked.video_path))
+    asked = arguments.question(Path(video), question, tuple(options), published=not isinstance(chosen, PlainProtocol))
+    (point,) = arguments.points([(Method() if method is None else method, ratio)], (), {})
     setup = EngineSetup(
-        backbone=model, sampling=_sampling(model, sampling, frames), protocol=chosen, reader=reader, seed=seed
+        backbone=model,
+        sampling=arguments.sampling(model, sampling, frames),
+        protocol=chosen,
+        reader=reader,
+        seed=seed,
     )
-    (point,) = _points([(Method() if method is None else method, ratio)], (), {})
+    video_file.expect_whole(video_file.probe(asked.video_path))
     ((_, answer),) = setup.engine.answers({point: [asked]})
     if answer.status == "failed":
         raise EvalkitError(f"{video}: not answered: {answer.error}")
@@ -114,7 +121,7 @@ def ask(
 def evaluate(
     model: Backbone,
     benchmark: str | Benchmark | Sequence[Benchmark],
-    points: Sequence[tuple[MethodLike, float] | OperatingPoint] | Mapping[str, MethodLike],
+    points: Points,
     *,
     results_dir: str | Path,
     ratios: Sequence[float] = (1.0,),
@@ -150,16 +157,20 @@ def evaluate(
     Raises ConfigError, DataError, RunLockedError where another process writes to the same run folder, SystematicError
     where five videos one after the other fail for one reason that is not theirs.
     """
-    chosen = _points(points, ratios, adapters or {})
+    _expect(model, seed, reader)
+    expect("share", share, checks.TRUTH)
+    expect("results_dir", results_dir, arguments.PATH)
+    expect("protocol", protocol, arguments.PROTOCOL)
+    chosen = arguments.points(points, ratios, adapters or {})
     order = list(dict.fromkeys(point.name for point in chosen))
     if reference is not None and reference not in order:
         raise ConfigError(f"reference: expected one of {', '.join(order)}, got {reference!r}")
     grid = Grid(
         points=chosen,
-        benchmarks=_benchmarks(benchmark, root, subset),
+        benchmarks=arguments.question_sets(benchmark, root, subset),
         setup=EngineSetup(
             backbone=model,
-            sampling=_sampling(model, sampling, frames),
+            sampling=arguments.sampling(model, sampling, frames),
             protocol=protocols.get(protocol) if isinstance(protocol, str) else protocol,
             reader=reader,
             seed=seed,
@@ -177,95 +188,14 @@ def evaluate(
     return load.ordered([run for folder in folders for run in load.load(folder)])
 
 
+def _expect(model: Backbone, seed: int, reader: str) -> None:
+    """What both `ask` and `evaluate` take."""
+    expect("model", model, arguments.MODEL)
+    expect("seed", seed, checks.whole(0))
+    readers.REGISTRY.entry(reader)
+
+
 def _protocol(protocol: str | Protocol | None, options: Sequence[str]) -> Protocol:
     if protocol is None:
         return PlainProtocol(limit=TOKENS[0] if options else TOKENS[1])
     return protocols.get(protocol) if isinstance(protocol, str) else protocol
-
-
-def _question(path: Path, text: str, options: tuple[str, ...], *, published: bool) -> Question:
-    if not text.strip():
-        raise ConfigError("ask: expected a question, got an empty text")
-    if published and not 2 <= len(options) <= MAX_OPTIONS:
-        raise ConfigError(
-            f"ask: a benchmark's protocol asks questions of 2 to {MAX_OPTIONS} options, got {len(options)}; leave "
-            "protocol out for any other"
-        )
-    if len(options) > len(LETTERS):
-        raise ConfigError(f"ask: expected at most {len(LETTERS)} options, got {len(options)}")
-    row: dict[str, Any] = {
-        "question_id": "question",
-        "videoID": path.stem,
-        "question": text,
-        "options": [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)],
-        "answer": "",
-        **dict.fromkeys(("duration", "domain", "sub_category", "task_type"), ""),
-    }
-    return Question(
-        benchmark=ROW_FORMAT,
-        id="question",
-        video_id=path.stem,
-        video_path=path,
-        text=text,
-        options=options,
-        answer="",
-        groups={},
-        row=row,
-    )
-
-
-def _sampling(model: Backbone, sampling: Sampling | None, frames: int | None) -> Sampling:
-    chosen = sampling or model.sampling
-    if chosen is None:
-        raise ConfigError("expected sampling=Sampling(…), as this backbone brings none; load_backbone gives one")
-    return chosen if frames is None else replace(chosen, frames=frames, min_frames=min(chosen.min_frames, frames))
-
-
-def _points(
-    points: Sequence[tuple[MethodLike, float] | OperatingPoint] | Mapping[str, MethodLike],
-    ratios: Sequence[float],
-    adapters: Mapping[str, str | Path],
-) -> list[OperatingPoint]:
-    """Each with a name of its own; ConfigError where two methods would share one."""
-    if isinstance(points, Mapping):
-        found = [_point(name, method, ratio) for name, method in points.items() for ratio in ratios]
-    else:
-        found = [one if isinstance(one, OperatingPoint) else _point(_name(one[0]), *one) for one in points]
-    if unknown := sorted(set(adapters) - {point.name for point in found}):
-        names = ", ".join(dict.fromkeys(point.name for point in found))
-        raise ConfigError(f"adapters: expected names of methods among {names}; got {', '.join(unknown)}")
-    found = [replace(p, adapter=str(adapters[p.name])) if p.name in adapters else p for p in found]
-    first: dict[str, OperatingPoint] = {}
-    for point in found:
-        same = replace(first.setdefault(checks.name("method", point.name), point), ratio=build.ratio(point.ratio))
-        if same != replace(point, ratio=same.ratio):
-            raise ConfigError(
-                f"points: two methods are called {point.name!r}; give each a name: {{'a': METHOD, 'b': METHOD}}, "
-                "ratios=(…)"
-            )
-        build.own_adapter(point.name, point.adapter)
-    if not found:
-        raise ConfigError("points: expected at least one method and one ratio, got none")
-    return list(dict.fromkeys(found))
-
-
-def _point(name: str, method: MethodLike, ratio: float) -> OperatingPoint:
-    one = build.method(method) if isinstance(method, str) else method
-    if not isinstance(one, Method):
-        raise ConfigError(f"expected a Method or a name of conf/method, got {method!r}")
-    return OperatingPoint(name, one, build.ratio(ratio))
-
-
-def _name(method: MethodLike) -> str:
-    return method if isinstance(method, str) else type(method).__name__.lower()
-
-
-def _benchmarks(
-    benchmark: str | Benchmark | Sequence[Benchmark], root: str | Path | None, subset: str
-) -> list[Benchmark]:
-    subsets.check(subset)
-    if isinstance(benchmark, str):
-        loaded = benchmarks.load(benchmark, None if root is None else Path(root).expanduser())
-    else:
-        loaded = [benchmark] if isinstance(benchmark, Benchmark) else list(benchmark)
-    return build.narrowed(loaded, subset)

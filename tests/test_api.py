@@ -174,12 +174,59 @@ def test_a_method_with_weights_of_its_own(data: Path, model: Backbone, tmp_path:
         ({"protocol": "official", "options": ()}, "2 to 4 options"),
         ({"frames": 0}, "frames: expected"),
         ({"reader": "eyes"}, "pyav"),
+        ({"model": None}, "model: expected what load_backbone gives, got None"),
+        ({"video": None}, "video: expected a path, got None"),
+        ({"question": 7}, "question: expected a text, got 7"),
+        ({"options": "yellow"}, "options: expected a list of texts, got 'yellow'"),
+        ({"options": [1, 2]}, r"options: expected a list of texts, got \[1, 2\]"),
+        ({"options": None}, "options: expected a list of texts, got None"),
+        ({"frames": "a"}, "frames: expected an integer from 1 on, or None, got 'a'"),
+        ({"frames": True}, "frames: expected an integer from 1 on, or None, got True"),
+        ({"sampling": "fps"}, r"sampling: expected Sampling\(…\), or None, got 'fps'"),
+        ({"seed": "x"}, "seed: expected an integer from 0 on, got 'x'"),
+        ({"seed": 1.5}, "seed: expected an integer from 0 on, got 1.5"),
+        ({"seed": -1}, "seed: expected an integer from 0 on, got -1"),
+        ({"protocol": 3}, "protocol: expected a name or a Protocol, or None, got 3"),
     ],
 )
 def test_wrong_arguments_are_explained(change: dict[str, Any], message: str, data: Path, model: Backbone) -> None:
     given: dict[str, Any] = {"video": data / "data" / "vid-_001.mp4", "question": "What?", "options": ("a", "b")}
     with pytest.raises(ConfigError, match=message):
-        evalkit.ask(model, **(given | change))
+        evalkit.ask(**({"model": model} | given | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "builtin"}, "model: expected what load_backbone gives, got 'builtin'"),
+        ({"benchmark": 3}, "benchmark: expected a list of question sets, or a name, got 3"),
+        ({"points": ["uniform"]}, r"points: expected a list of pairs such as \('uniform', 0.5\).*got \['uniform'\]"),
+        ({"points": "uniform"}, "points: expected a list of pairs"),
+        ({"points": {"uniform": "uniform"}, "ratios": 0.5}, "ratios: expected a list of numbers, got 0.5"),
+        ({"points": {"uniform": "uniform"}, "ratios": ["x"]}, r"ratios: expected a list of numbers, got \['x'\]"),
+        ({"adapters": "builtin/xcomp"}, "adapters: expected a mapping of methods' names to folders"),
+        ({"results_dir": None}, "results_dir: expected a path, got None"),
+        ({"root": 3}, "root: expected a path, or None, got 3"),
+        ({"share": "false"}, "share: expected true or false, got 'false'"),
+        ({"seed": True}, "seed: expected an integer from 0 on, got True"),
+        ({"protocol": None}, "protocol: expected a name or a Protocol, got None"),
+        ({"timing": "all"}, "timing: expected how many videos"),
+        ({"reader": 3}, "reader: expected one of"),
+    ],
+)
+def test_wrong_arguments_of_evaluate_are_explained(
+    change: dict[str, Any], message: str, data: Path, model: Backbone, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"benchmark": "videomme", "points": [("uniform", 1.0)], "root": data}
+    with pytest.raises(ConfigError, match=message):
+        evalkit.evaluate(**({"model": model, "results_dir": tmp_path} | given | change))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [None, 3, ""])
+def test_a_backbone_has_a_name(name: Any) -> None:
+    with pytest.raises(ConfigError, match="name: expected a path, got"):
+        evalkit.load_backbone(name)
 
 
 def test_what_is_not_there_is_explained(data: Path, model: Backbone, tmp_path: Path) -> None:
