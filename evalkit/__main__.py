@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.commands import analysis, model
+from evalkit.commands import analysis, model, output
 from evalkit.commands import data as data_commands
 from evalkit.data import benchmarks, protocols
 from evalkit.errors import EvalkitError
@@ -98,7 +98,9 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 stands for wrong input, with the reason on stderr, 130 for Ctrl-C."""
+    """Run one command; 2 stands for wrong input, with the reason on stderr, 4 for a full disk and the like, 130 for
+    Ctrl-C.
+    """
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == [RUN]:  # Hydra reads the others, and sets up logging
         from evalkit.commands import run_eval
@@ -110,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)  # ours; libraries only warn
     args = parser().parse_args(words)
     try:
-        return int(args.run(args))
+        return output.told(lambda: int(args.run(args)))
     except EvalkitError as error:
         log.error("%s: %s", type(error).__name__, error)
         return 2

@@ -127,10 +127,10 @@ def _report(args: argparse.Namespace) -> int:
         run_tables.write(results, out)
         paper.write(results, out)
         results.figures.write(out)
-        print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}")
-        print(f"report: {report.write(results, out, thumbnails_mb=args.thumbnails)}")
+        written = report.write(results, out, thumbnails_mb=args.thumbnails)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error}); name another folder by --out DIR") from error
+    print(f"tables: {out}\nfor papers: {out / 'paper'}\nplots: {out / 'plots'}\nreport: {written}")
     return 0
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from evalkit.commands import output
 from evalkit.errors import EvalkitError, StorageError, SystematicError
 from evalkit.runs import storage
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _stop)
     try:
-        return _run(arguments)
+        return output.told(lambda: _run(arguments))
     except KeyboardInterrupt as stop:
         for number in SIGNALS:  # it ends already
             signal.signal(number, signal.SIG_IGN)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
 
 from evalkit.__main__ import main
+from evalkit.analysis.compare import baseline
 from evalkit.runs import load
 from evalkit.runs.stored import FILES
 from tests.support.run_folders import UNPARSED, outcome, row, write_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from evalkit.runs.load import Run
 
 VIDEOS, EACH = 20, 5
 IDS = [f"{video}-{number}" for video in range(VIDEOS) for number in range(EACH)]
@@ -258,6 +261,40 @@ def test_storing_takes_the_place_of_what_was_stored_and_of_nothing_else(stored: 
     assert gate(folder, other, "--update") == 2
     assert (folder / "notes.txt").read_text() == "mine"
     assert gate(folder / "mlvu-uniform-r0.5", other, "--update") == 2
+
+
+def test_what_was_stored_stays_until_all_of_the_new_is_written(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "base"
+    assert gate(folder, stored, "--update") == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for ratio in (0.5, 0.25):
+        write(tmp_path / "new" / str(ratio), rows(wrong="7-2"), ratio=ratio, identity=f"{ratio}")
+    written = baseline.stored.write
+
+    def full(place: Path, run: Run) -> None:
+        if run.ratio == 0.5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(place, run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(baseline.stored, "write", full)
+        assert gate(folder, tmp_path / "new", "--update") == 2
+    assert f"{folder}: cannot be written (No space left on device)" in caplog.text
+    assert {path: path.read_bytes() for path in tmp_path.glob("*base*/**/*") if path.is_file()} == before
+    assert gate(folder, tmp_path / "new", "--update") == 0
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_no_baseline_yet(stored: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert gate(tmp_path / "none", stored) == 2
+    assert (
+        f"store one from a finished run: python -m evalkit gate --baseline {tmp_path / 'none'} RUN --update"
+        in caplog.text
+    )
+    assert gate(Path("/proc/none"), stored, "--update") == 2
+    assert "/proc/none: cannot be written" in caplog.text
 
 
 def test_only_finished_and_unambiguous_runs_are_stored(tmp_path: Path) -> None:

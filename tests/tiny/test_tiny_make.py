@@ -116,6 +116,14 @@ def test_foreign_files_are_never_touched(tmp_path: Path) -> None:
     assert not (tmp_path / "videomme").exists()
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match=r"videomme: cannot be made .*; give another root"):
+        make.make(tmp_path / place, progress=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("codec", "suffix", "name"), [("h264", ".mp4", "h264"), ("vp9", ".webm", "vp9"), ("av1", ".mp4", "av1")]
 )

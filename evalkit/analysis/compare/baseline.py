@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from evalkit.analysis.compare import pairing
-from evalkit.errors import DataError
+from evalkit.errors import ConfigError, DataError
 from evalkit.runs import stored
 
 if TYPE_CHECKING:
@@ -19,17 +20,27 @@ if TYPE_CHECKING:
 def store(run: Path, folder: Path) -> list[Path]:
     """Write every run below `run` into a folder of its own in `folder`, in the place of what was stored there.
 
-    Kept are the answers, ordered by id, and the settings; ledgers, paths and versions are not. Raises DataError where a
-    run is not finished, two would be stored in one place, or `folder` holds anything else.
+    Kept are the answers, ordered by id, and the settings; ledgers, paths and versions are not. What was stored stays
+    until all of the new is written. Raises DataError where a run is not finished, two would be stored in one place, or
+    `folder` holds anything else, ConfigError where it cannot be written.
     """
     runs = pairing.read(run)
     places = {f"{r.config['benchmark']['name']}-{r.method}-r{r.ratio:g}": r for r in runs}
     _check_runs(runs, len(places))
-    old = _stored(folder)
-    for path in old:
-        shutil.rmtree(path)
-    for name, one in places.items():
-        stored.write(folder / name, one)
+    old, whole = _stored(folder), folder.absolute()
+    fresh = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+    try:
+        for name, one in places.items():
+            stored.write(fresh / name, one)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in old:
+            shutil.rmtree(path)
+        for name in places:
+            (fresh / name).replace(folder / name)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror or error}); name another baseline") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return [folder / name for name in places]
 
 

@@ -126,6 +126,11 @@ def gate(baseline: Path, run: Path, rule: Callable[[Pair], tuple[str, str]], *, 
     one, for a change of the backbone that is itself to be judged. Settings that an older baseline does not record say
     nothing.
     """
+    if not baseline.exists():
+        raise DataError(
+            f"{baseline}: expected a stored baseline, found nothing; store one from a finished run: "
+            f"python -m evalkit gate --baseline {baseline} RUN --update"
+        )
     stored, fresh = pairing.read(baseline), pairing.read(run)
     verdicts = tuple(_verdict(old, fresh, rule, across) for old in stored)
     return Judged(baseline=baseline, run=run, rule=str(rule), verdicts=verdicts)

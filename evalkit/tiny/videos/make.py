@@ -106,7 +106,10 @@ def _claim(folder: Path) -> None:
     if _read(folder / DONE) != STAMP:
         for path in _clips(folder):
             path.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made ({error.strerror}); give another root") from error
     _put(folder / STARTED, partial(Path.write_bytes, data=_json(STAMP)))
     (folder / DONE).unlink(missing_ok=True)
 
