@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from evalkit.config import checks, choices
+from evalkit.config import checks, choices, method_fields
 from evalkit.config.choices import listed, settings
 from evalkit.data import benchmarks, protocols
 from evalkit.data.benchmarks import evidence_csv, frame_scores
@@ -232,7 +232,8 @@ def own_adapter(method: str, named: Any) -> str | None:
 
 
 def _build(config: DictConfig) -> Method:
-    fields = {key: value for key, value in config.items() if key not in OF_THE_POINT}
+    fields = {str(key): value for key, value in config.items() if key not in OF_THE_POINT}
+    method_fields.check(str(config.name), fields)
     try:
         method = instantiate(fields)
     except InstantiationException as error:

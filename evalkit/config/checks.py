@@ -71,7 +71,7 @@ EVALUATION: Mapping[str, Rule] = {
     "share": TRUTH,
     "max_failed": whole(1, optional=True),
     "dry_run": TRUTH,
-    "results_dir": TEXT,
+    "results_dir": ("a folder, one of digits alone as ./3", TEXT[1]),
     "executor.name": among("local", "ray"),
     "executor.workers": whole(1, optional=True),
     "executor.deadline": DEADLINE,

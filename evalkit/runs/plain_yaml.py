@@ -24,7 +24,7 @@ def read(path: Path) -> Any:
     try:
         return _value(data.decode("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or no such date
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise DataError(f"{path}: expected YAML as written by the run, but {reason}. Restore it.") from error
 
 

@@ -113,12 +113,17 @@ def test_what_has_no_counterpart_is_said(tmp_path: Path) -> None:
     text = published.markdown(found)
     assert "- no run: other on videomme: vidcom2 at 0.25 of 8 frames\n" in text
     assert "- nothing published: llava_onevision_7b on Video-MME: mine at 0.25\n" in text
+    assert "generated videos" not in text
+    write(tmp_path / "c", benchmark={"generated": True}, identity="c")
+    text = published.markdown(published.hold(tmp_path, csv(tmp_path, {})))
+    assert "\n- runs on generated videos are held against no published score\n" in text
 
 
 def test_generated_videos_are_no_benchmark(tmp_path: Path) -> None:
     write(tmp_path / "a", benchmark={"generated": True})
     with pytest.raises(
-        DataError, match=r"expected a run .* came llava_onevision_7b on Video-MME: .*; listed are llava_onevision_7b on"
+        DataError,
+        match=r"expected a run .* came llava_onevision_7b on .*; runs on generated videos are held",
     ):
         published.hold(tmp_path, csv(tmp_path, {}))
 

@@ -158,6 +158,9 @@ def test_known_sets_of_lvbench(tmp_path, count, whose):
         annotated("lvbench", tmp_path / "data", "1492" if count != 1492 else "1549")
     with pytest.raises(ConfigError, match="no question set called 1500; known are 1549"):
         annotated("lvbench", tmp_path / "data", "1500")
+    for wrong in ("abc", "-1", "²"):
+        with pytest.raises(ConfigError, match=f"--questions: expected the size .*; got '{wrong}'"):
+            annotated("lvbench", tmp_path / "data", wrong)
 
 
 @pytest.mark.parametrize("form", ["lines", "ids", "rows"])

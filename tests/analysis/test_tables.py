@@ -9,7 +9,7 @@ import pytest
 
 from evalkit.analysis.results import Results
 from evalkit.analysis.tables import run_tables
-from evalkit.errors import ConfigError
+from evalkit.errors import DataError
 from evalkit.runs import load
 from tests.support.run_folders import ledger, outcome, row, write_run
 
@@ -80,7 +80,14 @@ def test_averages_come_from_the_runs_protocol(tmp_path: Path) -> None:
 
 def test_unknown_protocol(tmp_path: Path) -> None:
     runs = load.load(write_run(tmp_path / "r", MIXED, protocol={"name": "homemade"}))
-    with pytest.raises(ConfigError, match="homemade"):
+    with pytest.raises(DataError, match=r"r/config\.yaml: protocol: expected one of .*; got 'homemade'; restore it"):
+        _ = Results(runs).accuracy
+
+
+def test_a_group_that_the_protocols_averages_need(tmp_path: Path) -> None:
+    lines = [MIXED[0] | {"groups": {}}, *MIXED[1:]]
+    runs = load.load(write_run(tmp_path / "r", lines, benchmark={"name": "mlvu"}))
+    with pytest.raises(DataError, match=r"r/answers\.jsonl: expected 'task_type' among the groups of each answer"):
         _ = Results(runs).accuracy
 
 

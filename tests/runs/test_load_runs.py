@@ -204,6 +204,7 @@ def test_bad_config(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint) as error:
         load.load(folder)
     assert "config.yaml" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_same_run_twice(tmp_path: Path) -> None:

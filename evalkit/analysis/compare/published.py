@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evalkit.analysis.compare import pairing, published_scores
+from evalkit.analysis.tables import accuracy
 from evalkit.analysis.tables.accuracy import Averages, official
 from evalkit.analysis.tables.formatting import number, render
 from evalkit.errors import DataError
@@ -27,6 +28,8 @@ share of right answers. The difference is ours minus published. within: the diff
 which the file states in percentage points. settings that differ are given as published against ours, as far as both
 sides say. A row with such settings is no replication, whatever the difference; neither is one whose note says so.
 """
+
+GENERATED = "; runs on generated videos are held against no published score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +83,22 @@ def hold(results: Path, file: Path, averages: Averages = official) -> Holding:
             f"{results}: expected a run of a method, backbone and benchmark that {file} lists, came "
             f"{'; '.join(_by_place(map(_of_run, runs)))}; listed are "
             f"{'; '.join(dict.fromkeys(_of_score(one)[0] for one in scores))}"
+            f"{GENERATED if any(map(_is_generated, runs)) else ''}"
         )
     used = {id(row.run) for row in rows}
     unpublished = tuple(run for run in runs if id(run) not in used)
     return Holding(results=results, file=file, rows=tuple(rows), missing=tuple(missing), unpublished=unpublished)
 
 
+def _is_generated(run: Run) -> bool:
+    return bool(run.config["benchmark"].get("generated"))
+
+
 def _belongs(run: Run, score: PublishedScore) -> bool:
     """By the method's configured name, or the module of its class: dense_1024 is uniform with a budget of its own."""
     benchmark = run.config["benchmark"]
     where = benchmark["name"], run.config["backbone"]["name"]
-    if benchmark.get("generated") or where != (score.benchmark, score.backbone):
+    if _is_generated(run) or where != (score.benchmark, score.backbone):
         return False
     return score.method in (run.method, *str(run.config["method"].get("class", "")).split(".")[-2:-1])
 
@@ -131,19 +139,12 @@ def _text(value: float | str) -> str:
 
 
 def _ours(run: Run, score: PublishedScore, averages: Averages) -> float:
-    scored = [answer for answer in run.answers if answer.correct is not None]
     if score.group is not None:
         kind, label = score.group
-        marks = [bool(answer.correct) for answer in scored if label in answer.groups.get(kind, ())]
+        own = [answer.correct for answer in run.answers if label in answer.groups.get(kind, ())]
+        marks = [correct for correct in own if correct is not None]
         return 100 * sum(marks) / len(marks) if marks else math.nan
-    if not scored:
-        return math.nan
-    found = averages(
-        str(run.config["protocol"]["name"]),
-        score.benchmark,
-        [(answer.groups, answer.correct is True) for answer in scored],
-    )
-    return next(iter(found.values()))  # the benchmark's own one stands first
+    return next(iter(accuracy.of_run(run, averages).values()), math.nan)  # the benchmark's own one stands first
 
 
 # ---- as text
@@ -156,6 +157,8 @@ def markdown(found: Holding) -> str:
     table = render(pd.DataFrame([_texts(row) for row in found.rows]), left=left)
     alone = [f"- no run: {text}\n" for text in _by_place(map(_of_score, found.missing))]
     alone += [f"- nothing published: {text}\n" for text in _by_place(map(_of_run, found.unpublished))]
+    if any(map(_is_generated, found.unpublished)):
+        alone.append(f"- {GENERATED.removeprefix('; ')}\n")
     return head + table + _CAPTION + ("\n## Missing\n\n" + "".join(alone) if alone else "")
 
 

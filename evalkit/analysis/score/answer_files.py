@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,19 @@ def _table(path: Path) -> Iterable[tuple[str, Row]]:
             frame = pd.read_excel(path, dtype=str, keep_default_na=False)
         else:
             separator = "\t" if path.suffix == ".tsv" else ","
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
+            with warnings.catch_warnings():  # cells that no column has are cut off with a warning, or shift the columns
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                frame = pd.read_csv(
+                    path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+                )
     except ImportError as error:
         raise DataError(f"{path}: reading it needs openpyxl: pip install openpyxl, or save it as .tsv") from error
     # KeyError: a zip file that is no workbook; the last three: a workbook with parts that are not what they should be
-    except (ValueError, OSError, KeyError, IndexError, SyntaxError, TypeError) as error:
+    except (ValueError, OSError, KeyError, IndexError, SyntaxError, TypeError, Warning) as error:
         raise DataError(f"{path}: expected a table: {error}\n{FORMS}") from error
+    for name in (*_IDS, *_REPLIES):
+        if f"{name}.1" in frame.columns:  # as pandas calls the second
+            raise DataError(f"{path}: expected one column {name}, came several; keep one of them")
     rows = frame.to_dict("records")
     return [
         (f"{path}, row {k} (counted from 0)", {str(name): v for name, v in row.items()}) for k, row in enumerate(rows)

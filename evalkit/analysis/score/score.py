@@ -70,8 +70,13 @@ def annotated(name: str, path: Path, question_set: str | None = None) -> Benchma
     (benchmark,) = benchmarks.load(name, _folder(name, path))
     if question_set is None:
         return benchmark
-    if question_set.isdigit():
+    if question_set.isdecimal():
         return question_sets.checked(benchmark, int(question_set))
+    if not Path(question_set).is_file():
+        raise ConfigError(
+            "--questions: expected the size of a known question set, or a file that lists questions; "
+            f"got {question_set!r}"
+        )
     return question_sets.narrowed(benchmark, Path(question_set))
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from evalkit.analysis.grid.grouping import KEYS, grouped
 from evalkit.analysis.stats import accuracy_interval
 from evalkit.analysis.tables import columns
+from evalkit.errors import ConfigError, DataError
+from evalkit.runs.folder import ANSWERS, CONFIG
 
 if TYPE_CHECKING:
     from evalkit.analysis.grid.measured_points import MeasuredPoint
@@ -68,10 +70,26 @@ def counts(answers: Iterable[Answer]) -> dict[str, int]:
     }
 
 
-def _averages(overall: dict[str, Any], run: Run, averages: Averages) -> list[dict[str, Any]]:
+def of_run(run: Run, averages: Averages = official) -> Mapping[str, float]:
+    """Its protocol's averages in percent, {} where no answer has a score.
+
+    DataError for a protocol that is not there, or whose averages need a group that an answer lacks.
+    """
     scored: Rows = [(answer.groups, answer.correct) for answer in run.answers if answer.correct is not None]
     if not scored:
-        return []
-    means = averages(str(run.config["protocol"]["name"]), str(run.config["benchmark"]["name"]), scored)
+        return {}
+    try:
+        return averages(str(run.config["protocol"]["name"]), str(run.config["benchmark"]["name"]), scored)
+    except ConfigError as error:
+        raise DataError(f"{run.folder / CONFIG}: {error}; restore it, or install what brings it") from error
+    except KeyError as error:
+        raise DataError(
+            f"{run.folder / ANSWERS}: expected {error} among the groups of each answer, as the averages of protocol "
+            f"{run.config['protocol']['name']} need it, came none. Repair or remove the line."
+        ) from error
+
+
+def _averages(overall: dict[str, Any], run: Run, averages: Averages) -> list[dict[str, Any]]:
+    means = of_run(run, averages)
     blank = dict.fromkeys(("ci_low", "ci_high", "ci_half_width"), float("nan"))
     return [overall | {"group": "average", "value": name, "accuracy": mean} | blank for name, mean in means.items()]
