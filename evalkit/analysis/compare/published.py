@@ -29,7 +29,7 @@ which the file states in percentage points. settings that differ are given as pu
 sides say. A row with such settings is no replication, whatever the difference; neither is one whose note says so.
 """
 
-GENERATED = "; runs on generated videos are held against no published score"
+GENERATED = "runs on generated videos are held against no published score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def hold(results: Path, file: Path, averages: Averages = official) -> Holding:
             f"{results}: expected a run of a method, backbone and benchmark that {file} lists, came "
             f"{'; '.join(_by_place(map(_of_run, runs)))}; listed are "
             f"{'; '.join(dict.fromkeys(_of_score(one)[0] for one in scores))}"
-            f"{GENERATED if any(map(_is_generated, runs)) else ''}"
+            f"{f'; {GENERATED}' if any(map(_is_generated, runs)) else ''}"
         )
     used = {id(row.run) for row in rows}
     unpublished = tuple(run for run in runs if id(run) not in used)
@@ -158,7 +158,7 @@ def markdown(found: Holding) -> str:
     alone = [f"- no run: {text}\n" for text in _by_place(map(_of_score, found.missing))]
     alone += [f"- nothing published: {text}\n" for text in _by_place(map(_of_run, found.unpublished))]
     if any(map(_is_generated, found.unpublished)):
-        alone.append(f"- {GENERATED.removeprefix('; ')}\n")
+        alone.append(f"- {GENERATED}\n")
     return head + table + _CAPTION + ("\n## Missing\n\n" + "".join(alone) if alone else "")
 
 
