@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evalkit.analysis.grid.evidence_recall import Evidence
 from evalkit.analysis.grid.grouping import entries, of_setups
 from evalkit.analysis.grid.measured_points import MeasuredPoint, pooled, sets
 from evalkit.analysis.tables import accuracy, budget, compression, differences, grid_rows
@@ -113,7 +114,8 @@ class Results:
     @cached_property
     def set_compression(self) -> list[Table]:
         """Per question set what its points kept, and costs apportioned; columns as in paper/compression.csv."""
-        return [(found, compression.rows(found)) for found in self.question_sets]
+        evidence = Evidence()
+        return [(found, compression.rows(found, evidence)) for found in self.question_sets]
 
     @cached_property
     def figures(self) -> Figures:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evalkit.analysis.grid.evidence_recall import Evidence
 from evalkit.analysis.grid.option_margins import margin_difference, mean_margin
 from evalkit.analysis.report import compression_tables
 from evalkit.analysis.results import Results
@@ -75,7 +76,7 @@ def measured() -> list[dict[str, Any]]:
 def test_texts() -> None:
     points = {("uniform", 1.0): measured(), ("keeper", 0.25): told([0.0, -1.5, 1.0, 1.0, -0.5, 2.0])}
     own = question_set(points)
-    rows = compression.rows(own)
+    rows = compression.rows(own, Evidence())
     dense, ours = rows.to_dict("records")
     assert compression_text.text(dense, "dense_margin_delta") == "–"
     # -0.5, -0.5, -1, 0, -0.25, -1: sums -1, -1, -1.25 of two each
@@ -101,7 +102,7 @@ def test_an_interval_of_shares_ends_where_shares_do() -> None:
         for both in ((kept, kept), (inside, outside))
     ]
     own = question_set({("uniform", 1.0): rows[0], ("keeper", 0.25): rows[1]})
-    _, ours = compression.rows(own).to_dict("records")
+    _, ours = compression.rows(own, Evidence()).to_dict("records")
     assert compression_text.text(ours, "evidence_share") == "50.0 [0.0, 100.0]"
     assert compression_text.text(ours, "evidence_above_pp") == "+25.0 [-610.3, 660.3]"
 

@@ -66,7 +66,7 @@ def test_a_point_by_hand() -> None:
     ours = [cells((3, 3.0), (9, 1.0)), cells((5, 2.0)), cells((1, 1.0)), cells((1, 1.0)), None]
     own = question_set({("uniform", 1.0): asked([DENSE] * 5, spans), ("keeper", 0.25): asked(ours, spans)})
     assert own.dense is not None
-    found = Evidence(own.dense).recall(own.points[1])
+    found = Evidence().recall(own.points[1], own.dense)
     assert found is not None
     # q0: 3 of 4 entries, chance 8/40; q1: none, chance 4/40
     assert (found.share.n, found.unseen, found.share.mean) == (2, 1, pytest.approx(37.5))
@@ -83,7 +83,7 @@ def test_the_dense_run_is_at_chance() -> None:
     spans = [[[5.0, 8.0]], [[0.0, 1.0]], [[11.0, 19.0]]]
     own = question_set({("uniform", 1.0): asked([DENSE] * 3, spans), ("uniform", 0.25): asked([SPARSE] * 3, spans)})
     assert own.dense is not None
-    found = Evidence(own.dense).recall(own.dense)
+    found = Evidence().recall(own.dense, own.dense)
     assert found is not None
     assert found.share.mean == pytest.approx(found.chance)
     assert (found.above.mean, found.hit.percent, found.hit_chance) == (0, 100, 100)
@@ -92,4 +92,4 @@ def test_the_dense_run_is_at_chance() -> None:
 def test_without_evidence_there_is_nothing() -> None:
     own = question_set({("uniform", 1.0): asked([DENSE], [None]), ("uniform", 0.25): asked([SPARSE], [[]])})
     assert own.dense is not None
-    assert Evidence(own.dense).recall(own.points[1]) is None
+    assert Evidence().recall(own.points[1], own.dense) is None

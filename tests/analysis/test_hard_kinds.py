@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evalkit.analysis.grid import hard_kinds
+from evalkit.analysis.grid.evidence_recall import Evidence
 from evalkit.analysis.grid.hard_kinds import cross_fitted, half, hard_questions
 from evalkit.analysis.tables import compression
 from tests.support.measured import question_set
@@ -144,7 +145,7 @@ def test_in_the_table() -> None:
     hard = hard_questions(own.points[1], own.dense)
     assert {name[2].split("-")[2] for name in hard} == {"order"}
     assert len(hard) == 30
-    rows = compression.rows(own).set_index(["method", "ratio"])
+    rows = compression.rows(own, Evidence()).set_index(["method", "ratio"])
     assert rows.loc[("keeper", 0.25), "hard_accuracy"] == 100
     assert rows.loc[("uniform", 0.25), "hard_accuracy"] == 0
     assert rows.loc[("keeper", 0.25), ["hard_n", "hard_videos", "hard_dense", "hard_delta_pp"]].tolist() == [

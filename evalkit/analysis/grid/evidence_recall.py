@@ -19,7 +19,7 @@ from evalkit.analysis.stats.clustered_mean import ClusteredMean, clustered_mean
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from evalkit.analysis.grid.measured_points import Key, MeasuredPoint
+    from evalkit.analysis.grid.measured_points import MeasuredPoint
     from evalkit.analysis.stats.accuracy_interval import Interval
     from evalkit.types import Answer, KeptOverTime
 
@@ -58,19 +58,27 @@ class _Case:
 
 
 class Evidence:
-    """What a dense run shows of the evidence of each question, beside which other operating points are measured."""
+    """What operating points keep of the evidence, beside what a dense run shows of it.
 
-    def __init__(self, dense: MeasuredPoint) -> None:
-        self._dense = dense
-        self._known: dict[tuple[Key, Spans], _Chance] = {}
+    Every question of a point is looked at once, in however many question sets it stands: their answers must not go
+    while this is used.
+    """
 
-    def recall(self, point: MeasuredPoint) -> EvidenceRecall | None:
+    def __init__(self) -> None:
+        self._cases: dict[tuple[int, int], _Case | bool] = {}  # by the identities of an answer and the dense run's
+        self._chances: dict[tuple[int, Spans], _Chance] = {}  # by the identity of what the dense run kept
+
+    def recall(self, point: MeasuredPoint, dense: MeasuredPoint) -> EvidenceRecall | None:
         """Of a point; None where no question of it and of the dense run says what is needed."""
         cases: list[_Case] = []
         videos: list[Hashable] = []
         unseen = 0
         for key, answer in point.answers.items():
-            found = self._case(key, answer)
+            theirs = dense.answers.get(key)
+            pair = id(answer), id(theirs)
+            if pair not in self._cases:
+                self._cases[pair] = self._case(answer, theirs)
+            found = self._cases[pair]
             unseen += found is False
             if isinstance(found, _Case):
                 cases.append(found)
@@ -87,25 +95,25 @@ class Evidence:
             hit_chance=100 * math.fsum(case.hit_chance for case in cases) / len(cases),
         )
 
-    def _case(self, key: Key, answer: Answer) -> _Case | bool:
+    def _case(self, answer: Answer, dense: Answer | None) -> _Case | bool:
         """None of it is known: True. The dense run does not see the evidence: False."""
-        dense = self._dense.answers.get(key)
         if dense is None or not answer.evidence_s or not _entries(answer.kept) or not _entries(dense.kept):
             return True
         assert answer.kept is not None
         assert dense.kept is not None
-        chance = self._chance(key, dense.kept, answer.evidence_s)
+        chance = self._chance(dense.kept, answer.evidence_s)
         if chance.share == 0:
             return False
         share, kept = share_inside(answer.kept, answer.evidence_s), len(_frames(answer.kept))
         return _Case(share, chance.share, share > 0, hit_chance(chance.shown, chance.seen, kept))
 
-    def _chance(self, key: Key, kept: KeptOverTime, spans: Spans) -> _Chance:
-        if (key, spans) not in self._known:
+    def _chance(self, kept: KeptOverTime, spans: Spans) -> _Chance:
+        known = id(kept), spans
+        if known not in self._chances:
             shown = _frames(kept)
             seen = int(_inside(shown, spans).sum())
-            self._known[key, spans] = _Chance(share_inside(kept, spans), len(shown), seen)
-        return self._known[key, spans]
+            self._chances[known] = _Chance(share_inside(kept, spans), len(shown), seen)
+        return self._chances[known]
 
 
 def _entries(kept: KeptOverTime | None) -> float:

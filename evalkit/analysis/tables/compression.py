@@ -29,13 +29,12 @@ _COUNTS = [
 ]
 
 
-def rows(found: QuestionSet) -> pd.DataFrame:
-    """Of every point of a set."""
+def rows(found: QuestionSet, evidence: Evidence) -> pd.DataFrame:
+    """Of every point of a set; `evidence` is one for all sets."""
     hard = {point.ratio: _hard_questions(found, point.ratio) for point in found.points}
-    evidence = None if found.dense is None else Evidence(found.dense)
     own = [
         names(found, point)
-        | _evidence(evidence, point)
+        | _evidence(found, point, evidence)
         | _hard(found, point, hard[point.ratio])
         | _margins(found, point)
         | _costs(point)
@@ -57,8 +56,8 @@ def _share(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.percent, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _evidence(evidence: Evidence | None, point: MeasuredPoint) -> dict[str, Any]:
-    recall = None if evidence is None else evidence.recall(point)
+def _evidence(found: QuestionSet, point: MeasuredPoint, evidence: Evidence) -> dict[str, Any]:
+    recall = None if found.dense is None else evidence.recall(point, found.dense)
     if recall is None:
         return {}
     return {
